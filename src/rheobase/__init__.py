@@ -1,0 +1,1 @@
+"""Rheobase: train spiking neural networks that are alive from the first step."""
