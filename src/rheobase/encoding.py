@@ -1,0 +1,139 @@
+"""Encoding: analog values into sequences.
+
+Four ways from a picture or a signal to something that a spiking network reads over time. Each takes and returns plain
+tensors and does nothing else, so that they work in a data set, in front of a network, or on a device.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def _check(x: Tensor, steps: int, what: str, unit_interval: bool) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"{what}: x must be floating point, got {x.dtype}; for bytes, x.float() / 255")
+    if steps < 1:
+        raise ValueError(f"{what}: steps must be at least 1, got {steps}")
+    if unit_interval and x.numel() and not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError(
+            f"{what}: x must lie in [0, 1], got values from {x.min().item():.4g} to {x.max().item():.4g}; rescale it"
+        )
+
+
+def direct(x: Float[Tensor, "B *features"], steps: int) -> Float[Tensor, "T B *features"]:
+    """The same analog value at every step: a constant current; the first layer of neurons makes the spikes.
+
+    Args:
+        x: values, `(B, *features)`.
+        steps: T, at least 1.
+
+    Returns:
+        `x` repeated T times without copying, `(T, B, *features)`.
+
+    Raises:
+        TypeError: if `x` is not floating point.
+        ValueError: if `steps` is below 1.
+
+    Example:
+        >>> direct(torch.tensor([[0.3, 0.7]]), steps=2)
+        tensor([[[0.3000, 0.7000]],
+        <BLANKLINE>
+                [[0.3000, 0.7000]]])
+    """
+    _check(x, steps, "direct", unit_interval=False)
+    return x.expand(steps, *x.shape)
+
+
+def rate(
+    x: Float[Tensor, "B *features"], steps: int, *, generator: torch.Generator | None = None
+) -> Float[Tensor, "T B *features"]:
+    """Independent spikes: at each step, a spike with probability `x` (Bernoulli draws, a Poisson train in discrete time).
+
+    Args:
+        x: probabilities per step, in [0, 1], `(B, *features)`.
+        steps: T, at least 1.
+        generator: where the random numbers come from; None is PyTorch's default generator.
+
+    Returns:
+        Spikes, 0 or 1, `(T, B, *features)`.
+
+    Raises:
+        TypeError: if `x` is not floating point.
+        ValueError: if `steps` is below 1 or `x` leaves [0, 1].
+
+    Example:
+        >>> rate(torch.tensor([[0.0, 1.0]]), steps=2)
+        tensor([[[0., 1.]],
+        <BLANKLINE>
+                [[0., 1.]]])
+    """
+    _check(x, steps, "rate", unit_interval=True)
+    return torch.bernoulli(x.expand(steps, *x.shape), generator=generator)
+
+
+def latency(x: Float[Tensor, "B *features"], steps: int, *, threshold: float = 0.01) -> Float[Tensor, "T B *features"]:
+    """One spike per value, the earlier the larger: at step `round((1 - x) * (steps - 1))`.
+
+    Args:
+        x: values in [0, 1], `(B, *features)`.
+        steps: T, at least 1.
+        threshold: values below it never spike.
+
+    Returns:
+        Spikes, 0 or 1, `(T, B, *features)`; at most one per value.
+
+    Raises:
+        TypeError: if `x` is not floating point.
+        ValueError: if `steps` is below 1 or `x` leaves [0, 1].
+
+    Example:
+        >>> latency(torch.tensor([[1.0, 0.5, 0.0]]), steps=3)[:, 0]
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    _check(x, steps, "latency", unit_interval=True)
+    when = ((1 - x) * (steps - 1)).round().long()
+    spikes = x.new_zeros(steps, *x.shape)
+    return spikes.scatter_(0, when.unsqueeze(0), (x >= threshold).to(x.dtype).unsqueeze(0))
+
+
+def delta(
+    x: Float[Tensor, "T B *features"], threshold: float = 0.1, *, off_spikes: bool = False
+) -> Float[Tensor, "T B *features_out"]:
+    """Spikes where a signal has moved by `threshold` since its last spike, as an event camera does.
+
+    Args:
+        x: the signal over time, `(T, B, *features)`; it starts from 0.
+        threshold: the change that makes a spike, above 0; at most one spike per step, the rest of a jump follows after.
+        off_spikes: also spike for decreases, in a second half of the first feature axis.
+
+    Returns:
+        Spikes, 0 or 1, of the shape of `x`; with `off_spikes`, twice as many features.
+
+    Raises:
+        TypeError: if `x` is not floating point.
+        ValueError: if `threshold` is not above 0, or `off_spikes` is asked for without a feature axis.
+
+    Example:
+        >>> signal = torch.tensor([0.0, 0.5, 1.0, 1.0, 0.4]).view(5, 1, 1)
+        >>> delta(signal, threshold=0.5).flatten()
+        tensor([0., 1., 1., 0., 0.])
+        >>> delta(signal, threshold=0.5, off_spikes=True)[:, 0, 1]
+        tensor([0., 0., 0., 0., 1.])
+    """
+    _check(x, steps=1, what="delta", unit_interval=False)
+    if not threshold > 0:
+        raise ValueError(f"delta: threshold must be above 0, got {threshold}")
+    if off_spikes and x.ndim < 3:
+        raise ValueError(f"delta: off_spikes needs x as (T, B, *features), got shape {tuple(x.shape)}")
+    level = x.new_zeros(x.shape[1:])
+    steps = []
+    for signal in x.unbind(0):
+        change = signal - level
+        up = (change >= threshold).to(x.dtype)
+        down = (change <= -threshold).to(x.dtype)
+        # The level follows both ways, also where nobody asked to see the decreases.
+        level = level + threshold * (up - down)
+        steps.append(torch.cat((up, down), dim=1) if off_spikes else up)
+    return torch.stack(steps) if steps else x

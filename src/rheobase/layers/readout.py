@@ -1,0 +1,48 @@
+"""A readout: output units that integrate and never fire, so that the loss sees a smooth number."""
+
+from collections.abc import Collection
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.ops.integrate import integrate
+from rheobase.parameters import UNIT_INTERVAL, FeatureParameters
+from rheobase.temporal import Temporal
+
+
+class LeakyReadout(Temporal, FeatureParameters):
+    """Leaky integrators as output units, `v[t] = decay * v[t-1] + x[t]`; the output is `v` at every step.
+
+    Decode it with `rheobase.decoding`: the mean, the maximum, the last value.
+
+    Args:
+        features: the size of the axis after B. Without it, one decay serves all units.
+        decay: what the state keeps per step, in [0, 1]; a number or one per feature. 1 sums without forgetting.
+        learn: `("decay",)` to learn the decay; it then stays in (0, 1).
+
+    Raises:
+        ValueError: if the decay lies outside its range or has a wrong shape, or `learn` names anything else.
+
+    Example:
+        >>> import torch
+        >>> LeakyReadout(decay=0.5)(torch.ones(3, 1, 1)).flatten()
+        tensor([1.0000, 1.5000, 1.7500])
+    """
+
+    def __init__(
+        self, features: int | None = None, *, decay: float | Tensor = 0.9, learn: Collection[str] = ()
+    ) -> None:
+        super().__init__(features, learn, learnable=("decay",))
+        self.define("decay", decay, UNIT_INTERVAL)
+
+    @property
+    def decay(self) -> Tensor:
+        """What the state keeps per step: a scalar, or `(features,)`."""
+        return self.current("decay")
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "B *features"]]:
+        """The state at every step, and after the last one, starting from `state`; None is rest."""
+        self.check_features(x)
+        return integrate(x, self.per_feature("decay", x), state)

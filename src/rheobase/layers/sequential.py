@@ -1,0 +1,80 @@
+"""Layers one after another, over time, with plain PyTorch layers in between.
+
+A linear or convolutional layer treats every time step alike, so it can treat them all at once: time is folded into the batch,
+`(T, B, *features) -> (T * B, *features)`, and one large product replaces T small ones. That is most of the speed of a network
+and needs nothing from the user: `Sequential` folds for every layer that does not know about time.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rheobase.ops.arguments import check_sequence
+from rheobase.temporal import Temporal
+
+
+class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A network of layers in sequence: `(T, B, *features)` in, `(T, B, *features_out)` out, from rest.
+
+    Layers of this library see the sequence; all other modules see `(T * B, *features)`, every step as a sample of its own.
+
+    Args:
+        layers: modules, in order; or one `OrderedDict` of them, to name them.
+
+    Raises:
+        TypeError: if a layer is recurrent in PyTorch's sense (RNN, LSTM, GRU): folded over time it would compute nonsense.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(5, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2))
+        >>> network(torch.ones(10, 3, 5)).shape
+        torch.Size([10, 3, 2])
+        >>> first, state = network.run(torch.ones(4, 3, 5))     # streaming: the state goes from call to call
+        >>> second, state = network.run(torch.ones(6, 3, 5), state)
+    """
+
+    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+        super().__init__(*layers)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for position, layer in enumerate(self):
+            if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
+                raise TypeError(
+                    f"Sequential: layer {position} is a {type(layer).__name__}; plain layers are folded over time, which a "
+                    "recurrent layer does not survive. Wrap it in a rheobase.Temporal"
+                )
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
+    ) -> tuple[Float[Tensor, "T B *out"], list[Any]]:
+        """The outputs for `x` and the states of all layers after it, starting from `state`; None is rest.
+
+        Raises:
+            ValueError: if `x` is not `(T, B, *features)`, or `state` is not of this network.
+        """
+        return self._walk(x, state, streaming=True)
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The outputs for the whole sequence `x`, from rest."""
+        return self._walk(x, None, streaming=False)[0]
+
+    def _walk(self, x: Tensor, state: list[Any] | None, *, streaming: bool) -> tuple[Tensor, list[Any]]:
+        check_sequence(x, "Sequential")
+        if x.ndim < 3:
+            raise ValueError(
+                f"Sequential: x must be (T, B, *features), got shape {tuple(x.shape)}; "
+                "a single sample needs a batch axis, x.unsqueeze(1), a single feature needs x.unsqueeze(-1)"
+            )
+        if state is not None and len(state) != len(self):
+            raise ValueError(f"Sequential: state must hold one entry per layer, {len(self)}, got {len(state)}")
+        states: list[Any] = []
+        for position, layer in enumerate(self):
+            before = None if state is None else state[position]
+            if not isinstance(layer, Temporal):
+                x, after = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
+            elif streaming:
+                x, after = layer.run(x, before)
+            else:  # through __call__, so that hooks see the layer's output
+                x, after = layer(x), None
+            states.append(after)
+        return x, states

@@ -1,0 +1,78 @@
+"""Losses that look at outputs over time.
+
+For a loss on decoded logits PyTorch's own are right: `functional.cross_entropy(decoding.mean(output), labels)`. Here are the
+two that need every step.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+
+def _check(output: Tensor, labels: Tensor, what: str) -> None:
+    if output.ndim != 3 or len(labels) != output.shape[1]:
+        hint = "; is it batch-first? transpose it" if output.ndim == 3 and len(labels) == output.shape[0] else ""
+        raise ValueError(
+            f"{what}: output must be (T, B, C) with one label per sample, "
+            f"got output {tuple(output.shape)} and {len(labels)} labels{hint}"
+        )
+    classes = output.shape[2]
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(f"{what}: labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+
+
+def cross_entropy_per_step(
+    output: Float[Tensor, "T B C"], labels: Int[Tensor, " B"], *, label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Cross-entropy at every step, averaged: the network is asked to know the answer all the time, early decisions pay.
+
+    Args:
+        output: the readout's membrane potential, used as logits at each step, `(T, B, C)`.
+        labels: the classes, `(B,)`.
+        label_smoothing: the share of the target that is spread over all classes, in [0, 1).
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: if the shapes do not fit or a label is out of range.
+
+    Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", 2022.
+
+    Example:
+        >>> cross_entropy_per_step(torch.zeros(5, 2, 4), torch.tensor([0, 3]))  # log(4)
+        tensor(1.3863)
+    """
+    _check(output, labels, "cross_entropy_per_step")
+    return functional.cross_entropy(output.flatten(0, 1), labels.repeat(len(output)), label_smoothing=label_smoothing)
+
+
+def rate_mse(
+    spikes: Float[Tensor, "T B C"], labels: Int[Tensor, " B"], *, correct: float = 0.2, wrong: float = 0.03
+) -> Float[Tensor, ""]:
+    """Squared distance of the output neurons' firing rates from target rates, averaged over batch and classes.
+
+    Args:
+        spikes: the output neurons' spikes, `(T, B, C)`.
+        labels: the classes, `(B,)`.
+        correct: the target rate of the right class's neuron, spikes per step.
+        wrong: the target rate of all others.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: if the shapes do not fit or a label is out of range.
+
+    Source: Shrestha and Orchard, "SLAYER", 2018 (its spike-rate loss).
+
+    Example:
+        >>> spikes = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
+        >>> rate_mse(spikes, torch.tensor([0]), correct=0.5, wrong=0.0)
+        tensor(0.)
+    """
+    _check(spikes, labels, "rate_mse")
+    rates = spikes.mean(0)
+    target = torch.full_like(rates, wrong).scatter_(1, labels.unsqueeze(1), correct)
+    return functional.mse_loss(rates, target)

@@ -1,0 +1,90 @@
+"""Leaky integrate-and-fire neurons: the workhorse."""
+
+from collections.abc import Collection
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.neurons.neuron import Neuron
+from rheobase.ops.lif import Reset, lif
+from rheobase.parameters import POSITIVE, UNIT_INTERVAL
+from rheobase.surrogate import FastSigmoid, Surrogate
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire neurons.
+
+    With the membrane potential `v` before the reset and `r` after it,
+
+        v[t] = decay * r[t-1] + x[t]
+        s[t] = 1 if v[t] >= threshold else 0
+        r[t] = v[t] - threshold * s[t]  (reset "subtract"),  v[t] * (1 - s[t])  ("zero"),  v[t]  ("none")
+
+    Args:
+        features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one decay and
+            one threshold serve all neurons.
+        decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
+        threshold: where a neuron fires, above 0; a number or one per feature.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        reset: what happens to the membrane potential of a neuron that fired.
+        detach_reset: keep the reset out of the gradient, as is usual.
+        learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
+
+    Raises:
+        ValueError: if a value lies outside its range or has a wrong shape, or `learn` names anything else.
+
+    Example:
+        >>> import torch
+        >>> layer = LIF(3, decay=0.9, learn=("threshold",))
+        >>> layer(torch.ones(10, 2, 3)).shape
+        torch.Size([10, 2, 3])
+        >>> layer.threshold
+        tensor([1., 1., 1.], grad_fn=<SoftplusBackward0>)
+    """
+
+    def __init__(
+        self,
+        features: int | None = None,
+        *,
+        decay: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "subtract",
+        detach_reset: bool = True,
+        learn: Collection[str] = (),
+    ) -> None:
+        super().__init__(features, learn, learnable=("decay", "threshold"))
+        self.define("decay", decay, UNIT_INTERVAL)
+        self.define("threshold", threshold, POSITIVE)
+        self.surrogate = surrogate or FastSigmoid()
+        self.reset: Reset = reset
+        self.detach_reset = detach_reset
+
+    @property
+    def decay(self) -> Tensor:
+        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
+        return self.current("decay")
+
+    @property
+    def threshold(self) -> Tensor:
+        """Where the neurons fire: a scalar, or `(features,)`."""
+        return self.current("threshold")
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "B *features"]]:
+        """Spikes for `x`, and the membrane potential after the last step's reset, starting from `state`; None is rest."""
+        self.check_features(x)
+        return lif(
+            x,
+            self.per_feature("decay", x),
+            self.per_feature("threshold", x),
+            state,
+            reset=self.reset,
+            surrogate=self.surrogate,
+            detach_reset=self.detach_reset,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(network)`."""
+        return f"{super().extra_repr()}, reset={self.reset!r}"

@@ -1,0 +1,11 @@
+"""The arithmetic of spiking networks, one folder an operation.
+
+In each folder `reference.py` is the definition, in plain PyTorch and readable in a minute. `__init__.py` checks the
+arguments and chooses who computes: faster implementations stand beside the reference and must agree with it, in outputs and
+in all gradients. Layers call only what the folder's `__init__.py` offers.
+"""
+
+from rheobase.ops.integrate import integrate
+from rheobase.ops.lif import Reset, lif
+
+__all__ = ["Reset", "integrate", "lif"]

@@ -1,0 +1,51 @@
+"""Checks that every operation over time makes of its arguments.
+
+Most mistakes with spiking networks are mistakes of axes, and a wrong axis that happens to have a fitting size computes
+nonsense in silence. So each operation checks what can be checked, where the user called it, and says what it expected.
+"""
+
+import torch
+from torch import Tensor
+
+
+def check_sequence(x: Tensor, what: str) -> None:
+    """Refuse an input that is not a floating-point sequence `(T, B, *features)`.
+
+    Raises:
+        TypeError: if `x` is not a floating-point tensor.
+        ValueError: if `x` has no time or no batch axis.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what}: x must be a torch.Tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{what}: x must be floating point, got {x.dtype}; convert it: x.float()")
+    if x.ndim < 2:
+        raise ValueError(f"{what}: x must be (T, B, *features), got shape {tuple(x.shape)}; time and batch come first")
+
+
+def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Tensor:
+    """A per-neuron value or a state as a tensor that broadcasts to one time step of `x`, on its device; None is 0.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    tensor = torch.as_tensor(0.0 if value is None else value, dtype=state_type(x), device=x.device)
+    step = x.shape[1:]
+    try:
+        fits = torch.broadcast_shapes(tensor.shape, step) == step
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{what}: {name} must broadcast to one time step of x, {tuple(step)}, got shape {tuple(tensor.shape)}"
+        )
+    return tensor
+
+
+def state_type(x: Tensor) -> torch.dtype:
+    """The type in which states are kept: that of `x`, but never less than float32.
+
+    A membrane potential with a decay of 0.99 moves by less than the spacing of bfloat16 numbers; spikes, 0 or 1, are exact
+    in every type.
+    """
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype

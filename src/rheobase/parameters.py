@@ -1,0 +1,181 @@
+"""Decays and thresholds: one number per feature, fixed or learned, that cannot leave its range.
+
+A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under
+a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0. Both start exactly at the value asked
+for, and neither has a clamp behind which the gradient dies.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a parameter may take, and the smooth map from the real line onto them."""
+
+    words: str
+    """The range of a learned value, in words for an error message."""
+    low: float
+    high: float
+    fixed_includes_ends: bool
+    """Whether a value that is not learned may sit on the ends, where no smooth map reaches."""
+
+    def contains(self, value: Tensor, learned: bool) -> bool:
+        """Whether all of `value` lies in the range."""
+        if self.fixed_includes_ends and not learned:
+            return bool(((value >= self.low) & (value <= self.high)).all())
+        return bool(((value > self.low) & (value < self.high)).all())
+
+    def value(self, raw: Tensor) -> Tensor:
+        """The parameter's value, from the free parameter."""
+        return torch.sigmoid(raw) if self.high == 1 else functional.softplus(raw)
+
+    def raw(self, value: Tensor) -> Tensor:
+        """The free parameter at which `value` is reached; computed in float64."""
+        value = value.double()
+        return torch.logit(value) if self.high == 1 else value + torch.log(-torch.expm1(-value))
+
+
+UNIT_INTERVAL = Range("in (0, 1)", 0.0, 1.0, fixed_includes_ends=True)
+POSITIVE = Range("above 0", 0.0, math.inf, fixed_includes_ends=False)
+
+
+class FeatureParameters(nn.Module):
+    """A module whose named values are scalars or one number per feature, each learned or fixed."""
+
+    def __init__(self, features: int | None, learn: Collection[str], learnable: Collection[str]) -> None:
+        super().__init__()
+        kind = type(self).__name__
+        if features is not None and features < 1:
+            raise ValueError(f"{kind}: features must be at least 1, got {features}")
+        if isinstance(learn, str):
+            raise TypeError(
+                f"{kind}: learn must be a collection of names, got the string {learn!r}; write ({learn!r},)"
+            )
+        if unknown := set(learn) - set(learnable):
+            raise ValueError(
+                f"{kind}: learn may name {', '.join(map(repr, learnable))}, got {', '.join(map(repr, sorted(unknown)))}"
+            )
+        self.features = features
+        self.learn = tuple(name for name in learnable if name in learn)
+        self._ranges: dict[str, Range] = {}
+
+    def define(self, name: str, value: float | Tensor, within: Range) -> None:
+        """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
+
+        Raises:
+            ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
+        """
+        learned = name in self.learn
+        kind = type(self).__name__
+        value = torch.as_tensor(value, dtype=torch.float64)
+        shape = () if self.features is None else (self.features,)
+        if value.shape not in ((), shape):
+            raise ValueError(
+                f"{kind}: {name} must be a number or have shape {shape}, one per feature; got {tuple(value.shape)}"
+            )
+        if not within.contains(value, learned):
+            raise ValueError(
+                f"{kind}: a {'learned' if learned else 'fixed'} {name} must be "
+                f"{within.words if learned or not within.fixed_includes_ends else 'in [0, 1]'}, got {value.tolist()}"
+            )
+        self._ranges[name] = within
+        kept = (within.raw(value) if learned else value).to(torch.get_default_dtype()).expand(shape).clone()
+        if learned:
+            self.register_parameter(f"raw_{name}", nn.Parameter(kept))
+        else:
+            self.register_buffer(f"fixed_{name}", kept)
+
+    def current(self, name: str) -> Tensor:
+        """The value of `name`: a scalar or `(features,)`, with a gradient if it is learned."""
+        if name in self.learn:
+            return self._ranges[name].value(getattr(self, f"raw_{name}"))
+        return getattr(self, f"fixed_{name}")
+
+    def per_feature(self, name: str, x: Tensor) -> Tensor:
+        """`current(name)`, shaped to broadcast to a step of `x`, whose axis after B holds the features.
+
+        Raises:
+            ValueError: if that axis of `x` is missing or of another size.
+        """
+        value = self.current(name)
+        return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
+
+    def check_features(self, x: Tensor) -> None:
+        """Refuse a sequence whose axis after T and B does not hold this module's features.
+
+        Raises:
+            ValueError: naming the axis, what was got, what was expected, and the likely slip.
+        """
+        if self.features is None or (x.ndim >= 3 and x.shape[2] == self.features):
+            return
+        hint = "there is no features axis" if x.ndim < 3 else f"axis 2 has size {x.shape[2]}"
+        if x.ndim >= 3 and self.features in x.shape:
+            hint += f", axis {list(x.shape).index(self.features)} has size {self.features}: move it with x.movedim"
+        raise ValueError(
+            f"{type(self).__name__}({self.features}): x must be (T, B, {self.features}, ...), "
+            f"got shape {tuple(x.shape)}; {hint}"
+        )
+
+    def extra_repr(self) -> str:
+        """The features and values, for `print(network)`."""
+        values = (f"{name}={_brief(self.current(name))}" for name in self._ranges)
+        learn = [f"learn={self.learn}"] if self.learn else []
+        return ", ".join(([] if self.features is None else [str(self.features)]) + [*values, *learn])
+
+
+def _brief(value: Tensor) -> str:
+    low, high = value.min().item(), value.max().item()
+    return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
+
+
+def decay_from_tau(tau: float, dt: float) -> float:
+    """The decay per step of a state with time constant `tau`: `exp(-dt / tau)`.
+
+    Args:
+        tau: the time constant, above 0, in the same unit as `dt`.
+        dt: the length of a step, above 0.
+
+    Returns:
+        The decay, in (0, 1).
+
+    Raises:
+        ValueError: if either is not positive.
+
+    Example:
+        >>> round(decay_from_tau(tau=20.0, dt=1.0), 4)
+        0.9512
+    """
+    for name, value in (("tau", tau), ("dt", dt)):
+        if not value > 0:
+            raise ValueError(f"decay_from_tau: {name} must be above 0, got {value}")
+    return math.exp(-dt / tau)
+
+
+def tau_from_decay(decay: float, dt: float) -> float:
+    """The time constant of a state that keeps `decay` per step: `-dt / ln(decay)`, in the unit of `dt`.
+
+    Args:
+        decay: the factor kept per step, in (0, 1).
+        dt: the length of a step, above 0.
+
+    Returns:
+        The time constant, in the unit of `dt`.
+
+    Raises:
+        ValueError: if `decay` is not in (0, 1) or `dt` is not positive.
+
+    Example:
+        >>> round(tau_from_decay(0.9512, dt=1.0), 1)
+        20.0
+    """
+    if not 0 < decay < 1:
+        raise ValueError(f"tau_from_decay: decay must be in (0, 1), got {decay}")
+    if not dt > 0:
+        raise ValueError(f"tau_from_decay: dt must be above 0, got {dt}")
+    return -dt / math.log(decay)

@@ -1,0 +1,36 @@
+"""What every layer that knows about time has in common, so that state cannot be got wrong.
+
+In most libraries a spiking layer remembers its membrane potential between calls, and every user forgets once to reset it.
+Here a layer has no memory: called on a sequence it starts from rest. Whoever wants to go on where the last call stopped,
+for streaming, passes the state by hand: `y, state = layer.run(x, state)`. A sequence that is cut anywhere gives what the whole
+gives.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Temporal(nn.Module):
+    """A layer over time: input `(T, B, *features)`, output `(T, B, *features_out)`.
+
+    A sub-class writes `run`. `Sequential` hands such layers the sequence as it is, and folds time into the batch for all
+    others.
+    """
+
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T B *out"], Any]:
+        """The outputs for `x` and the state after it, starting from `state`; None is rest.
+
+        Args:
+            x: a sequence, or the next piece of one, `(T, B, *features)`.
+            state: what the last call of `run` returned, or None.
+
+        Returns:
+            The outputs, `(T, B, *features_out)`, and the state to pass with the next piece.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+        """The outputs for the whole sequence `x`, from rest."""
+        return self.run(x)[0]
