@@ -1,0 +1,209 @@
+"""How a network is doing: who fires, who never does, and what the spikes cost.
+
+A neuron that fires for no sample of a set is dead on that set, and no gradient reaches the weights in front of it; one that
+fires at almost every step says nothing either. Both are invisible in the loss. `Recorder` counts them while the network runs,
+for any network, through hooks that are gone afterwards; what it reports is always about the samples that it saw.
+
+Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
+spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
+
+from rheobase.neurons import Neuron
+
+SATURATED = 0.9
+"""A neuron that fires at this share of all steps, or more, is called saturated."""
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """What one layer of neurons did, over all samples that were recorded.
+
+    Args:
+        name: the layer's position and kind, `"1 LIF(128)"`.
+        neurons: how many neurons it has (channels times space for maps).
+        rate: spikes per neuron and step.
+        dead: the share of neurons without a single spike.
+        saturated: the share of neurons that fire at 90 % of the steps or more.
+        spikes_per_sample: spikes of the whole layer per sample.
+        synaptic_operations_per_sample: what these spikes cost in the layers that receive them.
+        rates: the firing rate of each neuron, `(neurons,)`, spikes per step.
+    """
+
+    name: str
+    neurons: int
+    rate: float
+    dead: float
+    saturated: float
+    spikes_per_sample: float
+    synaptic_operations_per_sample: float
+    rates: Float[Tensor, " neurons"] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class InputHealth:
+    """What the network received, over all samples that were recorded: entries that are not zero, and what they cost."""
+
+    spikes_per_sample: float
+    synaptic_operations_per_sample: float
+
+
+class Recorder:
+    """Counts spikes and synaptic operations of every layer of neurons, while the network runs inside its `with` block.
+
+    Args:
+        network: any module; each `rheobase.Neuron` in it is recorded.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(4, 3), rb.LIF(3, threshold=1e6), nn.Linear(3, 2), rb.LeakyReadout(2))
+        >>> with Recorder(network) as recorder:
+        ...     _ = network(torch.ones(10, 2, 4))
+        >>> [(layer.name, layer.dead) for layer in recorder.layers()]
+        [('1 LIF(3)', 1.0)]
+        >>> recorder.input().synaptic_operations_per_sample  # 10 steps x 4 inputs x fan-out 3
+        120.0
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
+        self._source = _INPUT
+        self._spikes: dict[str, Tensor] = {}
+        self._operations: dict[str, Tensor] = {}
+        self._seen = torch.zeros(2, dtype=torch.float64)  # samples, and samples times steps
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> "Recorder":
+        self._handles.append(self._network.register_forward_pre_hook(self._on_input))
+        for module in self._network.modules():
+            if isinstance(module, Neuron):
+                self._handles.append(module.register_forward_hook(self._on_spikes))
+            elif isinstance(module, nn.Linear | _ConvNd):
+                self._handles.append(module.register_forward_pre_hook(self._on_synapses))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _on_input(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
+        steps, samples = arguments[0].shape[:2]
+        self._seen += torch.tensor([samples, samples * steps], dtype=torch.float64)
+        self._source = _INPUT
+        _add(self._spikes, _INPUT, arguments[0].count_nonzero())
+
+    def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
+        self._source = self._names[module]
+        _add(self._spikes, self._source, spikes.count_nonzero(dim=(0, 1)).flatten())
+
+    def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
+        # Layers run in the order of the data, so what arrives here was last spiked by `_source`.
+        _add(self._operations, self._source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
+
+    def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
+        """Add up what several processes have recorded, each of its own samples.
+
+        Args:
+            sum_over_processes: takes a tensor and returns its sum over all processes.
+        """
+        self._seen = sum_over_processes(self._seen)
+        for counts in (self._spikes, self._operations):
+            for name in counts:
+                counts[name] = sum_over_processes(counts[name])
+
+    def layers(self) -> list[LayerHealth]:
+        """The health of every layer of neurons that has run, in the order of the data."""
+        samples, steps = self._seen.tolist()
+        health = []
+        for name, spikes in self._spikes.items():
+            if name == _INPUT:
+                continue
+            rates = spikes.cpu().double() / max(steps, 1)
+            health.append(
+                LayerHealth(
+                    name=name,
+                    neurons=len(rates),
+                    rate=rates.mean().item(),
+                    dead=(rates == 0).double().mean().item(),
+                    saturated=(rates >= SATURATED).double().mean().item(),
+                    spikes_per_sample=spikes.sum().item() / max(samples, 1),
+                    synaptic_operations_per_sample=self._operations_of(name) / max(samples, 1),
+                    rates=rates.float(),
+                )
+            )
+        return health
+
+    def input(self) -> InputHealth:
+        """What the network received."""
+        samples = max(self._seen[0].item(), 1)
+        spikes = self._spikes.get(_INPUT, torch.zeros(()))
+        return InputHealth(spikes.item() / samples, self._operations_of(_INPUT) / samples)
+
+    def _operations_of(self, name: str) -> float:
+        return self._operations[name].item() if name in self._operations else 0.0
+
+
+@torch.no_grad()
+def record_spikes(
+    network: nn.Module, x: Float[Tensor, "T B *features"]
+) -> tuple[dict[str, Float[Tensor, "T B *_"]], Float[Tensor, "T B *out"]]:
+    """The spikes of every layer of neurons for the input `x`, by layer name, and the network's output: for a raster.
+
+    Args:
+        network: any module with `rheobase.Neuron` layers.
+        x: the input, `(T, B, *features)`.
+
+    Returns:
+        `{name: spikes (T, B, *features)}` in the order of the data, and the output `(T, B, *features_out)`.
+
+    Example:
+        >>> import rheobase as rb
+        >>> spikes, output = record_spikes(rb.Sequential(rb.LIF(3), nn.Linear(3, 2)), torch.ones(5, 1, 3))
+        >>> spikes["0 LIF(3)"].shape, output.shape
+        (torch.Size([5, 1, 3]), torch.Size([5, 1, 2]))
+    """
+    recorded: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(lambda _module, _input, spikes, name=name: recorded.update({name: spikes}))
+        for name, module in neuron_layers(network)
+    ]
+    try:
+        output = network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return recorded, output
+
+
+_INPUT = "input"
+
+
+def _add(counts: dict[str, Tensor], name: str, more: Tensor) -> None:
+    counts[name] = counts[name] + more if name in counts else more
+
+
+def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
+    """The layers of neurons in `network`, each with its name: position and kind, `"1 LIF(128)"`."""
+    for path, module in network.named_modules():
+        if isinstance(module, Neuron):
+            features = "" if module.features is None else f"({module.features})"
+            yield f"{path} {type(module).__name__}{features}".strip(), module
+
+
+def _fan_out(layer: nn.Linear | _ConvNd) -> float:
+    """The synapses of one input unit; of a convolution without its borders."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    positions = math.prod(layer.kernel_size) / (1 if layer.transposed else math.prod(layer.stride))
+    return layer.out_channels / layer.groups * positions

@@ -1,0 +1,67 @@
+"""What is written beside a result, so that it can be had again: command, seed, versions, machine, network."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rheobase.health import neuron_layers
+from rheobase.training.settings import Training
+
+
+def about_run(network: nn.Module, settings: Training, device: torch.device, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a run's `config.json`; what `more` holds takes the place of what is found out here."""
+    return {
+        "recipe": None,
+        "description": None,
+        "config": asdict(settings),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seed": settings.seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("rheobase", "torch", "numpy")},
+        },
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        },
+        "commit": _commit(),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "layers": [name for name, _ in neuron_layers(network)],
+        **more,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package runs from; None if it is installed from a wheel."""
+    here = Path(__file__).resolve().parents[3]
+    if not (here / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The most memory that was in use: on the GPU by tensors, elsewhere by this process; None where it cannot be known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

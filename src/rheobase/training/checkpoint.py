@@ -1,0 +1,116 @@
+"""Checkpoints: one safetensors file that holds all that a run needs to go on, bit for bit.
+
+Weights and the optimiser's moments are tensors, and the rest (which epoch, which best) is a few numbers in the file's metadata:
+so a single file holds a consistent state, it is replaced in one step, and nothing in it can execute code. The state of random
+generators is not in it because there is none: every draw of a run is a function of the seed and of what it is for (see
+`rheobase.training.randomness`).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rheobase.errors import RunError
+from rheobase.files import replacing
+
+_WEIGHTS = "network."
+_MOMENTS = "optimizer."
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands after an epoch."""
+
+    epoch: int
+    """Epochs that are done."""
+    best_epoch: int
+    """The epoch, counted from 1, whose weights were best on the validation set; 0 before the first."""
+    best_accuracy: float
+    best_loss: float
+    seconds: float
+    """Time spent in training so far, over all the pieces of an interrupted run."""
+    data: str
+    """The fingerprint of the data: a run goes on with the data that it started with, or not at all."""
+
+
+def save(path: Path, network: nn.Module, position: Position, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Write weights, position and, if given, the optimiser's state, atomically."""
+    tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
+    if optimizer is not None:
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{_MOMENTS}{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"position": json.dumps(asdict(position))})
+
+
+def load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
+    """Fill `network` and, if given, `optimizer` from `path`; nothing is changed unless everything fits.
+
+    Returns:
+        Where the run stood.
+
+    Raises:
+        RunError: if there is no such file, it is damaged, or it is of another network; the message names what differs.
+    """
+    tensors, position = _read(path)
+    weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
+    _check_same_network(path, network.state_dict(), weights)
+    if optimizer is not None:
+        _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)})
+    network.load_state_dict(weights)
+    return position
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return tensors, _position(json.loads(metadata["position"]))
+    except FileNotFoundError:
+        raise RunError(f"{path}: there is no such checkpoint") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: not a checkpoint of this library, or damaged ({error})") from error
+
+
+def _position(values: dict[str, Any]) -> Position:
+    position = Position(**values)
+    for name, kind in Position.__annotations__.items():
+        if not isinstance(getattr(position, name), (int, float) if kind is float else kind):
+            raise TypeError(f"{name} must be {kind.__name__}, got {getattr(position, name)!r}")
+    return position
+
+
+def _check_same_network(path: Path, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    difference = [f"{name} is missing" for name in ours if name not in theirs]
+    difference += [f"{name} is not in this network" for name in theirs if name not in ours]
+    difference += [
+        f"{name} is {tuple(theirs[name].shape)}, here {tuple(ours[name].shape)}"
+        for name in ours
+        if name in theirs and theirs[name].shape != ours[name].shape
+    ]
+    if difference:
+        more = f" and {len(difference) - 3} more differences" if len(difference) > 3 else ""
+        raise RunError(f"{path}: a checkpoint of another network: {'; '.join(difference[:3])}{more}")
+
+
+def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for name, value in tensors.items():
+        index, _, key = name.removeprefix(_MOMENTS).partition(".")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise RunError(f"{path}: damaged: the optimiser has {len(parameters)} parameters, got a state {name!r}")
+        if value.ndim and value.shape != parameters[int(index)].shape:
+            raise RunError(f"{path}: damaged: {name!r} has shape {tuple(value.shape)}")
+        state.setdefault(int(index), {})[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,259 @@
+"""What a user sees while a network trains.
+
+On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a pipe, one
+plain line per epoch; for programs, one JSON object per line; or nothing. All four are told the same four things.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+Metrics = dict[str, Any]
+Style = Literal["auto", "live", "plain", "json", "quiet"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to happen."""
+
+    title: str
+    epochs: int
+    epochs_done: int
+    steps: int
+    """Steps per epoch."""
+    samples: dict[str, int]
+    parameters: int
+    layers: tuple[str, ...]
+    device: str
+    processes: int
+    run: str | None
+    """The run's folder."""
+
+
+class Display(Protocol):
+    """What the training loop tells: the plan, every step, every epoch, the result."""
+
+    def start(self, plan: Plan) -> None:
+        """Training begins."""
+
+    def step(self, epoch: int, step: int) -> None:
+        """The step numbered `step`, counted from 1, of the epoch is done."""
+
+    def epoch(self, metrics: Metrics) -> None:
+        """An epoch is done and evaluated."""
+
+    def finish(self, summary: Metrics) -> None:
+        """Training has ended; `summary` is what `summary.json` holds."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was; called at the end, also after an error."""
+
+
+def display_for(style: Style) -> Display:
+    """The display for a style; `auto` is `live` on a terminal and `plain` elsewhere."""
+    if style == "auto":
+        style = "live" if Console().is_terminal else "plain"
+    return {"live": Live_, "plain": Plain, "json": JsonLines, "quiet": Quiet}[style]()
+
+
+class Quiet:
+    """Nothing at all."""
+
+    def start(self, plan: Plan) -> None:
+        """Say nothing."""
+
+    def step(self, epoch: int, step: int) -> None:
+        """Say nothing."""
+
+    def epoch(self, metrics: Metrics) -> None:
+        """Say nothing."""
+
+    def finish(self, summary: Metrics) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Nothing to clean up."""
+
+
+class JsonLines(Quiet):
+    """One JSON object per line, each with an `event`: `start`, `epoch`s, and `summary` as the last."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+
+    def _write(self, event: str, values: Metrics) -> None:
+        print(json.dumps({"event": event, **values}), file=self._out, flush=True)
+
+    def start(self, plan: Plan) -> None:
+        """Write the plan."""
+        self._write("start", asdict(plan))
+
+    def epoch(self, metrics: Metrics) -> None:
+        """Write the metrics."""
+        self._write("epoch", metrics)
+
+    def finish(self, summary: Metrics) -> None:
+        """Write the summary."""
+        self._write("summary", summary)
+
+
+class Plain(Quiet):
+    """One line per epoch, for logs and pipes."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._console = Console(file=out, highlight=False, soft_wrap=True, no_color=True)
+        self._eta = _Eta()
+
+    def start(self, plan: Plan) -> None:
+        """Write what is about to happen."""
+        self._eta.start(plan)
+        self._console.print(_headline(plan))
+
+    def epoch(self, metrics: Metrics) -> None:
+        """Write the epoch's line."""
+        layers = metrics["layers"]
+        self._console.print(
+            f"epoch {metrics['epoch']:>{len(str(metrics['epochs']))}}/{metrics['epochs']}"
+            f"  loss {metrics['loss']:.4f}"
+            f"  train {metrics['train_accuracy']:6.1%}"
+            f"  validation {metrics['validation_accuracy']:6.1%}{'*' if metrics['best'] else ' '}"
+            f"  {metrics['samples_per_second']:,.0f} samples/s"
+            f"  rate {' '.join(format(layer['rate'], '.1%') for layer in layers)}"
+            f"  dead {' '.join(format(layer['dead'], '.0%') for layer in layers)}"
+            f"  ETA {self._eta.after(metrics['epoch'])}",
+            markup=False,
+        )
+
+    def finish(self, summary: Metrics) -> None:
+        """Write the result."""
+        self._console.print(_result(summary), markup=False)
+
+
+class Live_(Quiet):
+    """A live picture on a terminal: progress, recent epochs, and the state of every layer."""
+
+    RECENT = 6
+    """How many epochs stay in view."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._eta = _Eta()
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[eta]}"),
+            console=self._console,
+            expand=True,
+        )
+        self._recent: list[Metrics] = []
+        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._picture)
+
+    def start(self, plan: Plan) -> None:
+        """Draw the plan and an empty bar."""
+        self._eta.start(plan)
+        self._console.print(_headline(plan))
+        self._steps = plan.steps
+        self._task = self._bar.add_task(
+            "training", total=plan.epochs * plan.steps, completed=plan.epochs_done * plan.steps, eta=""
+        )
+        self._live.start()
+
+    def step(self, epoch: int, step: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=(epoch - 1) * self._steps + step, description=f"epoch {epoch}")
+
+    def epoch(self, metrics: Metrics) -> None:
+        """Add the epoch to the picture."""
+        self._recent = [*self._recent, metrics][-self.RECENT :]
+        self._bar.update(self._task, eta=f"ETA {self._eta.after(metrics['epoch'])}")
+
+    def finish(self, summary: Metrics) -> None:
+        """Leave the last picture on the terminal, and the result below it."""
+        self.close()
+        self._console.print(_result(summary), style="bold", markup=False)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._live.stop()
+
+    def _picture(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if self._recent:
+            parts += [self._epochs(), self._layers(self._recent[-1]["layers"])]
+        return Group(*parts, self._bar)
+
+    def _epochs(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("epoch", "loss", "train", "validation", "", "samples/s"):
+            table.add_column(title, justify="right")
+        for metrics in self._recent:
+            table.add_row(
+                str(metrics["epoch"]),
+                f"{metrics['loss']:.4f}",
+                f"{metrics['train_accuracy']:.1%}",
+                f"{metrics['validation_accuracy']:.1%}",
+                "[green]best[/green]" if metrics["best"] else "",
+                f"{metrics['samples_per_second']:,.0f}",
+            )
+        return table
+
+    @staticmethod
+    def _layers(layers: list[Metrics]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for title in ("layer", "firing rate", "dead", "saturated"):
+            table.add_column(title, justify="left" if title == "layer" else "right")
+        for layer in layers:
+            # A fifth of a layer without a spike is a layer to look at.
+            table.add_row(
+                Text(layer["name"]),
+                f"{layer['rate']:.1%}",
+                Text(f"{layer['dead']:.0%}", style="bold red" if layer["dead"] > 0.2 else ""),
+                Text(f"{layer['saturated']:.0%}", style="bold red" if layer["saturated"] > 0.2 else ""),
+            )
+        return table
+
+
+class _Eta:
+    """How long the remaining epochs will take, from the pace of those that this process has seen."""
+
+    def start(self, plan: Plan) -> None:
+        self._plan = plan
+        self._began = time.monotonic()
+
+    def after(self, epoch: int) -> str:
+        done = epoch - self._plan.epochs_done
+        seconds = (time.monotonic() - self._began) / max(done, 1) * (self._plan.epochs - epoch)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _headline(plan: Plan) -> Text:
+    samples = ", ".join(f"{count:,} {name}" for name, count in plan.samples.items())
+    processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
+    resumed = f", going on after epoch {plan.epochs_done}" if plan.epochs_done else ""
+    return Text(
+        f"{plan.title}: {plan.parameters:,} parameters on {plan.device}{processes}; samples: {samples}; "
+        f"{plan.epochs} epochs of {plan.steps} steps{resumed}"
+    )
+
+
+def _result(summary: Metrics) -> str:
+    samples = summary["samples"]
+    parts = [f"best epoch {summary['best_epoch']}: validation {summary['validation_accuracy']:.1%}"]
+    if "test_accuracy" in summary:
+        parts.append(f"test {summary['test_accuracy']:.2%} of {samples['test']:,} samples")
+    if holdout := summary.get("holdout_speaker"):
+        parts.append(f"unheard speaker {holdout['name']} {holdout['accuracy']:.2%} of {holdout['samples']:,} samples")
+    parts.append(f"{summary['seconds']:.0f} s of training")
+    return ", ".join(parts)

@@ -1,0 +1,82 @@
+"""Where the work is done: device, precision, and how many processes share it.
+
+Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed: gloo
+between CPUs, NCCL between GPUs. What is here is the little that the loop needs from it. The batch size is that of all
+processes together, and each takes its share of every batch; so two processes compute the losses of one.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rheobase.training.settings import Training
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A device, a precision, and this process's place among all."""
+
+    device: torch.device
+    bfloat16: bool = False
+    process: int = 0
+    processes: int = 1
+
+    @classmethod
+    def start(cls, settings: Training) -> "Engine":
+        """The engine that the settings and the way the program was started ask for.
+
+        Raises:
+            ValueError: if a GPU is asked for and there is none.
+        """
+        gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+        if settings.device == "gpu" and not gpu:
+            raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
+        state = PartialState(cpu=settings.device == "cpu" or not gpu)
+        return cls(state.device, settings.precision == "bfloat16", state.process_index, state.num_processes)
+
+    @classmethod
+    def where(cls, network: nn.Module) -> "Engine":
+        """The engine of one process on the device where `network` is."""
+        return cls(next((parameter.device for parameter in network.parameters()), torch.device("cpu")))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and talks to the user."""
+        return self.process == 0
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """The network on the device; with several processes, wrapped so that gradients are averaged over them."""
+        network.to(self.device)
+        return DistributedDataParallel(network) if self.processes > 1 else network
+
+    def precision(self) -> AbstractContextManager[object]:
+        """The block in which the network runs forward."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    def share(self, order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """This process's part of each batch of `order`; it may be empty where a batch has fewer samples than processes."""
+        for start in range(0, len(order), batch_size):
+            yield np.array_split(order[start : start + batch_size], self.processes)[self.process]
+
+    def to_device(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch on the device."""
+        return x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all processes, on every one of them."""
+        if self.processes == 1:
+            return tensor
+        moved = tensor.to(self.device)
+        torch.distributed.all_reduce(moved)
+        return moved.to(tensor.device)
+
+    def wait_for_all(self) -> None:
+        """Go on when every process has come here."""
+        if self.processes > 1:
+            torch.distributed.barrier()

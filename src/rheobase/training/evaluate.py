@@ -1,0 +1,119 @@
+"""Evaluation: one pass over a data set, without gradients, counting what the network gets right and what it costs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rheobase import decoding
+from rheobase.data import Dataset
+from rheobase.health import InputHealth, LayerHealth, Recorder
+from rheobase.training.engine import Engine
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of the network's output `(T, B, C)` and the labels `(B,)`, the mean over the batch, a scalar."""
+
+Decode = Callable[[Tensor], Tensor]
+"""From the network's output `(T, B, C)` to one value per class, `(B, C)`; the largest is the answer."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network makes of a data set.
+
+    Args:
+        accuracy: the share of samples whose class it finds.
+        loss: the mean loss.
+        confusion: counts, `(C, C)`, rows the true class, columns the answer.
+        layers: firing rates, dead and saturated neurons, synaptic operations of every layer of neurons.
+        input: what the network received.
+    """
+
+    accuracy: float
+    loss: float
+    confusion: Int[Tensor, "C C"] = field(repr=False, compare=False)
+    layers: list[LayerHealth]
+    input: InputHealth
+
+
+def loss_of(decode: Decode) -> Loss:
+    """The default loss: cross-entropy of the decoded output."""
+    return lambda output, labels: functional.cross_entropy(decode(output), labels)
+
+
+def evaluate(
+    network: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 128,
+    loss: Loss | None = None,
+    decode: Decode = decoding.mean,
+    engine: Engine | None = None,
+) -> Evaluation:
+    """Run `network` over `dataset`, in evaluation mode and without augmentation.
+
+    Args:
+        network: `(T, B, *features)` in, `(T, B, C)` out.
+        dataset: the samples.
+        batch_size: samples per step; it changes the memory needed, not the result.
+        loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output.
+        decode: from the output to one value per class.
+        engine: device, precision and processes; None is where the network is now.
+
+    Returns:
+        Accuracy, loss, confusion matrix, and the health of every layer over these samples.
+
+    Raises:
+        ValueError: if the network's output does not fit the labels.
+
+    Example:
+        >>> import rheobase as rb
+        >>> data = rb.data.ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
+        >>> evaluate(rb.Sequential(nn.Linear(3, 2), rb.LeakyReadout(2)), data).confusion.sum()
+        tensor(8)
+    """
+    engine = engine or Engine.where(network)
+    loss = loss or loss_of(decode)
+    classes = len(dataset.classes)
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=engine.device)
+    total = torch.zeros((), dtype=torch.float64)
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), Recorder(network) as recorder:
+        for indices in engine.share(np.arange(len(dataset)), batch_size):
+            x, labels = engine.to_device(*dataset.batch(indices))
+            with engine.precision():
+                output = network(x)
+            check_output(output, labels, classes)
+            if len(labels):
+                total += loss(output.float(), labels).cpu().double() * len(labels)
+                answers = decode(output.float()).argmax(1)
+                confusion += torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
+    network.train(was_training)
+    recorder.combine(engine.sum)
+    confusion, total = engine.sum(confusion).cpu(), engine.sum(total)
+    samples = len(dataset)
+    return Evaluation(
+        accuracy=confusion.diagonal().sum().item() / samples,
+        loss=total.item() / samples,
+        confusion=confusion,
+        layers=recorder.layers(),
+        input=recorder.input(),
+    )
+
+
+def check_output(output: Float[Tensor, "..."], labels: Int[Tensor, " B"], classes: int) -> None:
+    """Refuse an output that is not `(T, B, C)` with at least as many classes as the data has.
+
+    Raises:
+        ValueError: saying what was got and expected.
+    """
+    if output.ndim != 3 or output.shape[1] != len(labels) or output.shape[2] < classes:
+        raise ValueError(
+            f"the network's output must be (T, B, C) with B = {len(labels)} samples and C >= {classes} classes, "
+            f"got shape {tuple(output.shape)}"
+        )

@@ -1,0 +1,28 @@
+"""Random numbers that depend on what they are for, not on what happened before.
+
+A training run draws for the order of samples, their augmentation, and dropout. Here each draw is seeded by the run's seed and the
+draw's own place (which epoch, which step, which process). So there is no generator whose state would have to be saved: a run
+that resumes at epoch 7 draws what the uninterrupted run draws at epoch 7, and several processes agree on the order without
+talking to each other.
+"""
+
+import numpy as np
+import torch
+
+_ORDER, _AUGMENT, _DROPOUT = range(3)
+
+
+def order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    """The order in which an epoch sees the samples: a permutation of `range(samples)`."""
+    return np.random.default_rng((seed, _ORDER, epoch)).permutation(samples)
+
+
+def augmentation(seed: int, epoch: int) -> tuple[int, ...]:
+    """The seed that a data set augments its samples with, in this epoch."""
+    return (seed, _AUGMENT, epoch)
+
+
+def seed_layers(seed: int, epoch: int, step: int, process: int) -> None:
+    """Seed PyTorch's generators for one step: what dropout and stochastic layers draw from."""
+    state = np.random.SeedSequence((seed, _DROPOUT, epoch, step, process)).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))

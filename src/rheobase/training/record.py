@@ -1,0 +1,39 @@
+"""The numbers behind a report's figures: `evaluation.npz`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rheobase.data import Dataset
+from rheobase.files import replacing
+from rheobase.health import record_spikes
+from rheobase.training.evaluate import Decode, Evaluation
+
+
+def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
+    """Write confusion matrix and firing rates of an evaluation, and what every layer does on the data set's first sample.
+
+    The arrays: `confusion` (C, C), `classes`, `layers`, and for layer k `rates_k` (N,) and `raster_k` (T, N); `raster_input`
+    (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    x, label = dataset.batch(np.array([0]))
+    spikes, output = record_spikes(network, x.to(device))
+    arrays: dict[str, Any] = {
+        "confusion": seen.confusion.numpy(),
+        "classes": np.array(dataset.classes),
+        "layers": np.array([layer.name for layer in seen.layers]),
+        "raster_input": x[:, 0].flatten(1).numpy(),
+        "output": output[:, 0].float().cpu().numpy(),
+        "sample_label": label[0].numpy(),
+        "sample_prediction": decode(output.float()).argmax(1)[0].cpu().numpy(),
+        "dt": np.array(getattr(dataset, "dt", np.nan), dtype=np.float64),
+    }
+    for index, layer in enumerate(seen.layers):
+        arrays[f"rates_{index}"] = layer.rates.numpy()
+        arrays[f"raster_{index}"] = spikes[layer.name][:, 0].flatten(1).to(torch.uint8).cpu().numpy()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)

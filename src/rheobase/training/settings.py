@@ -1,0 +1,59 @@
+"""How a network is trained: every number of the loop, in one place, with defaults that work."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of `rheobase.fit`.
+
+    Raises:
+        ValueError: if a setting is out of its range.
+
+    Example:
+        >>> Training(epochs=3).rate_at(step=0, steps=1000) < Training().learning_rate
+        True
+    """
+
+    epochs: int = 40
+    """Passes over the training set."""
+    batch_size: int = 64
+    """Samples per step, over all processes together."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of AdamW; it is reached after the warm-up and falls to 0 along a cosine."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, on weight matrices and kernels only: not on biases, decays, thresholds."""
+    warmup: float = 0.05
+    """The share of all steps over which the learning rate rises from 0."""
+    clip_gradient: float = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it."""
+    patience: int | None = None
+    """Stop when the validation accuracy has not improved for so many epochs; None never stops early."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the linear and convolutional layers in mixed precision; membranes and decays stay in float32."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    seed: int = 0
+    """Decides the order of samples, their augmentation and the dropout masks; at the command line, the weights too."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} must be at least {low}, got {value}")
+        for name in ("learning_rate", "clip_gradient"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must be in [0, 1), got {self.warmup}")
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""
+        progress = (step + 1) / steps
+        rising = min(1.0, progress / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
