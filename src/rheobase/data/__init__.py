@@ -1,0 +1,47 @@
+"""Labelled samples for training: event recordings, images and arrays, read in batches, time first."""
+
+from rheobase.data.augment import (
+    Augmentation,
+    DropChannels,
+    DropEvents,
+    JitterChannels,
+    Recording,
+    ShiftChannels,
+    ShiftTime,
+    StretchTime,
+)
+from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
+from rheobase.data.event_files import read_events, write_events
+from rheobase.data.events import EventDataset, Events
+from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
+from rheobase.data.sources import cifar10, data_folder, fashion_mnist, mnist, shd, spoken_digits, ssc
+
+__all__ = [
+    "ArrayDataset",
+    "Augmentation",
+    "Dataset",
+    "DropChannels",
+    "DropEvents",
+    "EventDataset",
+    "Events",
+    "ImageDataset",
+    "Images",
+    "JitterChannels",
+    "Recording",
+    "ShiftChannels",
+    "ShiftTime",
+    "Splits",
+    "StretchTime",
+    "cifar10",
+    "data_folder",
+    "fashion_mnist",
+    "mnist",
+    "read_cifar10",
+    "read_events",
+    "read_idx",
+    "shd",
+    "split",
+    "spoken_digits",
+    "ssc",
+    "write_events",
+]

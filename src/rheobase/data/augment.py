@@ -1,0 +1,181 @@
+"""Augmentation of event recordings: small changes that leave the meaning of a recording as it is.
+
+A few thousand recordings are soon learnt by heart. Somebody else who speaks the same word is a little higher or lower
+(channels), earlier or later, faster or slower (time), and no two inner ears send the same spikes. Each class here is one
+such change, called as `augmentation(recording, rng) -> recording`; a data set applies its tuple of them in order.
+
+Events that move beyond the first or last channel, or before the recording's start, are removed: wrapping them around or
+piling them up at the border would invent spikes. Those that move beyond the last time step fall away at binning.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Int32, Shaped
+
+
+class Recording(NamedTuple):
+    """The events of one sample, in ascending order of time until an augmentation moves them.
+
+    Attributes:
+        times: (events,) seconds.
+        units: (events,) the channel of each event, 0 to `channels - 1`.
+        channels: the number of channels.
+    """
+
+    times: Float32[np.ndarray, " events"]
+    units: Int32[np.ndarray, " events"]
+    channels: int
+
+    def keep(self, mask: Shaped[np.ndarray, " events"]) -> "Recording":
+        """Return the recording of the events where `mask` is True."""
+        # Indices are counted once and used twice, which is faster than to apply the mask to both arrays.
+        kept = np.flatnonzero(mask)
+        if len(kept) == len(self.times):
+            return self
+        return Recording(self.times[kept], self.units[kept], self.channels)
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """What changes a recording: every draw comes from `rng`, so that the same generator makes the same change."""
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the changed recording."""
+        ...
+
+
+def _within_channels(recording: Recording) -> Recording:
+    # Seen as unsigned, a channel below 0 is beyond every channel: one comparison for both borders.
+    return recording.keep(recording.units.view(np.uint32) < recording.channels)
+
+
+@dataclass(frozen=True)
+class ShiftChannels:
+    """Move all events by the same whole number of channels, drawn uniformly from -max to max: a higher or lower voice.
+
+    Args:
+        max: the largest shift, in channels of the recording, >= 0.
+
+    >>> recording = Recording(np.float32([0.1, 0.2]), np.int32([0, 9]), channels=10)
+    >>> shifted = ShiftChannels(3)(recording, np.random.default_rng(1))
+    >>> shifted.units.tolist()  # by 0 channels with this generator
+    [0, 9]
+    """
+
+    max: int
+
+    def __post_init__(self) -> None:
+        _check("ShiftChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the shifted recording."""
+        shift = np.int32(rng.integers(-self.max, self.max, endpoint=True))
+        return _within_channels(recording._replace(units=recording.units + shift))
+
+
+@dataclass(frozen=True)
+class JitterChannels:
+    """Move every event by its own number of channels, drawn from a normal distribution and rounded: smeared tuning.
+
+    Args:
+        std: standard deviation, in channels of the recording, >= 0.
+    """
+
+    std: float | int
+
+    def __post_init__(self) -> None:
+        _check("JitterChannels", "std", self.std, self.std >= 0, "at least 0 channels")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the jittered recording."""
+        moves = rng.standard_normal(len(recording.units), dtype=np.float32) * np.float32(self.std)
+        return _within_channels(recording._replace(units=recording.units + np.rint(moves).astype(np.int32)))
+
+
+@dataclass(frozen=True)
+class ShiftTime:
+    """Move all events by the same time, drawn uniformly from -max to max: an earlier or later start.
+
+    Args:
+        max: the largest shift, seconds, >= 0.
+    """
+
+    max: float | int
+
+    def __post_init__(self) -> None:
+        _check("ShiftTime", "max", self.max, self.max >= 0, "at least 0 seconds")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the shifted recording."""
+        moved = recording._replace(times=recording.times + np.float32(rng.uniform(-self.max, self.max)))
+        return moved.keep(moved.times >= 0)
+
+
+@dataclass(frozen=True)
+class StretchTime:
+    """Multiply all times by the same factor, drawn uniformly from low to high: slower or faster speech.
+
+    Args:
+        low: the smallest factor, > 0.
+        high: the largest factor, >= low.
+    """
+
+    low: float | int
+    high: float | int
+
+    def __post_init__(self) -> None:
+        _check("StretchTime", "low", self.low, self.low > 0, "a factor above 0")
+        _check("StretchTime", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the stretched recording."""
+        return recording._replace(times=recording.times * np.float32(rng.uniform(self.low, self.high)))
+
+
+@dataclass(frozen=True)
+class DropEvents:
+    """Remove each event with a probability that is itself drawn uniformly from 0 to max, anew for every recording.
+
+    Args:
+        max: the largest probability, in [0, 1].
+    """
+
+    max: float | int
+
+    def __post_init__(self) -> None:
+        _check("DropEvents", "max", self.max, self.max <= 1, "a probability, 0 to 1")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the thinned recording."""
+        probability = np.float32(rng.uniform(0, self.max))
+        return recording.keep(rng.random(len(recording.times), dtype=np.float32) >= probability)
+
+
+@dataclass(frozen=True)
+class DropChannels:
+    """Remove one band of neighbouring channels; its width is drawn uniformly from 0 to max, its place where it fits.
+
+    A band, because single silent channels are guessed from their neighbours (Park and others, "SpecAugment", 2019).
+
+    Args:
+        max: the widest band, in channels of the recording, >= 0.
+    """
+
+    max: int
+
+    def __post_init__(self) -> None:
+        _check("DropChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        """Return the recording without the band."""
+        width = int(rng.integers(0, min(self.max, recording.channels), endpoint=True))
+        first = int(rng.integers(0, recording.channels - width, endpoint=True))
+        # As unsigned numbers, channels below the band are beyond it: one comparison for both ends.
+        return recording.keep((recording.units - np.int32(first)).view(np.uint32) >= width)
+
+
+def _check(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:
+    if not (holds and np.isfinite(value) and value >= 0):
+        raise ValueError(f"{owner}: {name} is {value}, expected {expected}")

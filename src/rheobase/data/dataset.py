@@ -1,0 +1,292 @@
+"""What training asks of a data set, and the few operations that every data set shares.
+
+Training needs batches, time first, whose content does not depend on how samples are grouped: the same sample at the same
+epoch must be augmented alike in a batch of 1 or of 256, in one process or in eight, before and after a resume. So a data
+set is asked for `batch(indices, seed)` and seeds each sample's draws by the sample's own index in the full set.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from rheobase.errors import DataError
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """The contract between data and training: labelled samples of `steps` time steps, read in batches, time first."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; a label is an index into it."""
+        ...
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one time step, such as (140,) or (1, 28, 28)."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """The number of time steps T of every sample."""
+        ...
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The label of every sample, int64."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int | np.integer, /) -> tuple[Float[Tensor, "T *features"], int]: ...
+
+    def batch(
+        self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+        """Return the samples at `indices` and their labels; with a `seed` (integers >= 0) the samples are augmented."""
+        ...
+
+    def subset(self, indices: Int[np.ndarray, " m"]) -> "Dataset":
+        """Return the data set of the samples at `indices`, in that order."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over all that `batch` is computed from, so that a resumed run can refuse other data."""
+        ...
+
+
+D = TypeVar("D", bound=Dataset)
+S = TypeVar("S", bound="IndexedDataset")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set: `validation` makes every choice, `test` is read once, at the end."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+class IndexedDataset(ABC):
+    """The part that all data sets here share: a choice of samples, `indices`, from a full set that is never copied.
+
+    A subclass is a frozen dataclass with a field `indices`; None there stands for all samples.
+    """
+
+    indices: Int[np.ndarray, " n"] | None
+
+    @property
+    @abstractmethod
+    def _all_labels(self) -> Int[np.ndarray, " all"]:
+        """The labels of the full set."""
+
+    @abstractmethod
+    def batch(
+        self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+        """Return the samples at `indices` and their labels; with a `seed` the samples are augmented."""
+
+    @property
+    def chosen(self) -> Int[np.ndarray, " n"]:
+        """The index in the full set of every sample of this data set, int64."""
+        return np.arange(len(self._all_labels)) if self.indices is None else self.indices
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The label of every sample, int64."""
+        return self._all_labels if self.indices is None else self._all_labels[self.indices]
+
+    def __len__(self) -> int:
+        return len(self._all_labels) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, index: int | np.integer) -> tuple[Float[Tensor, "T *features"], int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} asked for, the data set has {len(self)}")
+        x, label = self.batch(np.array([index % len(self)]))
+        return x[:, 0], int(label[0])
+
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "T *features"], int]]:
+        return (self[index] for index in range(len(self)))
+
+    def subset(self: S, indices: Int[np.ndarray, " m"]) -> S:
+        """Return the data set of the samples at `indices`, in that order; it shares this one's memory.
+
+        Raises:
+            IndexError: an index is negative or beyond the last sample.
+            ValueError: there is no index.
+        """
+        if len(indices) == 0:
+            raise ValueError("indices: a data set needs at least one sample, got none")
+        return replace(self, indices=self._in_full_set(indices))  # pyright: ignore[reportArgumentType]
+
+    def _in_full_set(self, indices: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
+        """Turn indices into this data set into indices into the full set, checked."""
+        indices = np.asarray(indices, dtype=np.int64)
+        outside = (indices < 0) | (indices >= len(self))
+        if outside.any():
+            raise IndexError(f"indices: got {indices[outside][0]}, expected 0 to {len(self) - 1}")
+        return indices if self.indices is None else self.indices[indices]
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDataset(IndexedDataset):
+    """Samples that lie in memory as one tensor, time first. It has no augmentation: a seed changes nothing.
+
+    Args:
+        x: (T, n, *features), floating point, finite.
+        y: (n,) integer labels, 0 to `len(classes) - 1`.
+        classes: the names of the classes; by default "0", "1", ... up to the largest label.
+        indices: the samples chosen from `x`; by default all.
+
+    Raises:
+        DataError: `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
+            one per sample; there is no sample.
+
+    >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
+    >>> x, y = data.batch(np.array([0, 3]))
+    >>> x.shape, y
+    (torch.Size([5, 2, 3]), tensor([0, 1]))
+    """
+
+    x: Shaped[Tensor, "..."]
+    y: Shaped[np.ndarray, "..."]
+    classes: tuple[str, ...] = ()
+    indices: Int[np.ndarray, " m"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.x.ndim < 3 or self.x.shape[0] == 0:
+            raise DataError(f"x: got shape {tuple(self.x.shape)}, expected (T, n, *features), time first")
+        if not self.x.is_floating_point():
+            raise DataError(f"x: got {self.x.dtype}, expected a floating point tensor; convert it with x.float()")
+        labels, classes = check_labels(self.y, self.classes, "labels")
+        if len(labels) != self.x.shape[1]:
+            raise DataError(
+                f"labels: got {len(labels)} for {self.x.shape[1]} samples: x has shape {tuple(self.x.shape)}, "
+                "read as (T, n, *features), time first"
+            )
+        if not torch.isfinite(self.x).all():
+            step, sample = (torch.nonzero(~torch.isfinite(self.x))[0, :2]).tolist()
+            raise DataError(f"x: sample {sample} is NaN or infinite at step {step}, expected finite values")
+        object.__setattr__(self, "y", labels)
+        object.__setattr__(self, "classes", classes)
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one time step."""
+        return tuple(self.x.shape[2:])
+
+    @property
+    def steps(self) -> int:
+        """The number of time steps."""
+        return self.x.shape[0]
+
+    @property
+    def _all_labels(self) -> Int[np.ndarray, " all"]:
+        return self.y
+
+    def batch(
+        self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+        """Return the samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
+        chosen = torch.from_numpy(self._in_full_set(indices))
+        return self.x.index_select(1, chosen), torch.from_numpy(self.y)[chosen]
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the tensor, the labels, the classes and the choice of samples."""
+        x = self.x.detach().cpu().contiguous()
+        return digest(str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self.y, self.chosen)
+
+
+def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
+    """Split a data set in two at random, every class in proportion.
+
+    Args:
+        dataset: what to split.
+        fraction: the share of each class that goes to the second part, in (0, 1); each class gives at least one sample
+            to either part.
+        seed: >= 0; the same seed makes the same split.
+
+    Returns:
+        (rest, part), both in the order of `dataset`.
+
+    Raises:
+        ValueError: the fraction or the seed is out of range, or a class has a single sample.
+
+    >>> data = ArrayDataset(torch.rand(5, 20, 3), np.arange(20) % 2)
+    >>> rest, part = split(data, 0.1, seed=0)
+    >>> len(rest), len(part), np.bincount(part.labels).tolist()
+    (18, 2, [1, 1])
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: got {fraction}, expected a number between 0 and 1")
+    check_seed((seed,))
+    rng = np.random.default_rng(seed)
+    labels = dataset.labels
+    in_part = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < 2:
+            name = dataset.classes[label]
+            raise ValueError(f"dataset: class {name!r} has 1 sample, expected at least 2 to give one to either part")
+        in_part[members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]] = True
+    return (
+        dataset.subset(np.flatnonzero(~in_part)),  # pyright: ignore[reportReturnType]
+        dataset.subset(np.flatnonzero(in_part)),
+    )
+
+
+def check_labels(
+    labels: Shaped[np.ndarray, "..."], classes: tuple[str, ...], source: str
+) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+    """Return labels as int64, with the names of the classes (numbers, where `classes` is empty).
+
+    Raises:
+        DataError: labels are not one row of integers, there is none, or one is out of the range of `classes`.
+
+    >>> check_labels(np.array([1, 0], np.uint8), (), "labels")
+    (array([1, 0]), ('0', '1'))
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{source}: got {labels.dtype} of shape {labels.shape}, expected one integer per sample")
+    if len(labels) == 0:
+        raise DataError(f"{source}: the data set is empty, expected at least one sample")
+    # Without names nothing else bounds a label, and a damaged one would ask for a network with 4 billion outputs.
+    highest = (len(classes) or 65_536) - 1
+    outside = (labels < 0) | (labels > highest)
+    if outside.any():
+        sample = int(np.flatnonzero(outside)[0])
+        raise DataError(f"{source}: sample {sample} has {labels[sample]}, expected 0 to {highest}")
+    labels = labels.astype(np.int64)
+    return labels, classes or tuple(str(label) for label in range(labels.max() + 1))
+
+
+def check_seed(seed: tuple[int, ...]) -> None:
+    """Raise ValueError unless all parts of a seed are integers >= 0, which is what NumPy's generators take."""
+    if any(part < 0 for part in seed):
+        raise ValueError(f"seed: got {seed}, expected integers >= 0")
+
+
+def generator(seed: tuple[int, ...], sample: int) -> np.random.Generator:
+    """Return the generator of one sample's augmentation; `sample` is the index in the full set."""
+    return np.random.default_rng((*seed, sample))
+
+
+def digest(description: str, *arrays: Shaped[np.ndarray, "..."]) -> str:
+    """Return the SHA-256, as hex digits, of a description and of arrays with their shapes and types.
+
+    >>> digest("a", np.zeros(2)) == digest("a", np.zeros(3))
+    False
+    """
+    sha = hashlib.sha256(description.encode())
+    for array in arrays:
+        sha.update(f"|{array.dtype.str}{array.shape}|".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()

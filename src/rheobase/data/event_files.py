@@ -1,0 +1,195 @@
+"""Event data sets on disk, in the HDF5 layout of the Heidelberg data sets (SHD, SSC).
+
+The layout (Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg Spiking Data Sets for the Systematic Evaluation of
+Spiking Neural Networks", 2020): `spikes/times` and `spikes/units` hold one variable-length row per recording, `labels`
+one number; `extra/keys` the names of the classes, `extra/speaker` who spoke, `extra/meta_info` facts about the speakers.
+
+HDF5 is read by a C library that trusts the sizes written in a file. So sizes are compared with the size of the file
+before anything is read, and every value is checked after.
+"""
+
+import gzip
+import io
+import lzma
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Shaped
+
+from rheobase.data.events import Events
+from rheobase.data.files import LIMIT, atomic_write, read_bytes
+from rheobase.errors import DataError
+
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError)
+"""What h5py raises on a damaged file, by where the damage lies."""
+
+
+def read_events(path: Path, *, channels: int = 700, limit: int = LIMIT) -> Events:
+    """Read a file of event recordings in the layout of SHD: `.h5`, `.h5.gz` or `.h5.xz`.
+
+    Args:
+        path: the file.
+        channels: the number of channels; every unit must lie below it.
+        limit: the largest uncompressed size, in bytes.
+
+    Returns:
+        The recordings with their labels; class names, speakers and their names where the file has them.
+
+    Raises:
+        DataError: the file is missing, truncated, too large or not HDF5, lacks a field, or holds values that it must not
+            hold; the message names the file, the field, the sample, what was got and what was expected.
+    """
+    return parse_events(read_bytes(path, limit), str(path), channels=channels)
+
+
+def parse_events(content: bytes, source: str, *, channels: int = 700) -> Events:
+    """Read event recordings from the unpacked content of a file; `source` is what error messages call it.
+
+    Raises:
+        DataError: as for `read_events`.
+    """
+    if not content.startswith(b"\x89HDF\r\n\x1a\n"):
+        raise DataError(f"{source}: not an HDF5 file: it starts with {content[:8]!r}")
+    with _hdf5_errors(source), h5py.File(io.BytesIO(content), "r") as file:
+        reader = _Reader(source, file, content)
+        times, times_ends = reader.rows("spikes/times", "f", "floating point numbers")
+        units, units_ends = reader.rows("spikes/units", "iu", "integers")
+        labels = reader.array("labels", "iu", "integers")
+        classes = reader.names("extra/keys")
+        speakers = reader.array("extra/speaker", "iu", "integers") if reader.has("extra/speaker") else None
+        speaker_names = reader.names("extra/meta_info/name")
+    if len(times_ends) != len(units_ends):
+        raise DataError(
+            f"{source}: spikes/times has {len(times_ends)} samples, spikes/units {len(units_ends)}, expected as many"
+        )
+    if (times_ends != units_ends).any():
+        sample = int(np.argmax(times_ends != units_ends))
+        got_times, got_units = (int(np.diff(ends, prepend=0)[sample]) for ends in (times_ends, units_ends))
+        raise DataError(
+            f"{source}: sample {sample} has {got_times} spikes/times and {got_units} spikes/units, expected as many"
+        )
+    offsets = np.concatenate([[0], times_ends])
+    return Events(times, units, offsets, labels, channels, classes, speakers, speaker_names, source=source)
+
+
+def write_events(path: Path, events: Events, *, times_as: type[np.floating] = np.float32) -> None:
+    """Write event recordings in the layout of SHD, compressed where the name ends in `.gz` or `.xz`; atomically.
+
+    Args:
+        path: the file, replaced if it is there.
+        events: the recordings.
+        times_as: how times are stored. SHD's own float16 keeps a relative 0.0005: 0.5 ms at 1 s.
+    """
+    buffer = io.BytesIO()
+    unit_type = np.min_scalar_type(events.channels - 1)
+    with h5py.File(buffer, "w") as file:
+        for name, values in (("times", events.times.astype(times_as)), ("units", events.units.astype(unit_type))):
+            rows = file.create_dataset(f"spikes/{name}", (len(events),), dtype=h5py.vlen_dtype(values.dtype))
+            for sample, row in enumerate(np.split(values, events.offsets[1:-1])):
+                rows[sample] = row
+        file["labels"] = events.labels.astype(np.min_scalar_type(len(events.classes)))
+        file["extra/keys"] = np.array([name.encode() for name in events.classes])
+        if events.speakers is not None:
+            file["extra/speaker"] = events.speakers.astype(np.min_scalar_type(len(events.speaker_names)))
+            file["extra/meta_info/name"] = np.array([name.encode() for name in events.speaker_names])
+    content = buffer.getvalue()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)
+    elif path.suffix == ".xz":
+        # Within a step the channels ascend by small numbers: their differences compress better than they do.
+        filters = [
+            {"id": lzma.FILTER_DELTA, "dist": unit_type.itemsize},
+            {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0},
+        ]
+        content = lzma.compress(content, filters=filters)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _hdf5_errors(source: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise DataError(f"{source}: damaged HDF5 file ({error}); fetch it again") from error
+
+
+class _Reader:
+    """The fields of one open file, each checked for its presence, type, shape and size before it is read."""
+
+    def __init__(self, source: str, file: h5py.File, content: bytes) -> None:
+        self.source, self.file, self.content = source, file, content
+
+    def has(self, name: str) -> bool:
+        return name in self.file
+
+    def rows(self, name: str, kinds: str, expected: str) -> tuple[Shaped[np.ndarray, " events"], np.ndarray]:
+        """Return a field of variable-length rows as one flat array, and where each row ends."""
+        field = self._field(name)
+        row_type = h5py.check_vlen_dtype(field.dtype)
+        if row_type is None or np.dtype(row_type).kind not in kinds or field.ndim != 1:
+            raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected one row of {expected} per sample")
+        self._check_promises(name, field, np.dtype(row_type).itemsize)
+        if len(field) == 0:
+            raise DataError(f"{self.source}: {name}: the data set is empty, expected at least one sample")
+        rows = field[:]
+        return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
+
+    def array(self, name: str, kinds: str, expected: str) -> Shaped[np.ndarray, " n"]:
+        """Return a field of one number per sample."""
+        field = self._field(name)
+        if field.dtype.kind not in kinds or field.ndim != 1:
+            raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected {expected}, one per sample")
+        return field[:]
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return a field of strings; none where the file does not have it."""
+        if not self.has(name):
+            return ()
+        field = self._field(name)
+        text_type = h5py.check_string_dtype(field.dtype)
+        if text_type is None or field.ndim != 1:
+            raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected a list of names")
+        if text_type.length is None:
+            self._check_promises(name, field, 1)
+        return tuple(str(text) for text in field.asstr("utf-8")[:])
+
+    def _field(self, name: str) -> h5py.Dataset:
+        field = self.file.get(name)
+        if not isinstance(field, h5py.Dataset):
+            raise DataError(f"{self.source}: has no field {name}, expected the layout of SHD")
+        if field.shape is None or field.size * field.dtype.itemsize > max(len(self.content), 2**20):
+            raise DataError(f"{self.source}: {name}: got {_describe(field)}, which does not fit into the file")
+        return field
+
+    def _check_promises(self, name: str, field: h5py.Dataset, item_bytes: int) -> None:
+        """Refuse lengths of rows that the file cannot hold: the library would reserve memory for them, unseen.
+
+        A row is stored as its length and where to find it: 4 bytes, an address of 8 and an index of 4.
+        """
+        if field.id.get_type().get_size() != 16 or field.id.get_create_plist().get_nfilters():
+            return  # Another size of addresses, or compressed: its lengths cannot be seen from outside.
+        if field.chunks is None:
+            places = [(field.id.get_offset(), 16 * len(field))]
+        else:
+            chunks = (field.id.get_chunk_info(index) for index in range(field.id.get_num_chunks()))
+            places = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+        promised = 0
+        for start, size in places:
+            if start is not None:
+                references = self.content[start : start + size - size % 16]
+                lengths = np.frombuffer(references[: len(references) // 16 * 16], dtype="<u4")[::4]
+                promised += int(lengths.sum(dtype=np.int64)) * item_bytes
+        if promised > len(self.content):
+            raise DataError(
+                f"{self.source}: {name}: rows of {promised} bytes in all, expected at most the file's {len(self.content)}"
+            )
+
+
+def _describe(field: h5py.Dataset) -> str:
+    row_type = h5py.check_vlen_dtype(field.dtype)
+    kind = field.dtype if row_type is None else f"rows of {np.dtype(row_type)}"
+    return f"{kind} of shape {field.shape}"

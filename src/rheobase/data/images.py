@@ -1,0 +1,256 @@
+"""Images in the official files of MNIST, Fashion-MNIST and CIFAR-10, and the data set that gives them time.
+
+An image has no time steps. Either its brightness is fed in at every step ("direct": the first layer's neurons turn it into
+spikes) or every pixel spikes once, the brighter the earlier ("latency").
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Integer, UInt8
+from torch import Tensor
+
+from rheobase import encoding
+from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator
+from rheobase.data.files import LIMIT, read_bytes
+from rheobase.errors import DataError
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_CIFAR_RECORD = 1 + 3 * 32 * 32
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images, checked when they are made.
+
+    Args:
+        pixels: (n, height, width) or (n, channels, height, width), 0 to 255.
+        labels: (n,) the class of each image, 0 to `len(classes) - 1`.
+        classes: the names of the classes; by default "0", "1", ... up to the largest label.
+        source: what error messages call these images, such as the file that they came from.
+
+    Raises:
+        DataError: there is no image, labels are out of range, or not one per image.
+
+    >>> len(Images(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2])))
+    3
+    """
+
+    pixels: UInt8[np.ndarray, "n *shape"]
+    labels: Integer[np.ndarray, " m"]
+    classes: tuple[str, ...] = ()
+    source: str = "images"
+
+    def __post_init__(self) -> None:
+        labels, classes = check_labels(self.labels, self.classes, f"{self.source}: labels")
+        if self.pixels.ndim not in (3, 4):
+            raise DataError(
+                f"{self.source}: got pixels of shape {self.pixels.shape}, expected (n, height, width) or "
+                "(n, channels, height, width)"
+            )
+        if len(labels) != len(self.pixels):
+            raise DataError(
+                f"{self.source}: got {len(labels)} labels for {len(self.pixels)} images, expected one for each"
+            )
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "classes", classes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def digest(self) -> str:
+        """A SHA-256 over the pixels, the labels and their names."""
+        return digest(str(self.classes), self.pixels, self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset(IndexedDataset):
+    """Images as sequences of `steps` time steps, brightness scaled to 0..1.
+
+    Args:
+        images: the images.
+        steps: the number of time steps T, >= 1.
+        encoding: "direct" feeds the image in at every step; "latency" lets every pixel spike once, the brighter the
+            earlier, and pixels that are all but black never.
+        flatten: whether a step is one row of all pixels, (pixels,), or keeps the image's shape with a leading axis of
+            colours, (channels, height, width), as convolutions need it.
+        shift: the most pixels by which a batch that is read with a seed is moved, each axis on its own; what comes in
+            from outside is black.
+        flip: whether half of the images of a batch that is read with a seed are mirrored, left for right.
+        indices: the images chosen from `images`; by default all.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    >>> images = Images(np.full((3, 28, 28), 255, np.uint8), np.array([0, 1, 2]))
+    >>> x, label = ImageDataset(images, steps=4, flatten=False)[2]
+    >>> x.shape, x.max().item(), label
+    (torch.Size([4, 1, 28, 28]), 1.0, 2)
+    """
+
+    images: Images
+    steps: int
+    encoding: Literal["direct", "latency"] = "direct"
+    flatten: bool = True
+    shift: int = 0
+    flip: bool = False
+    indices: Int[np.ndarray, " m"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps: got {self.steps}, expected at least 1")
+        if self.encoding not in ("direct", "latency"):
+            raise ValueError(f"encoding: got {self.encoding!r}, expected 'direct' or 'latency'")
+        if not 0 <= self.shift < min(self.images.pixels.shape[-2:]):
+            raise ValueError(f"shift: got {self.shift}, expected 0 or more pixels, less than the image has")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.images.classes
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of one time step: (pixels,) or (channels, height, width)."""
+        channels, height, width = (1, *self.images.pixels.shape[1:])[-3:]
+        return (channels * height * width,) if self.flatten else (channels, height, width)
+
+    @property
+    def _all_labels(self) -> Int[np.ndarray, " all"]:
+        return self.images.labels
+
+    def batch(
+        self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+        """Return the encoded images at `indices`, and their labels.
+
+        Args:
+            indices: (B,) which samples, 0 to `len(self) - 1`.
+            seed: None for the images as they are; otherwise integers >= 0, such as (seed, epoch), that with a sample's
+                index in the full set seed the draws of its augmentation.
+
+        Returns:
+            (T, B, *features) float32, and (B,) int64 labels.
+
+        Raises:
+            IndexError: an index is negative or beyond the last sample.
+            ValueError: a part of the seed is negative.
+        """
+        chosen = self._in_full_set(indices)
+        pixels = self.images.pixels[chosen]
+        if seed is not None:
+            check_seed(seed)
+            if self.shift or self.flip:
+                for image, sample in zip(pixels, chosen.tolist(), strict=True):
+                    image[...] = self._augmented(image, generator(seed, sample))
+        brightness = torch.from_numpy(pixels).to(torch.float32).div_(255).view(len(chosen), *self.features)
+        encode = {"direct": encoding.direct, "latency": encoding.latency}[self.encoding]
+        return encode(brightness, self.steps).contiguous(), torch.from_numpy(self.images.labels[chosen])
+
+    def _augmented(self, image: UInt8[np.ndarray, "*shape"], rng: np.random.Generator) -> UInt8[np.ndarray, "*shape"]:
+        down, right = rng.integers(-self.shift, self.shift, size=2, endpoint=True)
+        mirrored = self.flip and rng.random() < 0.5
+        moved = np.zeros_like(image)
+        height, width = image.shape[-2:]
+        rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+        from_rows, from_columns = (
+            slice(max(-down, 0), height - max(down, 0)),
+            slice(max(-right, 0), width - max(right, 0)),
+        )
+        moved[..., rows, columns] = image[..., from_rows, from_columns]
+        return moved[..., ::-1] if mirrored else moved
+
+    def augmented(self, *, shift: int = 0, flip: bool = False) -> "ImageDataset":
+        """Return the same data set with other augmentation."""
+        return replace(self, shift=shift, flip=flip)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
+        settings = (self.images.digest, self.steps, self.encoding, self.flatten, self.shift, self.flip)
+        return digest(str(settings), self.chosen)
+
+
+def read_idx(path: Path, limit: int = LIMIT) -> UInt8[np.ndarray, "..."]:
+    """Read an idx file of bytes, the format of MNIST (`.gz` or not).
+
+    Raises:
+        DataError: the file is missing, damaged, truncated, followed by other bytes, or not idx.
+    """
+    return parse_idx(read_bytes(path, limit), str(path))
+
+
+def parse_idx(content: bytes, source: str) -> UInt8[np.ndarray, "..."]:
+    """Read the unpacked content of an idx file; `source` is what error messages call it.
+
+    The format (Y. LeCun, C. Cortes and C. Burges, "The MNIST database"): two zero bytes, the type (8: bytes), the number
+    of axes, the length of each axis as 4 bytes, big-endian, and the values, last axis fastest.
+
+    Raises:
+        DataError: as for `read_idx`.
+
+    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "example")
+    array([7, 9], dtype=uint8)
+    """
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4:
+        raise DataError(
+            f"{source}: not an idx file of bytes: it starts with {content[:4].hex(' ')}, expected 00 00 08 and the number "
+            "of axes, 1 to 4"
+        )
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise DataError(f"{source}: truncated: the header ends after {len(content)} of {start} bytes")
+    shape = tuple(int(length) for length in np.frombuffer(content[4:start], dtype=">u4"))
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        problem = "truncated" if len(content) < expected else "followed by other bytes"
+        raise DataError(f"{source}: {problem}: got {len(content)} bytes, expected {expected} for the shape {shape}")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def parse_idx_images(pixels: tuple[bytes, str], labels: tuple[bytes, str], classes: tuple[str, ...]) -> Images:
+    """Read images and labels from the contents of their two idx files, each given with its name.
+
+    Raises:
+        DataError: as for `read_idx` and `Images`.
+    """
+    image_array, label_array = parse_idx(*pixels), parse_idx(*labels)
+    if image_array.ndim != 3:
+        raise DataError(f"{pixels[1]}: got shape {image_array.shape}, expected (n, height, width)")
+    return Images(image_array, label_array, classes, source=labels[1])
+
+
+def read_cifar10(*paths: Path, limit: int = LIMIT) -> Images:
+    """Read files of CIFAR-10 in its binary version (`.bin`, packed or not), one after the other.
+
+    Raises:
+        DataError: a file is missing, damaged, not a whole number of records, or has a label above 9.
+    """
+    return parse_cifar10(*((read_bytes(path, limit), str(path)) for path in paths))
+
+
+def parse_cifar10(*files: tuple[bytes, str]) -> Images:
+    """Read CIFAR-10 from the unpacked contents of its binary files, each given with its name.
+
+    The format (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009): per image one byte for the
+    label, then 1,024 red, 1,024 green and 1,024 blue bytes, row by row.
+
+    Raises:
+        DataError: as for `read_cifar10`.
+    """
+    parts = []
+    for content, source in files:
+        if len(content) % _CIFAR_RECORD:
+            raise DataError(
+                f"{source}: got {len(content)} bytes, expected a multiple of {_CIFAR_RECORD}, the size of a record"
+            )
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, _CIFAR_RECORD)
+        check_labels(records[:, 0], CIFAR10_CLASSES, f"{source}: labels")
+        parts.append(records)
+    records = np.concatenate(parts)
+    return Images(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0], CIFAR10_CLASSES, source=files[0][1])
