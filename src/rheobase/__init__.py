@@ -1,9 +1,11 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
-from rheobase import decoding, encoding, losses, surrogate
-from rheobase.layers import Dropout, LeakyReadout, Sequential, Temporal
+from rheobase import data, decoding, encoding, errors, health, losses, surrogate, training
+from rheobase.layers import Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF, Neuron
 from rheobase.parameters import decay_from_tau, tau_from_decay
+from rheobase.temporal import Temporal
+from rheobase.training import Training, evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -14,10 +16,17 @@ __all__ = [
     "Neuron",
     "Sequential",
     "Temporal",
+    "Training",
+    "data",
     "decay_from_tau",
     "decoding",
     "encoding",
+    "errors",
+    "evaluate",
+    "fit",
+    "health",
     "losses",
     "surrogate",
     "tau_from_decay",
+    "training",
 ]

@@ -1,7 +1,7 @@
 """What a user sees while a network trains.
 
-On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a pipe, one
-plain line per epoch; for programs, one JSON object per line; or nothing. All four are told the same four things.
+On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a
+pipe, one plain line per epoch; for programs, one JSON object per line; or nothing. All are told the same four things.
 """
 
 import json

@@ -1,9 +1,9 @@
 """The training loop.
 
-It does what a careful person does by hand: shuffle, augment, step, clip, look at the validation set, keep the best weights, read
-the test set once at the end. What makes it worth having is what it survives. A run that is killed at any moment resumes and
-ends bit-identical to the one that was not killed; several processes compute the losses of one; and a loss that becomes NaN
-stops the run with the layer and the step named and the last good checkpoint intact.
+It does what a careful person does by hand: shuffle, augment, step, clip, look at the validation set, keep the best weights,
+read the test set once at the end. What makes it worth having is what it survives. A run that is killed at any moment resumes
+and ends bit-identical to the one that was not killed; several processes compute the losses of one; and a loss that becomes
+NaN stops the run with the layer and the step named and the last good checkpoint intact.
 """
 
 import math

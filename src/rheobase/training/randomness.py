@@ -1,7 +1,7 @@
 """Random numbers that depend on what they are for, not on what happened before.
 
-A training run draws for the order of samples, their augmentation, and dropout. Here each draw is seeded by the run's seed and the
-draw's own place (which epoch, which step, which process). So there is no generator whose state would have to be saved: a run
+A training run draws for the order of samples, their augmentation, and dropout. Here each draw is seeded by the run's seed and
+by its own place (which epoch, which step, which process). So there is no generator whose state would have to be saved: a run
 that resumes at epoch 7 draws what the uninterrupted run draws at epoch 7, and several processes agree on the order without
 talking to each other.
 """
