@@ -1,9 +1,9 @@
 """One page that tells what a training run did: `report.html`.
 
-A number at the end of a run does not say whether the network is healthy, which classes it confuses, or how the next person
-gets the same. The report does, from the files of the run folder alone, so that it can be written again at any time, for runs
-that are finished, unfinished, or somebody else's. It is one file without references to anything outside, for reading in a
-browser, in light or dark, on a phone or on paper, for sending and for keeping.
+A number at the end of a run does not say whether the network is healthy, which classes it confuses, or how the next
+person gets the same. The report does, from the files of the run folder alone, so that it can be written again at any
+time, for runs that are finished, unfinished, or somebody else's. It is one file without references to anything
+outside, for reading in a browser, in light or dark, on a phone or on paper, for sending and for keeping.
 
 `record` reads the folder, `charts` draws, `figures` decides what is drawn, `page` puts it together.
 """
@@ -36,7 +36,7 @@ def write_report(run: Path) -> Path:
 
     >>> write_report(Path("no-such-run"))
     Traceback (most recent call last):
-    rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give a folder that `rheobase train` made
+    rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
     """
     # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
     page = render(read_run(run)).encode("utf-8", errors="replace")

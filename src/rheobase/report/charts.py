@@ -1,9 +1,10 @@
 """Charts for a web page, without a plotting library.
 
-A report is read on a monitor at night, on a phone and on paper. A picture that a plotting library drew has one size and one
-set of colours; these charts have neither: lines and areas are SVG that stretches to the room there is, in colours that the
-style sheet chooses, and every letter is HTML, so that it keeps its size and can be read aloud. Spike rasters, which may have
-millions of points, are small PNG images of black with varying opacity, which the style sheet inverts on a dark page.
+A report is read on a monitor at night, on a phone and on paper. A picture that a plotting library drew has one size
+and one set of colours; these charts have neither: lines and areas are SVG that stretches to the room there is, in
+colours that the style sheet chooses, and every letter is HTML, so that it keeps its size and can be read aloud. Spike
+rasters, which may have millions of points, are small PNG images of black with varying opacity, which the style sheet
+inverts on a dark page.
 
 Every function returns HTML. Text that it is given is escaped here; only parameters named `drawing` are HTML already.
 """
@@ -31,13 +32,14 @@ class Scale:
     low: float
     high: float
     percent: bool = False
+    whole: bool = False  # Only whole numbers make sense, as for epochs.
 
     @classmethod
     def covering(cls, values: Iterable[float], *, low: float | None = None, percent: bool = False) -> Self:
         """The axis that shows all finite values, beginning at `low` if that is given.
 
         >>> Scale.covering([2.0, float("nan"), 5.0])
-        Scale(low=2.0, high=5.0, percent=False)
+        Scale(low=2.0, high=5.0, percent=False, whole=False)
         """
         finite = [value for value in values if abs(value) < _HUGE] or [0.0]
         bottom = min(finite) if low is None else low
@@ -57,8 +59,9 @@ class Scale:
         ['0%', '10%', '20%', '30%', '40%', '50%']
         """
         least = (self.high - self.low) / most
+        least = max(least, 1.0) if self.whole else least
         power = 10.0 ** math.floor(math.log10(least))
-        step = next(factor * power for factor in (1, 2, 5, 10, 20) if factor * power >= least * (1 - 1e-9))
+        step = next(factor * power for factor in (1, 2, 2.5, 5, 10, 20) if factor * power >= least * (1 - 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(self.at(n * step), self.write(n * step)) for n in range(first, last + 1)]
 
@@ -85,13 +88,13 @@ def line(xs: Sequence[float], values: Sequence[float], x: Scale, y: Scale, style
             continue
         point = f"{SIZE * x.at(position):.1f},{SIZE * (1 - y.at(value)):.1f}"
         # A line of length nearly zero is a dot, because lines end round.
-        drawing.append(f"L{point}" if pen_down else f"M{point}h.01")
+        drawing.append(f"L{point}" if pen_down else f"M{point}h1")
         pen_down = True
     return f'<path class="line {style}" d="{"".join(drawing)}"/>'
 
 
 def bars(edges: Sequence[float], lows: Sequence[float], highs: Sequence[float], x: Scale, y: Scale, style: str) -> str:
-    """Adjacent bars as SVG: bar k stands between `edges[k]` and `edges[k + 1]` and reaches from `lows[k]` to `highs[k]`."""
+    """Adjacent bars as SVG: bar k stands between `edges[k]` and `edges[k + 1]` and spans `lows[k]` to `highs[k]`."""
     drawing = []
     for left, right, low, high in zip(edges[:-1], edges[1:], lows, highs, strict=True):
         if high > low:
@@ -147,11 +150,11 @@ def chart(
     marked = ""
     if mark is not None:
         fraction = x.at(mark[0])
+        at = 100 * fraction  # The text moves left with its place, so that it stays within the chart.
         marked = f'<path class="mark" d="M{SIZE * fraction:.1f},0v{SIZE}"/>'
-        side = "before" if fraction > 0.5 else "after"
-        texts.append(f'<i class="mark {side}" style="left:{100 * fraction:.2f}%">{escape(mark[1])}</i>')
+        texts.append(f'<i class="mark" style="left:{at:.2f}%;transform:translateX(-{at:.2f}%)">{escape(mark[1])}</i>')
     return (
-        f'<div class="chart"><div class="title">{escape(title)}{key}</div>'
+        f'<div class="chart{" marked" if mark else ""}"><div class="title">{escape(title)}{key}</div>'
         f'<div class="area" role="img" aria-label="{escape(alt)}">'
         f'{svg(f"""<path class="grid" d="{"".join(rules)}"/>{marked}{drawing}""")}{"".join(texts)}</div>'
         f'<div class="axis">{escape(x_name)}</div></div>'
@@ -177,8 +180,8 @@ def pooled(
 def raster_png(strength: Float[np.ndarray, "rows columns"]) -> str:
     """An image as a data URI: opacity shows the size of a value, black its being positive, red its being negative.
 
-    Values are relative to the 99th percentile of those that are not zero, so that a few large ones do not hide the rest;
-    the smallest are still clearly visible.
+    Values are relative to the 99th percentile of those that are not zero, so that a few large ones do not hide the
+    rest; the smallest are still clearly visible.
     """
     size = np.abs(strength)
     largest = float(np.quantile(size[size > 0], 0.99)) if (size > 0).any() else 1.0
@@ -187,7 +190,7 @@ def raster_png(strength: Float[np.ndarray, "rows columns"]) -> str:
 
 
 def _png(pixels: UInt8[np.ndarray, "rows columns"]) -> str:
-    """Pixels as a PNG with a palette (ISO/IEC 15948): 0 transparent, 1 to 127 black, 129 to 255 red, ever more opaque."""
+    """Pixels as a PNG with a palette (ISO/IEC 15948): 0 is clear, 1 to 127 ever denser black, 129 to 255 red."""
     height, width = pixels.shape
     opacity = np.rint(np.linspace(80, 255, 127)).astype(np.uint8).tobytes()
     black, red = bytes((16, 24, 40)), bytes((200, 64, 10))

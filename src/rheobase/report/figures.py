@@ -1,8 +1,8 @@
 """The figures of a report: which data each shows, and the sentences that say how to read it.
 
-A figure that a reader must guess at is decoration. Each one here has a caption of a sentence or two and an alternative text
-with the figures that matter, and each compares what must be compared on the same axis: training with validation, all layers
-of one sample in one time, all layers' firing rates on one scale.
+A figure that a reader must guess at is decoration. Each one here has a caption of a sentence or two and an
+alternative text with the figures that matter, and each compares what must be compared on the same axis: training with
+validation, all layers of one sample in one time, all layers' firing rates on one scale.
 """
 
 import math
@@ -21,12 +21,12 @@ _NAMED_TRACES = 12
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A fraction in per cent, a dash for NaN.
+    """A fraction in per cent, or n/a for NaN.
 
     >>> percent(0.123), percent(float("nan"))
-    ('12.3%', '–')
+    ('12.3%', 'n/a')
     """
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}%"
+    return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
 def figure(body: str, caption: str, style: str = "") -> str:
@@ -38,8 +38,7 @@ def learning_curves(run: Run) -> str:
     """Loss and accuracy over epochs, for training and validation, with the best epoch marked."""
     epochs = run.epochs
     best = best_epoch(run)
-    xs = [float(epoch.epoch) for epoch in epochs]
-    x = Scale.covering([min(1.0, *xs), *xs]) if len(xs) > 1 else Scale(0.0, xs[0] + 1)
+    xs, x = _epoch_axis(run)
     mark = None if best is None else (float(best.epoch), f"best: {best.epoch}")
     losses = (
         Series("training", [epoch.loss for epoch in epochs], "c1"),
@@ -63,13 +62,19 @@ def learning_curves(run: Run) -> str:
     )
     body += _curves(
         "Accuracy", accuracies, xs, x, Scale(0.0, 1.0, percent=True), mark,
-        f"The last accuracies: training {percent(last.train_accuracy)}, validation {percent(last.validation_accuracy)}.",
+        f"The last: training {percent(last.train_accuracy)}, validation {percent(last.validation_accuracy)}.",
     )  # fmt: skip
     caption = (
-        "Training and validation after every epoch. A validation loss that rises while the training loss still falls is "
-        "over-fitting; the dashed line marks the epoch with the best validation result, whose weights are kept."
+        "Training and validation after every epoch. A validation loss that rises while the training loss still falls "
+        "is over-fitting; the dashed line marks the epoch with the best validation result, whose weights are kept."
     )
     return figure(f'<div class="pair">{body}</div>', caption)
+
+
+def _epoch_axis(run: Run) -> tuple[list[float], Scale]:
+    xs = [float(epoch.epoch) for epoch in run.epochs]
+    # A single epoch stands in the middle; otherwise the curves fill the chart.
+    return xs, Scale(xs[0], xs[-1], whole=True) if len(xs) > 1 else Scale(xs[0] - 1, xs[0] + 1, whole=True)
 
 
 def best_epoch(run: Run) -> Epoch | None:
@@ -111,9 +116,8 @@ def confusion_matrix(evaluation: Evaluation) -> str:
         )
         if size <= _NUMBERED_CLASSES:
             strong = ' class="strong"' if share > 0.5 else ""
-            drawing.append(
-                f'<text x="{x + cell / 2:.1f}" y="{y + cell / 2:.1f}" font-size="{0.36 * cell:.1f}"{strong}>{count}</text>'
-            )
+            place = f'x="{x + cell / 2:.1f}" y="{y + cell / 2:.1f}" font-size="{min(0.36 * cell, 48):.1f}"'
+            drawing.append(f"<text {place}{strong}>{count}</text>")
     grid = "".join(f"M0,{k * cell:.1f}h{SIZE}M{k * cell:.1f},0v{SIZE}" for k in range(size + 1))
     drawing.append(f'<path class="grid" d="{grid}"/>')
     labelled = range(0, size, math.ceil(size / 30))
@@ -121,15 +125,16 @@ def confusion_matrix(evaluation: Evaluation) -> str:
     texts = "".join(f'<i class="row" style="top:{at:.2f}%">{name}</i>' for at, name in middle)
     texts += "".join(f'<i class="column" style="left:{at:.2f}%">{name}</i>' for at, name in middle)
     findings = confusions_in_words(evaluation)
-    alt = f"Confusion matrix of {size} classes. {' '.join(findings)}"
+    alt = escape(f"Confusion matrix of {size} classes. {' '.join(findings)}")
     body = (
-        f'<div class="matrix"><div class="area" role="img" aria-label="{escape(alt)}">{svg("".join(drawing))}{texts}</div>'
+        f'<div class="matrix"><div class="area" role="img" aria-label="{alt}">{svg("".join(drawing))}{texts}</div>'
         f'<div class="axis">predicted class</div></div>'
         f'<ul class="findings">{"".join(f"<li>{escape(finding)}</li>" for finding in findings)}</ul>'
     )
+    numbers = "numbers are test samples, " if size <= _NUMBERED_CLASSES else ""
     caption = (
-        "Each row is a true class, each column what the network said; the diagonal is right. Numbers are test samples, "
-        "colour is the share of the row."
+        "Each row is a true class, each column what the network said, so that the diagonal is right; "
+        f"{numbers}the stronger the colour, the larger the share of the row."
     )
     return figure(body, caption, "confusion")
 
@@ -167,11 +172,11 @@ def raster(evaluation: Evaluation) -> str:
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
     shade = (
-        " Neighbouring neurons share a row where there are many: the darker, the more spikes." if pooled_rows else ""
+        " Neighbouring neurons share a row where there are many: the stronger, the more spikes." if pooled_rows else ""
     )
     caption = (
-        f"One test sample, {verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, and "
-        f"the strip on the right adds up every row.{shade} At the bottom, the membrane of each output."
+        f"One test sample, {verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
+        f"and the strip on the right adds up every row.{shade} At the bottom, the membrane of each output."
     )
     return figure(body, caption)
 
@@ -199,13 +204,13 @@ def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
     image = raster_png(np.where(total < 0, -size, size))
     sums = size.sum(axis=1)
     rows = len(sums)
-    x, y = Scale(0.0, float(max(sums.max(), 1e-30))), Scale(0.0, float(rows))
+    x = Scale(0.0, float(max(sums.max(), 1e-30)))
     drawing = "".join(
         f"M0,{SIZE * k / rows:.1f}h{SIZE * x.at(float(total)):.0f}v{SIZE / rows:.1f}H0z"
         for k, total in enumerate(sums)
         if total
     )
-    smooth = "" if image and values.shape[0] <= 400 else " smooth"
+    smooth = "" if values.shape[0] <= 400 else " smooth"
     alt = f"Spike raster of {name}: {note}."
     return (
         f'<div class="name">{escape(name)}<small>{escape(note)}</small></div>'
@@ -240,10 +245,11 @@ def _traces(evaluation: Evaluation, ticks: str) -> str:
         key = legend([("c1", "predicted and true"), ("faint", "other classes")])
     else:
         key = legend([("c1", "predicted"), ("c2", "true"), ("faint", "other classes")])
-    alt = f"Membrane of the {len(classes)} outputs over time; predicted: {classes[evaluation.prediction]}."
+    alt = escape(f"Membrane of the {len(classes)} outputs over time; predicted: {classes[evaluation.prediction]}.")
     return (
         f'<div class="name">readout<small>membrane over time</small>{key}</div>'
-        f'<div class="lane traces"><div class="area" role="img" aria-label="{escape(alt)}">{svg(drawing)}{ticks}</div>{names}</div>'
+        f'<div class="lane traces"><div class="area" role="img" aria-label="{alt}">{svg(drawing)}{ticks}</div>'
+        f"{names}</div>"
     )
 
 
@@ -280,8 +286,9 @@ def layers(run: Run) -> str:
     caption = "Dead: not one spike over the whole validation set. Saturated: a spike in at least 90% of all steps."
     if rates:
         caption = (
-            "Left: how often the neurons of the layer fire on the test set; all layers share the axis. A tall bar at zero is "
-            "a layer that wastes neurons. Right: the neurons that take no part, on the validation set. " + caption
+            "Left: how often the neurons of the layer fire on the test set; all layers share the axis. A tall bar "
+            "at zero is a layer that wastes neurons. Right: the neurons that take no part, on the validation set. "
+            + caption
         )
     return figure("".join(panels), caption)
 
@@ -295,17 +302,22 @@ def _health_lines(run: Run, name: str) -> tuple[Series, Series]:
 
 
 def _health(run: Run, name: str, lines: Sequence[Series], y: Scale) -> str:
-    xs = [float(epoch.epoch) for epoch in run.epochs]
-    x = Scale.covering([min(1.0, *xs), *xs]) if len(xs) > 1 else Scale(0.0, xs[0] + 1)
+    xs, x = _epoch_axis(run)
     ends = ", ".join(f"{series.name} {percent(series.values[-1])}" for series in lines)
     drawing = "".join(line(xs, series.values, x, y, series.style) for series in lines)
     key = legend((series.style, series.name) for series in lines)
     return chart(
-        "Neurons", drawing, x, y, x_name="epoch", alt=f"Layer {name} over epochs; at the end: {ends}.", key=key
+        "Dead and saturated neurons",
+        drawing,
+        x,
+        y,
+        x_name="epoch",
+        alt=f"Layer {name} over epochs; at the end: {ends}.",
+        key=key,
     )
 
 
-def _histogram(rates: Float[np.ndarray, "N"], x: Scale, bins: int = 32) -> str:
+def _histogram(rates: Float[np.ndarray, " N"], x: Scale, bins: int = 32) -> str:
     rates = rates[np.isfinite(rates)]
     edges = np.linspace(x.low, x.high, bins + 1)
     shares = np.histogram(rates, edges)[0] / max(len(rates), 1)

@@ -1,8 +1,9 @@
 """The page: what a reader sees first, second and last.
 
-First the result with its uncertainty, because an accuracy on 300 samples without an interval invites wrong conclusions; then
-the evidence (curves, confusions, spikes, layers, cost); last, all that is needed to run it again. The page refers to nothing
-outside itself, runs no script, and tells the browser so: a folder from a stranger can be looked at safely.
+First the result with its uncertainty, because an accuracy on 300 samples without an interval invites wrong
+conclusions; then the evidence (curves, confusions, spikes, layers, cost); last, all that is needed to run it again.
+The page refers to nothing outside itself, runs no script, and tells the browser so: a folder from a stranger can be
+looked at safely.
 """
 
 import json
@@ -73,13 +74,13 @@ def wilson(accuracy: float, samples: int, z: float = 1.959964) -> tuple[float, f
 
 
 def amount(value: float) -> str:
-    """A number of things, readable at any size; a dash for NaN.
+    """A number of things, readable at any size; or n/a for NaN.
 
     >>> amount(1234.5), amount(0.0567), amount(2.5e7), amount(float("nan"))
-    ('1,234', '0.0567', '25.0 million', '–')
+    ('1,234', '0.0567', '25.0 million', 'n/a')
     """
     if math.isnan(value):
-        return "–"
+        return "n/a"
     if abs(value) >= 1e9:
         return f"{value:.3g}"
     if abs(value) >= 1e6:
@@ -94,7 +95,7 @@ def duration(seconds: float) -> str:
     ('2 min 31 s', '7.2 s', '2 h 13 min')
     """
     if math.isnan(seconds):
-        return "–"
+        return "n/a"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -118,12 +119,15 @@ def _headline(run: Run) -> str:
 
 def _result(summary: Summary) -> tuple[str, list[tuple[str, str]]]:
     tested = summary.samples["test"]
-    text = f'<p class="result"><b>{percent(summary.test_accuracy)}</b> <span>test accuracy{_uncertainty(summary.test_accuracy, tested)}</span></p>'
+    accuracy = summary.test_accuracy
+    text = (
+        f'<p class="result"><b>{percent(accuracy)}</b> <span>test accuracy{_uncertainty(accuracy, tested)}</span></p>'
+    )
     if summary.holdout:
         holdout = summary.holdout
         text += (
-            f'<p class="holdout"><b>{percent(holdout.accuracy)}</b> on the speaker {escape(holdout.name)}, who was left out '
-            f"of training{_uncertainty(holdout.accuracy, holdout.samples)}.</p>"
+            f'<p class="holdout"><b>{percent(holdout.accuracy)}</b> on the speaker {escape(holdout.name)}, who was '
+            f"left out of training{_uncertainty(holdout.accuracy, holdout.samples)}.</p>"
         )
     facts = [
         ("training samples", f"{summary.samples['train']:,}"),
@@ -209,7 +213,7 @@ def _cost(run: Run) -> str:
     if summary is None:
         rows = (_activity(layer, dt) for layer in run.epochs[-1].layers)
         note = "On the validation set, in the last epoch. Spikes and operations are counted when the run is finished."
-        return table(_activity_head(dt), rows, "numbers") + f'<p class="note">{escape(note)}</p>'
+        return table(_activity_head(dt), rows, "numbers") + f'<p class="aside">{escape(note)}</p>'
     sources = [summary.input, *(layer.work for layer in summary.layers)]
     spikes = sum(source.spikes for source in sources)
     operations = sum(source.synaptic_operations for source in sources)
@@ -227,8 +231,8 @@ def _cost(run: Run) -> str:
     head = ("layer", "neurons", *_activity_head(dt)[1:], "spikes per sample", "synaptic operations per sample", "share")
     text = (
         f"<p>A sample of the test set causes <b>{amount(spikes)} spikes</b> (input included) and "
-        f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one synapse: every "
-        "spike counts as often as its neuron has outgoing connections (its fan-out). It is what event-driven hardware "
+        f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one "
+        "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what event-driven hardware "
         "computes; a layer that is silent costs nothing.</p>"
     )
     return text + table(head, rows, "numbers total")
@@ -250,7 +254,7 @@ def _reproduction(run: Run) -> str:
     facts += flattened(setup.machine)
     network = "".join(f"<li>{escape(layer)}</li>" for layer in setup.layers)
     return (
-        f"<p>The same command on the same machine with the same versions gives the same numbers.</p>"
+        f"<p>This command, with these versions on the same kind of machine:</p>"
         f"<pre><code>{escape(setup.command)}</code></pre>"
         f'<div class="pair"><div><h3>Seed, versions, machine</h3>{table((), facts)}</div>'
         f'<div><h3>Network</h3><ul class="network">{network}</ul></div></div>'

@@ -1,12 +1,12 @@
 """What a run folder says about its run, read defensively.
 
-A report may be asked for a run that is still going, that was killed, or whose folder came from somebody else. Everything
-that the page relies on is therefore checked here, once, and handed on in typed records: the modules that draw and write
-never meet a missing key or an array of the wrong shape. A number that is not finite is no damage (a loss can overflow); it
-becomes NaN, which the charts leave out.
+A report may be asked for a run that is still going, that was killed, or whose folder came from somebody else.
+Everything that the page relies on is therefore checked here, once, and handed on in typed records: the modules that
+draw and write never meet a missing key or an array of the wrong shape. A number that is not finite is no damage (a
+loss can overflow); it becomes NaN, which the charts leave out.
 
-The folder holds `config.json` (written at the start), `metrics.jsonl` (one line after every epoch) and, once the run is
-finished, `summary.json` and `evaluation.npz`.
+The folder holds `config.json` (written at the start), `metrics.jsonl` (one line after every epoch) and, once the run
+is finished, `summary.json` and `evaluation.npz`.
 """
 
 import json
@@ -119,7 +119,7 @@ class Evaluation:
     classes: tuple[str, ...]
     layers: tuple[str, ...]
     confusion: Int[np.ndarray, "C C"]
-    rates: tuple[Float[np.ndarray, "N"], ...]
+    rates: tuple[Float[np.ndarray, " N"], ...]
     rasters: tuple[UInt8[np.ndarray, "T N"], ...]
     raster_input: Float[np.ndarray, "T N"]
     output: Float[np.ndarray, "T C"]
@@ -214,7 +214,7 @@ def read_run(folder: Path) -> Run:
         RunError: a file is missing or damaged; the message names the file and what was expected.
     """
     if not (folder / "config.json").is_file():
-        raise RunError(f"{folder}: not a run folder (no config.json in it); give a folder that `rheobase train` made")
+        raise RunError(f"{folder}: not a run folder (no config.json in it); give one that `rheobase train` made")
     finished = (folder / "summary.json").is_file()
     return Run(
         folder=folder,
@@ -320,7 +320,9 @@ def _read_evaluation(path: Path) -> Evaluation:
         if key not in arrays:
             raise RunError(f"{path}: lacks the array {key!r}")
         value = arrays[key]
-        fits = len(shape) == value.ndim and all(want in (None, got) for want, got in zip(shape, value.shape))
+        fits = len(shape) == value.ndim and all(
+            want in (None, got) for want, got in zip(shape, value.shape, strict=True)
+        )
         if value.dtype.kind not in kinds or not fits or 0 in value.shape:
             wanted = tuple("any" if want is None else want for want in shape)
             raise RunError(
