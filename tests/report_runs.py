@@ -72,7 +72,7 @@ def make_run(
         "peak_memory_mib": 612.3,
         "samples": {"train": 2430, "validation": 270, "test": samples},
         "layers": layers,
-        "input": {"spikes_per_sample": 1204.5, "synaptic_operations_per_sample": 1204.5 * neurons[0]},
+        "input": {"spikes_per_sample": 1204.5, "synaptic_operations_per_sample": 1204.5 * (*neurons, len(classes))[0]},
     }
     if holdout:
         summary["holdout_speaker"] = {"name": "theo", "accuracy": 0.624, "samples": 500}

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -35,7 +34,7 @@ class Scale:
     whole: bool = False  # Only whole numbers make sense, as for epochs.
 
     @classmethod
-    def covering(cls, values: Iterable[float], *, low: float | None = None, percent: bool = False) -> Self:
+    def covering(cls, values: Iterable[float], *, low: float | None = None, percent: bool = False) -> "Scale":
         """The axis that shows all finite values, beginning at `low` if that is given.
 
         >>> Scale.covering([2.0, float("nan"), 5.0])
@@ -81,16 +80,17 @@ class Series:
 
 def line(xs: Sequence[float], values: Sequence[float], x: Scale, y: Scale, style: str) -> str:
     """A line through points as SVG; a value that is not finite is a gap, a point between two gaps a dot."""
-    drawing, pen_down = [], False
+    runs: list[list[str]] = [[]]
     for position, value in zip(xs, values, strict=True):
-        if not abs(value) < _HUGE:
-            pen_down = False
-            continue
-        point = f"{SIZE * x.at(position):.1f},{SIZE * (1 - y.at(value)):.1f}"
-        # A line of length nearly zero is a dot, because lines end round.
-        drawing.append(f"L{point}" if pen_down else f"M{point}h1")
-        pen_down = True
-    return f'<path class="line {style}" d="{"".join(drawing)}"/>'
+        if abs(value) < _HUGE:
+            runs[-1].append(f"{SIZE * x.at(position):.1f},{SIZE * (1 - y.at(value)):.1f}")
+        elif runs[-1]:
+            runs.append([])
+    lines = "".join(f"M{'L'.join(points)}" for points in runs if len(points) > 1)
+    dots = "".join(f"M{points[0]}h.5" for points in runs if len(points) == 1)  # A short line with round ends.
+    return f'<path class="line {style}" d="{lines}"/>' + (
+        f'<path class="line dot {style}" d="{dots}"/>' if dots else ""
+    )
 
 
 def bars(edges: Sequence[float], lows: Sequence[float], highs: Sequence[float], x: Scale, y: Scale, style: str) -> str:
@@ -168,13 +168,13 @@ def pooled(
 
     >>> pooled(np.ones((4, 3), dtype=np.uint8), rows=2, columns=10)
     array([[2., 2., 2.],
-           [2., 2., 2.]], dtype=float32)
+           [2., 2., 2.]])
     """
     for axis, most in enumerate((rows, columns)):
         if image.shape[axis] > most:
             starts = np.arange(most) * image.shape[axis] // most
-            image = np.add.reduceat(image, starts, axis=axis, dtype=np.float32)
-    return image.astype(np.float32)
+            image = np.add.reduceat(image, starts, axis=axis, dtype=np.float64)
+    return image.astype(np.float64)
 
 
 def raster_png(strength: Float[np.ndarray, "rows columns"]) -> str:

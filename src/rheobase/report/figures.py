@@ -183,7 +183,7 @@ def raster(evaluation: Evaluation) -> str:
 
 def _time_scale(evaluation: Evaluation) -> tuple[Scale, str]:
     steps, dt = len(evaluation.output), evaluation.dt
-    if not (math.isfinite(dt) and dt > 0):
+    if math.isnan(dt):
         return Scale(0.0, float(steps)), "time step"
     return (Scale(0.0, steps * dt), "time (s)") if steps * dt >= 2 else (Scale(0.0, 1e3 * steps * dt), "time (ms)")
 
@@ -191,7 +191,9 @@ def _time_scale(evaluation: Evaluation) -> tuple[Scale, str]:
 def _channels(values: Float[np.ndarray, "T N"]) -> str:
     counts = bool((values == np.rint(values)).all()) and bool((values >= 0).all())
     total = (
-        f", {values.sum():,.0f} spikes" if counts else ", analog" + (" (negative in red)" if (values < 0).any() else "")
+        f", {values.sum(dtype=np.float64):,.0f} spikes"
+        if counts
+        else ", analog" + (" (negative in red)" if (values < 0).any() else "")
     )
     return f"{values.shape[1]:,} channels{total}"
 

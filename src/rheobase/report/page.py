@@ -109,7 +109,7 @@ def _section(title: str, body: str) -> str:
 def _headline(run: Run) -> str:
     setup, summary = run.setup, run.summary
     result, facts = _result(summary) if summary else _progress(run)
-    facts.append(("parameters", amount(setup.parameters)))
+    facts.append(("parameters", f"{setup.parameters:,}"))
     stats = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return (
         f'<header>\n<p class="eyebrow">Rheobase run · {escape(run.folder.name)}</p>\n<h1>{escape(setup.recipe)}</h1>\n'
@@ -232,8 +232,8 @@ def _cost(run: Run) -> str:
     text = (
         f"<p>A sample of the test set causes <b>{amount(spikes)} spikes</b> (input included) and "
         f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one "
-        "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what event-driven hardware "
-        "computes; a layer that is silent costs nothing.</p>"
+        "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what "
+        "event-driven hardware computes; a layer that is silent costs nothing.</p>"
     )
     return text + table(head, rows, "numbers total")
 

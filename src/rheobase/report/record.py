@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -113,14 +113,15 @@ class Summary:
 class Evaluation:
     """What the trained network did on the test set, and on one sample in detail: `evaluation.npz`.
 
-    `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`; `dt` is NaN when steps have no unit.
+    `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`, each layer with its own N; `dt` is NaN when
+    steps have no unit.
     """
 
     classes: tuple[str, ...]
     layers: tuple[str, ...]
     confusion: Int[np.ndarray, "C C"]
-    rates: tuple[Float[np.ndarray, " N"], ...]
-    rasters: tuple[UInt8[np.ndarray, "T N"], ...]
+    rates: tuple[Float[np.ndarray, " _"], ...]
+    rasters: tuple[UInt8[np.ndarray, "T _"], ...]
     raster_input: Float[np.ndarray, "T N"]
     output: Float[np.ndarray, "T C"]
     label: int
@@ -147,7 +148,7 @@ class _Fields:
     values: dict[str, Any]
 
     @classmethod
-    def of(cls, place: str, value: object) -> Self:
+    def of(cls, place: str, value: object) -> "_Fields":
         if not isinstance(value, dict):
             raise RunError(f"{place}: expected a JSON object, got {type(value).__name__}")
         return cls(place, value)
@@ -324,7 +325,7 @@ def _read_evaluation(path: Path) -> Evaluation:
             want in (None, got) for want, got in zip(shape, value.shape, strict=True)
         )
         if value.dtype.kind not in kinds or not fits or 0 in value.shape:
-            wanted = tuple("any" if want is None else want for want in shape)
+            wanted = str(tuple("any" if want is None else want for want in shape)).replace("'", "")
             raise RunError(
                 f"{path}: {key!r} should have the shape {wanted} and hold {_HOLDS[kinds]}, "
                 f"got the shape {value.shape} and {value.dtype}"
@@ -337,6 +338,13 @@ def _read_evaluation(path: Path) -> Evaluation:
             raise RunError(f"{path}: {key!r} should be a class from 0 to {size - 1}, got {value}")
         return value
 
+    def rates(key: str, neurons: int) -> Float[np.ndarray, " _"]:
+        values = _finite(array(key, "f", neurons))
+        if (values < 0).any() or (values > 1 + 1e-6).any():
+            least, most = np.nanmin(values), np.nanmax(values)
+            raise RunError(f"{path}: {key!r} should hold fractions of steps, 0 to 1, got {least:g} to {most:g}")
+        return values
+
     classes = tuple(map(str, array("classes", "U", None)))
     # A network may have no spiking layer at all; an empty list has no kind of its own.
     layers = tuple(map(str, array("layers", "U", None))) if arrays.get("layers", np.ones(1)).size else ()
@@ -347,17 +355,18 @@ def _read_evaluation(path: Path) -> Evaluation:
         raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()}")
     # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
     rasters = tuple((array(f"raster_{k}", "bui", steps, None) != 0).view(np.uint8) for k in range(len(layers)))
+    dt = float(array("dt", "f"))
     return Evaluation(
         classes=classes,
         layers=layers,
         confusion=confusion,
-        rates=tuple(_finite(array(f"rates_{k}", "f", raster.shape[1])) for k, raster in enumerate(rasters)),
+        rates=tuple(rates(f"rates_{k}", raster.shape[1]) for k, raster in enumerate(rasters)),
         rasters=rasters,
         raster_input=_finite(array("raster_input", "uif", steps, None)),
         output=output,
         label=index("sample_label", len(classes)),
         prediction=index("sample_prediction", len(classes)),
-        dt=float(array("dt", "f")),
+        dt=dt if math.isfinite(dt) and dt > 0 else math.nan,
     )
 
 
@@ -367,7 +376,8 @@ _HOLDS = {"U": "text", "f": "floating-point numbers", "iu": "whole numbers", "bu
 def _load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     damaged = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # The file is opened here, because NumPy leaves open one that it fails to understand.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError as error:
         raise RunError(f"{path}: missing, although summary.json says that the run is finished") from error
