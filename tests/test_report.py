@@ -338,6 +338,7 @@ def set_array(**arrays: Any) -> Callable[[Path], object]:
         (set_array(raster_1=None), "evaluation.npz: lacks the array 'raster_1'"),
         (set_array(confusion=np.zeros((3, 3), int)), r"'confusion' should have the shape \(10, 10\)"),
         (set_array(confusion=np.full((10, 10), -1)), "'confusion' should hold counts, got -1"),
+        (set_array(confusion=np.full((10, 10), 2**62)), "'confusion' should hold counts, got 4611686018427387904 to"),
         (set_array(confusion=np.ones((10, 10))), "'confusion' should .* hold whole numbers, got .* float64"),
         (set_array(classes=np.array([object()])), "evaluation.npz: damaged, .* allow_pickle"),
         (set_array(sample_label=np.array(10)), "'sample_label' should be a class from 0 to 9, got 10"),

@@ -351,8 +351,8 @@ def _read_evaluation(path: Path) -> Evaluation:
     output = _finite(array("output", "f", None, len(classes)))
     steps = len(output)
     confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
-    if (confusion < 0).any():
-        raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()}")
+    if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
+        raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
     # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
     rasters = tuple((array(f"raster_{k}", "bui", steps, None) != 0).view(np.uint8) for k in range(len(layers)))
     dt = float(array("dt", "f"))
