@@ -1,0 +1,55 @@
+"""One page that tells what a training run did: `report.html`.
+
+A number at the end of a run does not say whether the network is healthy, which classes it confuses, or how the next
+person gets the same. The report does, from the files of the run folder alone, so that it can be written again at any
+time, for runs that are finished, unfinished, or somebody else's. It is one file without references to anything
+outside, for reading in a browser, in light or dark, on a phone or on paper, for sending and for keeping.
+
+`record` reads the folder, `charts` draws, `figures` decides what is drawn, `page` puts it together.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from rheobase.report.page import render
+from rheobase.report.record import read_run
+
+__all__ = ["write_report"]
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` into a run folder.
+
+    The page depends on the folder's files only: the same files give the same page. An existing page is replaced in one
+    step; when something goes wrong it stays as it is.
+
+    Args:
+        run: the run folder, finished or not, with `config.json` and `metrics.jsonl`, and once it is finished also
+            `summary.json` and `evaluation.npz`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: the folder is no run folder, or one of its files is missing or damaged.
+
+    >>> write_report(Path("no-such-run"))
+    Traceback (most recent call last):
+    rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
+    """
+    # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
+    page = render(read_run(run)).encode("utf-8", errors="replace")
+    path = run / "report.html"
+    handle, temporary = tempfile.mkstemp(dir=run, prefix=".report-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes a file that only its owner can read.
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,392 @@
+"""What a run folder says about its run, read defensively.
+
+A report may be asked for a run that is still going, that was killed, or whose folder came from somebody else.
+Everything that the page relies on is therefore checked here, once, and handed on in typed records: the modules that
+draw and write never meet a missing key or an array of the wrong shape. A number that is not finite is no damage (a
+loss can overflow); it becomes NaN, which the charts leave out.
+
+The folder holds `config.json` (written at the start), `metrics.jsonl` (one line after every epoch) and, once the run
+is finished, `summary.json` and `evaluation.npz`.
+"""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
+
+from rheobase.errors import RunError
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What was asked for and where it ran: `config.json`."""
+
+    recipe: str
+    description: str
+    command: str
+    seed: int
+    commit: str | None
+    parameters: int
+    layers: tuple[str, ...]
+    config: dict[str, Any]
+    versions: dict[str, Any]
+    machine: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """Activity of one spiking layer over the validation set; all values are fractions (rate: spikes per step)."""
+
+    name: str
+    rate: float
+    dead: float
+    saturated: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of `metrics.jsonl`."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+    layers: tuple[LayerHealth, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one source of spikes costs per sample: the input, or a layer."""
+
+    spikes: float
+    synaptic_operations: float
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """Activity, size and cost of one spiking layer over the test set."""
+
+    health: LayerHealth
+    neurons: int
+    work: Work
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Accuracy on a speaker who was left out of training."""
+
+    name: str
+    accuracy: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How the run ended: `summary.json`."""
+
+    test_accuracy: float
+    test_loss: float
+    validation_accuracy: float
+    best_epoch: int
+    epochs: int
+    seconds: float
+    samples_per_second: float
+    peak_memory_mib: float
+    samples: dict[str, int]
+    layers: tuple[LayerSummary, ...]
+    input: Work
+    holdout: Holdout | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the trained network did on the test set, and on one sample in detail: `evaluation.npz`.
+
+    `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`, each layer with its own N; `dt` is NaN when
+    steps have no unit.
+    """
+
+    classes: tuple[str, ...]
+    layers: tuple[str, ...]
+    confusion: Int[np.ndarray, "C C"]
+    rates: tuple[Float[np.ndarray, " _"], ...]
+    rasters: tuple[UInt8[np.ndarray, "T _"], ...]
+    raster_input: Float[np.ndarray, "T N"]
+    output: Float[np.ndarray, "T C"]
+    label: int
+    prediction: int
+    dt: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; `summary` and `evaluation` are None while the run is unfinished."""
+
+    folder: Path
+    setup: Setup
+    epochs: tuple[Epoch, ...]
+    summary: Summary | None
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """A parsed JSON object that knows where it came from, so that an error can say so."""
+
+    place: str
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, place: str, value: object) -> "_Fields":
+        if not isinstance(value, dict):
+            raise RunError(f"{place}: expected a JSON object, got {type(value).__name__}")
+        return cls(place, value)
+
+    def get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
+        if key not in self.values:
+            raise RunError(f"{self.place}: lacks the field {key!r} (expected {expected})")
+        value = self.values[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RunError(f"{self.place}: {key!r} should be {expected}, got {repr(value)[:60]}")
+        return value
+
+    def text(self, key: str) -> str:
+        return self.get(key, str, "text")
+
+    def table(self, key: str) -> dict[str, Any]:
+        return self.get(key, dict, "an object")
+
+    def sub(self, key: str) -> "_Fields":
+        return _Fields(f"{self.place}, {key}", self.table(key))
+
+    def each(self, key: str) -> Iterator["_Fields"]:
+        for index, value in enumerate(self.get(key, list, "a list of objects")):
+            yield _Fields.of(f"{self.place}, {key}[{index}]", value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self.get(key, list, "a list of text")
+        if not all(isinstance(value, str) for value in values):
+            raise RunError(f"{self.place}: {key!r} should be a list of text, got {repr(values)[:60]}")
+        return tuple(values)
+
+    def whole(self, key: str) -> int:
+        value = self.get(key, int, "a whole number of at least 0")
+        if not 0 <= value < 2**63:
+            raise RunError(f"{self.place}: {key!r} should be a whole number of at least 0, got {repr(value)[:60]}")
+        return value
+
+    def number(self, key: str) -> float:
+        """A number; null and what is not finite become NaN."""
+        value = self.get(key, (int, float, type(None)), "a number")
+        try:
+            value = math.nan if value is None else float(value)
+        except OverflowError:
+            value = math.inf
+        return value if math.isfinite(value) else math.nan
+
+    def fraction(self, key: str) -> float:
+        value = self.number(key)
+        if value < -1e-6 or value > 1 + 1e-6:
+            raise RunError(f"{self.place}: {key!r} should be a fraction between 0 and 1, got {value:g}")
+        return value if math.isnan(value) else min(max(value, 0.0), 1.0)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        The run; without summary and evaluation when it is unfinished.
+
+    Raises:
+        RunError: a file is missing or damaged; the message names the file and what was expected.
+    """
+    if not (folder / "config.json").is_file():
+        raise RunError(f"{folder}: not a run folder (no config.json in it); give one that `rheobase train` made")
+    finished = (folder / "summary.json").is_file()
+    return Run(
+        folder=folder,
+        setup=_read_setup(folder / "config.json"),
+        epochs=_read_epochs(folder / "metrics.jsonl", finished),
+        summary=_read_summary(folder / "summary.json") if finished else None,
+        evaluation=_read_evaluation(folder / "evaluation.npz") if finished else None,
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: damaged, expected UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def _parse(place: str, text: str) -> _Fields:
+    try:
+        return _Fields.of(place, json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{place}: damaged, expected a JSON object ({error})") from error
+
+
+def _read_setup(path: Path) -> Setup:
+    fields = _parse(str(path), _read_text(path))
+    return Setup(
+        recipe=fields.text("recipe"),
+        description=fields.text("description"),
+        command=fields.text("command"),
+        seed=fields.whole("seed"),
+        commit=None if fields.values.get("commit") is None else fields.text("commit"),
+        parameters=fields.whole("parameters"),
+        layers=fields.texts("layers"),
+        config=fields.table("config"),
+        versions=fields.table("versions"),
+        machine=fields.table("machine"),
+    )
+
+
+def _read_epochs(path: Path, finished: bool) -> tuple[Epoch, ...]:
+    lines = _read_text(path).split("\n")
+    # A complete file ends with a line break. In an unfinished run, text after the last one is a line being written.
+    if lines[-1] and finished:
+        raise RunError(f"{path}: the last line is cut off, although the run is finished")
+    epochs: dict[int, Epoch] = {}
+    for number, line in enumerate(lines[:-1], start=1):
+        epoch = _epoch(_parse(f"{path}, line {number}", line))
+        epochs[epoch.epoch] = epoch  # An epoch that was repeated after a resume counts as it ended last.
+    return tuple(epochs[number] for number in sorted(epochs))
+
+
+def _epoch(fields: _Fields) -> Epoch:
+    return Epoch(
+        epoch=fields.whole("epoch"),
+        epochs=fields.whole("epochs"),
+        loss=fields.number("loss"),
+        train_accuracy=fields.fraction("train_accuracy"),
+        validation_loss=fields.number("validation_loss"),
+        validation_accuracy=fields.fraction("validation_accuracy"),
+        learning_rate=fields.number("learning_rate"),
+        seconds=fields.number("seconds"),
+        layers=tuple(_health(layer) for layer in fields.each("layers")),
+    )
+
+
+def _health(fields: _Fields) -> LayerHealth:
+    rate, dead, saturated = (fields.fraction(key) for key in ("rate", "dead", "saturated"))
+    return LayerHealth(fields.text("name"), rate, dead, saturated)
+
+
+def _work(fields: _Fields) -> Work:
+    return Work(fields.number("spikes_per_sample"), fields.number("synaptic_operations_per_sample"))
+
+
+def _read_summary(path: Path) -> Summary:
+    fields = _parse(str(path), _read_text(path))
+    samples = fields.sub("samples")
+    holdout = fields.sub("holdout_speaker") if fields.values.get("holdout_speaker") is not None else None
+    return Summary(
+        test_accuracy=fields.fraction("test_accuracy"),
+        test_loss=fields.number("test_loss"),
+        validation_accuracy=fields.fraction("validation_accuracy"),
+        best_epoch=fields.whole("best_epoch"),
+        epochs=fields.whole("epochs"),
+        seconds=fields.number("seconds"),
+        samples_per_second=fields.number("samples_per_second"),
+        peak_memory_mib=fields.number("peak_memory_mib"),
+        samples={split: samples.whole(split) for split in ("train", "validation", "test")},
+        layers=tuple(LayerSummary(_health(f), f.whole("neurons"), _work(f)) for f in fields.each("layers")),
+        input=_work(fields.sub("input")),
+        holdout=holdout and Holdout(holdout.text("name"), holdout.fraction("accuracy"), holdout.whole("samples")),
+    )
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    arrays = _load_arrays(path)
+
+    def array(key: str, kinds: str, *shape: int | None) -> Shaped[np.ndarray, "..."]:
+        """The array of this name; `kinds` are NumPy's letters for what it may hold, None in `shape` is any length."""
+        if key not in arrays:
+            raise RunError(f"{path}: lacks the array {key!r}")
+        value = arrays[key]
+        fits = len(shape) == value.ndim and all(
+            want in (None, got) for want, got in zip(shape, value.shape, strict=True)
+        )
+        if value.dtype.kind not in kinds or not fits or 0 in value.shape:
+            wanted = str(tuple("any" if want is None else want for want in shape)).replace("'", "")
+            raise RunError(
+                f"{path}: {key!r} should have the shape {wanted} and hold {_HOLDS[kinds]}, "
+                f"got the shape {value.shape} and {value.dtype}"
+            )
+        return value
+
+    def index(key: str, size: int) -> int:
+        value = int(array(key, "iu"))
+        if not 0 <= value < size:
+            raise RunError(f"{path}: {key!r} should be a class from 0 to {size - 1}, got {value}")
+        return value
+
+    def rates(key: str, neurons: int) -> Float[np.ndarray, " _"]:
+        values = _finite(array(key, "f", neurons))
+        if (values < 0).any() or (values > 1 + 1e-6).any():
+            least, most = np.nanmin(values), np.nanmax(values)
+            raise RunError(f"{path}: {key!r} should hold fractions of steps, 0 to 1, got {least:g} to {most:g}")
+        return values
+
+    classes = tuple(map(str, array("classes", "U", None)))
+    # A network may have no spiking layer at all; an empty list has no kind of its own.
+    layers = tuple(map(str, array("layers", "U", None))) if arrays.get("layers", np.ones(1)).size else ()
+    output = _finite(array("output", "f", None, len(classes)))
+    steps = len(output)
+    confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
+    if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
+        raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
+    # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
+    rasters = tuple((array(f"raster_{k}", "bui", steps, None) != 0).view(np.uint8) for k in range(len(layers)))
+    dt = float(array("dt", "f"))
+    return Evaluation(
+        classes=classes,
+        layers=layers,
+        confusion=confusion,
+        rates=tuple(rates(f"rates_{k}", raster.shape[1]) for k, raster in enumerate(rasters)),
+        rasters=rasters,
+        raster_input=_finite(array("raster_input", "uif", steps, None)),
+        output=output,
+        label=index("sample_label", len(classes)),
+        prediction=index("sample_prediction", len(classes)),
+        dt=dt if math.isfinite(dt) and dt > 0 else math.nan,
+    )
+
+
+_HOLDS = {"U": "text", "f": "floating-point numbers", "iu": "whole numbers", "bui": "zeros and ones", "uif": "numbers"}
+
+
+def _load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    damaged = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError)
+    try:
+        # The file is opened here, because NumPy leaves open one that it fails to understand.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: missing, although summary.json says that the run is finished") from error
+    except (*damaged, OSError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(f"{path}: damaged, expected an .npz archive of plain arrays ({error})") from error
+
+
+def _finite(values: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The values as float32, with NaN for what is not finite."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
