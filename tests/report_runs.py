@@ -75,7 +75,7 @@ def make_run(
         "input": {"spikes_per_sample": 1204.5, "synaptic_operations_per_sample": 1204.5 * (*neurons, len(classes))[0]},
     }
     if holdout:
-        summary["holdout_speaker"] = {"name": "theo", "accuracy": 0.624, "samples": 500}
+        summary["also_tested"] = {"unheard speaker theo": {"accuracy": 0.624, "samples": 500}}
     _write(folder / "summary.json", summary)
     return folder
 

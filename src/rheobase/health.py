@@ -49,6 +49,10 @@ class LayerHealth:
     synaptic_operations_per_sample: float
     rates: Float[Tensor, " neurons"] = field(repr=False, compare=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """All but the rates of single neurons, for JSON."""
+        return {name: value for name, value in vars(self).items() if name != "rates"}
+
 
 @dataclass(frozen=True)
 class InputHealth:
@@ -204,6 +208,6 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
 def _fan_out(layer: nn.Linear | _ConvNd) -> float:
     """The synapses of one input unit; of a convolution without its borders."""
     if isinstance(layer, nn.Linear):
-        return layer.out_features
+        return float(layer.out_features)
     positions = math.prod(layer.kernel_size) / (1 if layer.transposed else math.prod(layer.stride))
     return layer.out_channels / layer.groups * positions

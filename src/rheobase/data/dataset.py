@@ -7,8 +7,8 @@ set is asked for `batch(indices, seed)` and seeds each sample's draws by the sam
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -68,11 +68,12 @@ S = TypeVar("S", bound="IndexedDataset")
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set: `validation` makes every choice, `test` is read once, at the end."""
+    """The parts of a data set: `validation` makes every choice, `test` and `also_test` are read once, at the end."""
 
     train: Dataset
     validation: Dataset
     test: Dataset
+    also_test: Mapping[str, Dataset] = field(default_factory=dict)
 
 
 class IndexedDataset(ABC):

@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from rheobase.data.events import Events
-from rheobase.data.files import LIMIT, atomic_write, read_bytes
+from rheobase.data.files import LIMIT, read_bytes
 from rheobase.errors import DataError
+from rheobase.files import atomic_write
 
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError)
 """What h5py raises on a damaged file, by where the damage lies."""

@@ -1,18 +1,9 @@
-"""Reading and writing whole files safely: bounded decompression, checksums, and writes that leave nothing half-done.
-
-Files of data sets come from elsewhere. A compressed file of a few kilobytes can claim gigabytes, a download can end early,
-and a process can be killed while it writes; each of these is dealt with once, here.
-"""
+"""Reading whole files safely: they come from elsewhere, and a compressed one of a few kilobytes can claim gigabytes."""
 
 import gzip
 import lzma
-import os
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from rheobase.errors import DataError
 
@@ -50,28 +41,3 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     return b"".join(chunks)
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
-
-    The temporary file's `name` ends like `path`, so that within the block it can be read back as what it will be.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix, delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            # The temporary file is readable by its owner alone; the result gets what any new file gets.
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise

@@ -17,9 +17,10 @@ from typing import Literal
 
 from rheobase.data.event_files import parse_events
 from rheobase.data.events import Events
-from rheobase.data.files import atomic_write, read_bytes
+from rheobase.data.files import read_bytes
 from rheobase.data.images import Images, parse_cifar10, parse_idx_images
 from rheobase.errors import DataError
+from rheobase.files import atomic_write
 
 Progress = Callable[[str, int, int | None], None]
 """Told of a download: the file's name, the bytes so far, and the bytes in all (None where the server does not say)."""

@@ -8,10 +8,9 @@ outside, for reading in a browser, in light or dark, on a phone or on paper, for
 `record` reads the folder, `charts` draws, `figures` decides what is drawn, `page` puts it together.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
+from rheobase.files import atomic_write
 from rheobase.report.page import render
 from rheobase.report.record import read_run
 
@@ -41,15 +40,6 @@ def write_report(run: Path) -> Path:
     # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
     page = render(read_run(run)).encode("utf-8", errors="replace")
     path = run / "report.html"
-    handle, temporary = tempfile.mkstemp(dir=run, prefix=".report-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes a file that only its owner can read.
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as file:
+        file.write(page)
     return path

@@ -131,7 +131,7 @@ def confusion_matrix(evaluation: Evaluation) -> str:
         f'<div class="axis">predicted class</div></div>'
         f'<ul class="findings">{"".join(f"<li>{escape(finding)}</li>" for finding in findings)}</ul>'
     )
-    numbers = "numbers are test samples, " if size <= _NUMBERED_CLASSES else ""
+    numbers = "numbers are samples, " if size <= _NUMBERED_CLASSES else ""
     caption = (
         "Each row is a true class, each column what the network said, so that the diagonal is right; "
         f"{numbers}the stronger the colour, the larger the share of the row."
@@ -288,7 +288,7 @@ def layers(run: Run) -> str:
     caption = "Dead: not one spike over the whole validation set. Saturated: a spike in at least 90% of all steps."
     if rates:
         caption = (
-            "Left: how often the neurons of the layer fire on the test set; all layers share the axis. A tall bar "
+            "Left: how often the neurons of the layer fire on the evaluated set; all layers share the axis. A tall bar "
             "at zero is a layer that wastes neurons. Right: the neurons that take no part, on the validation set. "
             + caption
         )

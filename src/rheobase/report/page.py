@@ -118,23 +118,21 @@ def _headline(run: Run) -> str:
 
 
 def _result(summary: Summary) -> tuple[str, list[tuple[str, str]]]:
-    tested = summary.samples["test"]
-    accuracy = summary.test_accuracy
+    uncertainty = _uncertainty(summary.accuracy, summary.samples[summary.split])
     text = (
-        f'<p class="result"><b>{percent(accuracy)}</b> <span>test accuracy{_uncertainty(accuracy, tested)}</span></p>'
+        f'<p class="result"><b>{percent(summary.accuracy)}</b> <span>{summary.split} accuracy{uncertainty}</span></p>'
     )
-    if summary.holdout:
-        holdout = summary.holdout
+    for other in summary.others:
         text += (
-            f'<p class="holdout"><b>{percent(holdout.accuracy)}</b> on the speaker {escape(holdout.name)}, who was '
-            f"left out of training{_uncertainty(holdout.accuracy, holdout.samples)}.</p>"
+            f'<p class="other"><b>{percent(other.accuracy)}</b> {escape(other.name)}'
+            f"{_uncertainty(other.accuracy, other.samples)}.</p>"
         )
     facts = [
         ("training samples", f"{summary.samples['train']:,}"),
         ("validation samples", f"{summary.samples['validation']:,}"),
         ("epochs", f"{summary.epochs} (best: {summary.best_epoch})"),
         ("validation accuracy", percent(summary.validation_accuracy)),
-        ("test loss", f"{amount(summary.test_loss)}"),
+        (f"{summary.split} loss", f"{amount(summary.loss)}"),
         ("training time", duration(summary.seconds)),
         ("samples per second", amount(summary.samples_per_second)),
         ("peak memory", f"{amount(summary.peak_memory_mib)} MiB"),
@@ -230,7 +228,7 @@ def _cost(run: Run) -> str:
     rows.append(("total", f"{neurons:,}", *blank, *costs(spikes, operations)))
     head = ("layer", "neurons", *_activity_head(dt)[1:], "spikes per sample", "synaptic operations per sample", "share")
     text = (
-        f"<p>A sample of the test set causes <b>{amount(spikes)} spikes</b> (input included) and "
+        f"<p>A sample of the {summary.split} set causes <b>{amount(spikes)} spikes</b> (input included) and "
         f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one "
         "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what "
         "event-driven hardware computes; a layer that is silent costs nothing.</p>"

@@ -75,7 +75,7 @@ class Work:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """Activity, size and cost of one spiking layer over the test set."""
+    """Activity, size and cost of one spiking layer over the set that was evaluated."""
 
     health: LayerHealth
     neurons: int
@@ -83,8 +83,8 @@ class LayerSummary:
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """Accuracy on a speaker who was left out of training."""
+class Other:
+    """Accuracy on a further set that was read once at the end, such as a speaker who was left out of training."""
 
     name: str
     accuracy: float
@@ -95,8 +95,10 @@ class Holdout:
 class Summary:
     """How the run ended: `summary.json`."""
 
-    test_accuracy: float
-    test_loss: float
+    split: str
+    """What the network was evaluated on: `"test"`, or `"validation"` where there is no test set."""
+    accuracy: float
+    loss: float
     validation_accuracy: float
     best_epoch: int
     epochs: int
@@ -106,12 +108,12 @@ class Summary:
     samples: dict[str, int]
     layers: tuple[LayerSummary, ...]
     input: Work
-    holdout: Holdout | None
+    others: tuple[Other, ...]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the trained network did on the test set, and on one sample in detail: `evaluation.npz`.
+    """What the trained network did on the test set (or the validation set), and on one sample in detail: `evaluation.npz`.
 
     `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`, each layer with its own N; `dt` is NaN when
     steps have no unit.
@@ -163,6 +165,9 @@ class _Fields:
 
     def text(self, key: str) -> str:
         return self.get(key, str, "text")
+
+    def optional_text(self, key: str) -> str | None:
+        return None if self.values.get(key) is None else self.text(key)
 
     def table(self, key: str) -> dict[str, Any]:
         return self.get(key, dict, "an object")
@@ -245,11 +250,11 @@ def _parse(place: str, text: str) -> _Fields:
 def _read_setup(path: Path) -> Setup:
     fields = _parse(str(path), _read_text(path))
     return Setup(
-        recipe=fields.text("recipe"),
-        description=fields.text("description"),
+        recipe=fields.optional_text("recipe") or "A network of your own",
+        description=fields.optional_text("description") or "",
         command=fields.text("command"),
         seed=fields.whole("seed"),
-        commit=None if fields.values.get("commit") is None else fields.text("commit"),
+        commit=fields.optional_text("commit"),
         parameters=fields.whole("parameters"),
         layers=fields.texts("layers"),
         config=fields.table("config"),
@@ -296,20 +301,25 @@ def _work(fields: _Fields) -> Work:
 def _read_summary(path: Path) -> Summary:
     fields = _parse(str(path), _read_text(path))
     samples = fields.sub("samples")
-    holdout = fields.sub("holdout_speaker") if fields.values.get("holdout_speaker") is not None else None
+    split = "test" if "test_accuracy" in fields.values else "validation"
+    others = fields.sub("also_tested") if "also_tested" in fields.values else _Fields("", {})
     return Summary(
-        test_accuracy=fields.fraction("test_accuracy"),
-        test_loss=fields.number("test_loss"),
+        split=split,
+        accuracy=fields.fraction(f"{split}_accuracy"),
+        loss=fields.number(f"{split}_loss"),
         validation_accuracy=fields.fraction("validation_accuracy"),
         best_epoch=fields.whole("best_epoch"),
         epochs=fields.whole("epochs"),
         seconds=fields.number("seconds"),
         samples_per_second=fields.number("samples_per_second"),
         peak_memory_mib=fields.number("peak_memory_mib"),
-        samples={split: samples.whole(split) for split in ("train", "validation", "test")},
+        samples={split: samples.whole(split) for split in dict.fromkeys(("train", "validation", split))},
         layers=tuple(LayerSummary(_health(f), f.whole("neurons"), _work(f)) for f in fields.each("layers")),
         input=_work(fields.sub("input")),
-        holdout=holdout and Holdout(holdout.text("name"), holdout.fraction("accuracy"), holdout.whole("samples")),
+        others=tuple(
+            Other(name, others.sub(name).fraction("accuracy"), others.sub(name).whole("samples"))
+            for name in others.values
+        ),
     )
 
 

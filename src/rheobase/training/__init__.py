@@ -1,6 +1,8 @@
 """Training: the loop, its settings, checkpoints, the run folder, evaluation, and what the user sees meanwhile."""
 
-from rheobase.training.display import Display, JsonLines, Plain, Plan, Quiet, display_for
+from rheobase.training import checkpoint
+from rheobase.training.display import Display, JsonLines, LiveDisplay, PlainLines, Plan, display_for
+from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation, evaluate
 from rheobase.training.fit import Result, fit
 from rheobase.training.folder import RunFolder
@@ -8,14 +10,16 @@ from rheobase.training.settings import Training
 
 __all__ = [
     "Display",
+    "Engine",
     "Evaluation",
     "JsonLines",
-    "Plain",
+    "LiveDisplay",
+    "PlainLines",
     "Plan",
-    "Quiet",
     "Result",
     "RunFolder",
     "Training",
+    "checkpoint",
     "display_for",
     "evaluate",
     "fit",

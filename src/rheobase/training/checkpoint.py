@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from rheobase.errors import RunError
-from rheobase.files import replacing
+from rheobase.files import atomic_write
 
 _WEIGHTS = "network."
 _MOMENTS = "optimizer."
@@ -47,8 +47,8 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
             tensors |= {f"{_MOMENTS}{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"position": json.dumps(asdict(position))})
+    with atomic_write(path) as file:
+        file.write(serialize(tensors, metadata={"position": json.dumps(asdict(position))}))
 
 
 def load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:

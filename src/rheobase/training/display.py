@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -38,8 +38,8 @@ class Plan:
     """The run's folder."""
 
 
-class Display(Protocol):
-    """What the training loop tells: the plan, every step, every epoch, the result."""
+class Display:
+    """What the training loop tells: the plan, every step, every epoch, the result. This one listens and says nothing."""
 
     def start(self, plan: Plan) -> None:
         """Training begins."""
@@ -57,33 +57,7 @@ class Display(Protocol):
         """Leave the terminal as it was; called at the end, also after an error."""
 
 
-def display_for(style: Style) -> Display:
-    """The display for a style; `auto` is `live` on a terminal and `plain` elsewhere."""
-    if style == "auto":
-        style = "live" if Console().is_terminal else "plain"
-    return {"live": Live_, "plain": Plain, "json": JsonLines, "quiet": Quiet}[style]()
-
-
-class Quiet:
-    """Nothing at all."""
-
-    def start(self, plan: Plan) -> None:
-        """Say nothing."""
-
-    def step(self, epoch: int, step: int) -> None:
-        """Say nothing."""
-
-    def epoch(self, metrics: Metrics) -> None:
-        """Say nothing."""
-
-    def finish(self, summary: Metrics) -> None:
-        """Say nothing."""
-
-    def close(self) -> None:
-        """Nothing to clean up."""
-
-
-class JsonLines(Quiet):
+class JsonLines(Display):
     """One JSON object per line, each with an `event`: `start`, `epoch`s, and `summary` as the last."""
 
     def __init__(self, out: TextIO | None = None) -> None:
@@ -105,7 +79,7 @@ class JsonLines(Quiet):
         self._write("summary", summary)
 
 
-class Plain(Quiet):
+class PlainLines(Display):
     """One line per epoch, for logs and pipes."""
 
     def __init__(self, out: TextIO | None = None) -> None:
@@ -137,7 +111,7 @@ class Plain(Quiet):
         self._console.print(_result(summary), markup=False)
 
 
-class Live_(Quiet):
+class LiveDisplay(Display):
     """A live picture on a terminal: progress, recent epochs, and the state of every layer."""
 
     RECENT = 6
@@ -223,6 +197,13 @@ class Live_(Quiet):
         return table
 
 
+def display_for(style: Style) -> Display:
+    """The display for a style; `auto` is `live` on a terminal and `plain` elsewhere."""
+    if style == "auto":
+        style = "live" if Console().is_terminal else "plain"
+    return {"live": LiveDisplay, "plain": PlainLines, "json": JsonLines, "quiet": Display}[style]()
+
+
 class _Eta:
     """How long the remaining epochs will take, from the pace of those that this process has seen."""
 
@@ -253,7 +234,7 @@ def _result(summary: Metrics) -> str:
     parts = [f"best epoch {summary['best_epoch']}: validation {summary['validation_accuracy']:.1%}"]
     if "test_accuracy" in summary:
         parts.append(f"test {summary['test_accuracy']:.2%} of {samples['test']:,} samples")
-    if holdout := summary.get("holdout_speaker"):
-        parts.append(f"unheard speaker {holdout['name']} {holdout['accuracy']:.2%} of {holdout['samples']:,} samples")
+    for name, other in summary.get("also_tested", {}).items():
+        parts.append(f"{name} {other['accuracy']:.2%} of {other['samples']:,} samples")
     parts.append(f"{summary['seconds']:.0f} s of training")
     return ", ".join(parts)

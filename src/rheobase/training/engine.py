@@ -1,6 +1,6 @@
 """Where the work is done: device, precision, and how many processes share it.
 
-Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed:
+Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed,
 gloo between CPUs, NCCL between GPUs. What is here is the little that the loop needs from it. The batch size is that of all
 processes together, and each takes its share of every batch; so two processes compute the losses of one.
 """
@@ -38,7 +38,12 @@ class Engine:
         if settings.device == "gpu" and not gpu:
             raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
         state = PartialState(cpu=settings.device == "cpu" or not gpu)
-        return cls(state.device or torch.device("cpu"), settings.precision == "bfloat16", state.process_index, state.num_processes)
+        return cls(
+            state.device or torch.device("cpu"),
+            settings.precision == "bfloat16",
+            state.process_index,
+            state.num_processes,
+        )
 
     @classmethod
     def where(cls, network: nn.Module) -> "Engine":

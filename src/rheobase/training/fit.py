@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rheobase import decoding
 from rheobase.data import Dataset
 from rheobase.errors import DivergenceError, RunError
-from rheobase.health import LayerHealth, neuron_layers
+from rheobase.health import neuron_layers
 from rheobase.training import checkpoint, randomness
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.checkpoint import Position
@@ -63,6 +63,7 @@ def fit(
     decode: Decode = decoding.mean,
     run: str | Path | None = None,
     resume: bool = False,
+    also_test: Mapping[str, Dataset] | None = None,
     about: Mapping[str, Any] | None = None,
     display: Display | None = None,
 ) -> Result:
@@ -80,6 +81,7 @@ def fit(
         decode: from the output to one value per class; the largest is the answer.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
         resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped.
+        also_test: further sets that are looked at once, with the test set; the summary has their accuracies by name.
         about: more to write into the run's `config.json`, such as a recipe's name.
         display: who is told of the progress; None is a live display on a terminal and plain lines elsewhere.
 
@@ -98,7 +100,7 @@ def fit(
         >>> data = rb.data.ArrayDataset(x, (x[:, :, 2:].sum((0, 2)) > x[:, :, :2].sum((0, 2))).long().numpy())
         >>> train, validation = rb.data.split(data, 0.2, seed=0)
         >>> network = rb.Sequential(nn.Linear(4, 16), rb.LIF(16), nn.Linear(16, 2), rb.LeakyReadout(2))
-        >>> result = fit(network, train, validation, settings=Training(epochs=2), display=rb.training.Quiet())
+        >>> result = fit(network, train, validation, settings=Training(epochs=2), display=rb.training.Display())
         >>> len(result.metrics)
         2
     """
@@ -113,7 +115,8 @@ def fit(
         with torch.random.fork_rng(devices=devices):
             loop = _Loop(network, train, validation, settings, engine, loss or loss_of(decode), decode, display)
             folder = _open(None if run is None else Path(run), loop, resume, about or {})
-            return loop.run(folder, test, resume, str((about or {}).get("recipe") or type(network).__name__))
+            title = str((about or {}).get("recipe") or type(network).__name__)
+            return loop.run(folder, test, also_test or {}, resume, title)
     finally:
         display.close()
 
@@ -153,7 +156,14 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.learning_rate)
         self.steps = math.ceil(len(train) / settings.batch_size)
 
-    def run(self, folder: RunFolder | None, test: Dataset | None, resume: bool, title: str) -> Result:
+    def run(
+        self,
+        folder: RunFolder | None,
+        test: Dataset | None,
+        also_test: Mapping[str, Dataset],
+        resume: bool,
+        title: str,
+    ) -> Result:
         """All epochs, and the result."""
         data = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
         position = Position(epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=math.inf, seconds=0.0, data=data)
@@ -193,7 +203,7 @@ class _Loop:
             self.display.epoch(measured)
         self.network.load_state_dict(best)
         self.network.eval()
-        return self._conclude(folder, position, metrics, samples, test)
+        return self._conclude(folder, position, metrics, samples, test, also_test)
 
     def _restore(self, folder: RunFolder, data: str) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
         position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
@@ -320,6 +330,7 @@ class _Loop:
         metrics: list[dict[str, Any]],
         samples: dict[str, int],
         test: Dataset | None,
+        also_test: Mapping[str, Dataset],
     ) -> Result:
         validation = self._evaluate(self.validation)
         seen = None if test is None else self._evaluate(test)
@@ -332,11 +343,16 @@ class _Loop:
             "samples_per_second": len(self.train) * position.epoch / max(position.seconds, 1e-9),
             "peak_memory_mib": peak_memory_mib(self.engine.device),
             "samples": samples,
-            "layers": [_flat(layer) for layer in (seen or validation).layers],
+            "layers": [layer.as_dict() for layer in (seen or validation).layers],
             "input": vars((seen or validation).input),
         }
         if seen is not None:
             summary = {"test_accuracy": seen.accuracy, "test_loss": seen.loss, **summary}
+        if also_test:
+            summary["also_tested"] = {
+                name: {"accuracy": self._evaluate(dataset).accuracy, "samples": len(dataset)}
+                for name, dataset in also_test.items()
+            }
         if folder is not None and self.engine.is_main:
             write_evaluation(
                 folder.path / "evaluation.npz", self.network, test or self.validation, seen or validation, self.decode
@@ -344,10 +360,6 @@ class _Loop:
             folder.write_summary(summary)
         self.display.finish(summary)
         return Result(position.best_epoch, validation, seen, metrics, summary)
-
-
-def _flat(layer: LayerHealth) -> dict[str, Any]:
-    return {name: value for name, value in vars(layer).items() if name != "rates"}
 
 
 def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rheobase.errors import RunError
-from rheobase.files import write_json, write_text
+from rheobase.files import atomic_write, write_json
 
 
 class RunFolder:
@@ -36,9 +36,10 @@ class RunFolder:
         self.path = path
         if not path.is_dir():
             raise RunError(f"{path}: there is no such folder; `rheobase train` makes one")
-        self.config = self._read("config.json")
-        if self.config is None:
+        config = self._read("config.json")
+        if config is None:
             raise RunError(f"{path}: not the folder of a run, it has no config.json")
+        self.config = config
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
@@ -104,7 +105,8 @@ class RunFolder:
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
         """Forget the metrics of all epochs after `epochs`, which a resumed run will write again; return the others."""
         kept = [metrics for metrics in self.metrics() if metrics.get("epoch", 0) <= epochs]
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in kept))
+        with atomic_write(self.path / "metrics.jsonl") as file:
+            file.write("".join(json.dumps(metrics) + "\n" for metrics in kept).encode())
         return kept
 
     def _read(self, name: str) -> dict[str, Any] | None:

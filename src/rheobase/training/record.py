@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rheobase.data import Dataset
-from rheobase.files import replacing
+from rheobase.files import atomic_write
 from rheobase.health import record_spikes
 from rheobase.training.evaluate import Decode, Evaluation
 
@@ -35,5 +35,5 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     for index, layer in enumerate(seen.layers):
         arrays[f"rates_{index}"] = layer.rates.numpy()
         arrays[f"raster_{index}"] = spikes[layer.name][:, 0].flatten(1).to(torch.uint8).cpu().numpy()
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)

@@ -1,0 +1,212 @@
+"""The command line: `rheobase train | resume | evaluate | report | recipes`.
+
+Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
+recipe's fields, the configuration file and `--help` cannot disagree.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from rheobase import recipes, report, training
+from rheobase.errors import RheobaseError, RunError
+from rheobase.recipes import RECIPES, Recipe
+from rheobase.training import Display, Engine, Evaluation, RunFolder, checkpoint, display_for
+
+DEFAULT_RECIPE = "spoken-digits"
+
+HELP = """\
+[bold]rheobase[/bold]: train spiking neural networks that are alive from the first step.
+
+  [bold]rheobase train[/bold] \\[RECIPE] \\[OPTIONS]  train a network (default: {default})
+  [bold]rheobase resume[/bold] RUN                go on with a run that was interrupted
+  [bold]rheobase evaluate[/bold] RUN              test a run's best network
+  [bold]rheobase report[/bold] RUN                write the run's report.html anew
+  [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
+
+Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
+report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].\
+"""
+
+R = TypeVar("R", bound=Recipe)
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="Folder of the run.")]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How much to say."""
+
+    quiet: bool = False
+    """Say nothing but errors."""
+    json: bool = False
+    """One JSON object per line, for programs; the last one is the summary."""
+
+    def display(self) -> Display:
+        """The display that was asked for."""
+        return display_for("json" if self.json else "quiet" if self.quiet else "auto")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where data sets are."""
+
+    data_dir: Path | None = None
+    """Folder with data sets; by default $RHEOBASE_DATA, or the user's cache."""
+    download: bool = False
+    """Fetch what is missing into that folder, and check its checksum."""
+
+
+@dataclass(frozen=True)
+class Train(Generic[R]):
+    """What `rheobase train RECIPE` takes: the recipe's settings, and where data and results are."""
+
+    recipe: R
+    data: Data = Data()
+    output: Output = Output()
+    name: str | None = None
+    """Name of the run; by default recipe and time."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+
+
+def train(arguments: list[str]) -> None:
+    """Train a recipe's network."""
+    named = arguments[:1] and not arguments[0].startswith("-")
+    name, rest = (arguments[0], arguments[1:]) if named else (DEFAULT_RECIPE, arguments)
+    entry = recipes.find(name)
+    options = tyro.cli(
+        tyro.conf.OmitArgPrefixes[Train[type(entry.recipe)]],  # pyright: ignore[reportInvalidTypeArguments]
+        args=rest,
+        prog=f"rheobase train {name}",
+        description=f"{type(entry.recipe).__doc__} Aim: {entry.aim}.",
+        default=Train(entry.recipe),
+    )
+    run = options.runs / (options.name or f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    about = {"recipe": name, "description": type(entry.recipe).__doc__}
+    _train(options.recipe, run, options.data, options.output, about=about)
+
+
+def resume(run: Run, data: Data = Data(), output: Output = Output()) -> None:
+    """Go on with a run that was interrupted; it ends as if it had never stopped."""
+    folder = RunFolder(run)
+    if folder.summary is not None:
+        raise RunError(f"{run}: this run has ended, there is nothing to resume; see {run / 'report.html'}")
+    _train(recipes.from_config(folder.config), run, data, output, about=folder.config, resume=True)
+
+
+def evaluate(
+    run: Run, split: Literal["test", "validation"] = "test", data: Data = Data(), output: Output = Output()
+) -> None:
+    """Read a run's best network on its test set, or on the validation set that it was chosen by."""
+    folder = RunFolder(run)
+    recipe = recipes.from_config(folder.config)
+    splits = recipe.splits(data.data_dir, download=data.download)
+    network = recipe.seeded_network()
+    position = checkpoint.load(folder.best, network)
+    dataset = splits.test if split == "test" else splits.validation
+    engine = Engine.start(recipe.training)
+    seen = training.evaluate(engine.prepare(network), dataset, decode=recipe.decode, engine=engine)
+    if output.json:
+        layers = [layer.as_dict() for layer in seen.layers]
+        print(json.dumps({f"{split}_accuracy": seen.accuracy, f"{split}_loss": seen.loss, "layers": layers}))
+    elif not output.quiet:
+        _show(f"{run}, weights of epoch {position.best_epoch}, {len(dataset):,} {split} samples", seen)
+
+
+def write_report(run: Run) -> None:
+    """Write a run's report.html anew; it also works for a run that has not ended."""
+    print(report.write_report(run))
+
+
+def list_recipes() -> None:
+    """What can be trained, and what it aims at."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("recipe", "what", "aim"):
+        table.add_column(title)
+    for name, entry in RECIPES.items():
+        table.add_row(name, type(entry.recipe).__doc__, entry.aim)
+    Console().print(table)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "resume": resume,
+    "evaluate": evaluate,
+    "report": write_report,
+    "recipes": list_recipes,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, or 2 after an error of the user's."""
+    command, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    try:
+        if command == "train":
+            train(rest)
+        elif command in COMMANDS:
+            tyro.cli(COMMANDS[command], args=rest, prog=f"rheobase {command}", config=(tyro.conf.OmitArgPrefixes,))
+        elif command in ("--help", "-h"):
+            Console(highlight=False).print(HELP.format(default=DEFAULT_RECIPE))
+        elif command == "--version":
+            print(f"rheobase {version('rheobase')}")
+        else:
+            return _fail(_unknown_command(command))
+    except (RheobaseError, ValueError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; [bold]rheobase resume[/bold] goes on from the last epoch")
+        return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[bold red]error:[/bold red]", end=" ")
+    console.print(message, markup=False)
+    return 2
+
+
+def _unknown_command(command: str) -> str:
+    close = get_close_matches(command, ["train", *COMMANDS], n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"there is no command {command!r}; {hint}See rheobase --help"
+
+
+def _train(
+    recipe: Recipe, run: Path, data: Data, output: Output, *, about: Mapping[str, Any], resume: bool = False
+) -> None:
+    splits = recipe.splits(data.data_dir, download=data.download)
+    display = output.display()
+    recipe.train(splits, run=run, resume=resume, about=about, display=display)
+    if PartialState().is_main_process:
+        page = report.write_report(run)
+        if not (output.quiet or output.json):
+            Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
+
+
+def _show(title: str, seen: Evaluation) -> None:
+    console = Console(highlight=False)
+    console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}: {title}")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("layer", "firing rate", "dead", "saturated", "spikes / sample", "synaptic operations / sample"):
+        table.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer in seen.layers:
+        table.add_row(
+            layer.name,
+            f"{layer.rate:.1%}",
+            f"{layer.dead:.0%}",
+            f"{layer.saturated:.0%}",
+            f"{layer.spikes_per_sample:,.0f}",
+            f"{layer.synaptic_operations_per_sample:,.0f}",
+        )
+    console.print(table)

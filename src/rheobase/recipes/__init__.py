@@ -1,0 +1,69 @@
+"""Recipes: complete experiments, one readable file each, that `rheobase train NAME` runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from rheobase.errors import RecipeError
+from rheobase.recipes.images import FashionMnist, Mnist
+from rheobase.recipes.recipe import Recipe
+from rheobase.recipes.settings import build
+from rheobase.recipes.spoken_digits import SpokenDigits
+from rheobase.training import Training
+
+__all__ = ["RECIPES", "Entry", "FashionMnist", "Mnist", "Recipe", "SpokenDigits", "find", "from_config"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe with its defaults, and what it aims at."""
+
+    recipe: Recipe
+    aim: str
+
+
+RECIPES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "spoken-digits": Entry(
+            SpokenDigits(), "at least 85 % test accuracy in 3 minutes on two CPU cores; nothing to download"
+        ),
+        "spoken-digits-full": Entry(
+            SpokenDigits(edition="full", training=Training(epochs=200)), "at least 90 % test accuracy, on the full set"
+        ),
+        "mnist": Entry(Mnist(), "about 98 % test accuracy"),
+        "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
+    }
+)
+
+
+def find(name: str) -> Entry:
+    """The recipe called `name`.
+
+    Raises:
+        RecipeError: if there is none; the message names those that there are.
+
+    Example:
+        >>> find("mnist").recipe.hidden
+        (400, 400)
+    """
+    if name not in RECIPES:
+        close = get_close_matches(name, RECIPES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise RecipeError(f"there is no recipe {name!r}{hint} Known are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def from_config(config: Mapping[str, Any]) -> Recipe:
+    """The recipe with the settings that a run's `config.json` holds.
+
+    Raises:
+        RecipeError: if the run was not started from a recipe, or a setting is unknown or of a wrong type.
+    """
+    name = config.get("recipe")
+    if not isinstance(name, str):
+        raise RecipeError(
+            "this run was not started from a recipe: build its network and call rheobase.fit(..., resume=True)"
+        )
+    return build(type(find(name).recipe), config.get("config"))

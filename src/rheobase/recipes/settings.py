@@ -1,0 +1,67 @@
+"""A recipe from the settings that a run has written down.
+
+`config.json` may have been edited by hand or come from elsewhere, so every value is held against the type of its field before a
+recipe is made of it.
+"""
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from rheobase.errors import RecipeError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: object, where: str = "") -> T:
+    """An instance of the dataclass `kind` from the mapping `values`, as `dataclasses.asdict` and JSON leave it.
+
+    Args:
+        kind: a dataclass of numbers, strings, booleans, None, literals, tuples and dataclasses.
+        values: a mapping from field names to values; a field that is not named keeps its default.
+        where: the path to `values`, for messages.
+
+    Raises:
+        RecipeError: if a setting is unknown, or its value is not of the field's type or out of range.
+
+    Example:
+        >>> from rheobase.training import Training
+        >>> build(Training, {"epochs": 3}).epochs
+        3
+    """
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"setting {where or kind.__name__!r} must be a group of settings, got {values!r}")
+    hints = get_type_hints(kind)
+    known = {field.name: hints[field.name] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    for name in values:
+        if name not in known:
+            raise RecipeError(f"there is no setting {where}{name}; known are {', '.join(known)}")
+    try:
+        return kind(**{name: _value(known[name], value, f"{where}{name}") for name, value in values.items()})
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"setting {where or kind.__name__}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, f"{where}.")
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        for option in options:
+            try:
+                return _value(option, value, where)
+            except RecipeError:
+                continue
+    elif origin is Literal:
+        if any(value == option and type(value) is type(option) for option in options):
+            return value
+    elif origin is tuple:
+        if isinstance(value, list | tuple) and (options[1:] == (...,) or len(value) == len(options)):
+            each = [options[0]] * len(value) if options[1:] == (...,) else options
+            return tuple(_value(option, item, where) for option, item in zip(each, value, strict=True))
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise RecipeError(f"setting {where} must be {hint.__name__ if isinstance(hint, type) else hint}, got {value!r}")
