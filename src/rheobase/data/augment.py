@@ -90,8 +90,10 @@ class JitterChannels:
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """Return the jittered recording."""
-        moves = rng.standard_normal(len(recording.units), dtype=np.float32) * np.float32(self.std)
-        return _within_channels(recording._replace(units=recording.units + np.rint(moves).astype(np.int32)))
+        moves = rng.standard_normal(len(recording.units), dtype=np.float32)
+        moves *= np.float32(self.std)
+        moved = recording.units + np.rint(moves, out=moves).astype(np.int32)
+        return _within_channels(recording._replace(units=moved))
 
 
 @dataclass(frozen=True)
