@@ -42,12 +42,12 @@ class Events:
     """
 
     times: Float[np.ndarray, " events"]
-    units: Integer[np.ndarray, " events"]
+    units: Integer[np.ndarray, " units"]
     offsets: Integer[np.ndarray, " n_and_1"]
-    labels: Integer[np.ndarray, " n"]
+    labels: Integer[np.ndarray, " labels"]
     channels: int
     classes: tuple[str, ...] = ()
-    speakers: Integer[np.ndarray, " n"] | None = None
+    speakers: Integer[np.ndarray, " speakers"] | None = None
     speaker_names: tuple[str, ...] = ()
     source: str = "events"
 
@@ -80,7 +80,7 @@ class Events:
         object.__setattr__(self, "units", self.units.astype(np.int32))
         object.__setattr__(self, "offsets", self.offsets.astype(np.int64))
         if self.speakers is not None:
-            speakers, names = check_labels(self.speakers, self.speaker_names, f"{self.source}: speaker")
+            speakers, names = check_labels(self.speakers, self.speaker_names, f"{self.source}: speakers")
             if len(speakers) != len(labels):
                 raise DataError(f"{self.source}: got {len(speakers)} speakers for {len(labels)} recordings")
             object.__setattr__(self, "speakers", speakers)

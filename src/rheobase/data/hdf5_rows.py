@@ -12,6 +12,7 @@ padded to 8 bytes. The object of number 0 is the free space at the end.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 
 import h5py
@@ -34,7 +35,7 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
         source: what error messages call the field.
 
     Raises:
-        DataError: the references are compressed or not of 16 bytes, or lead to where no row of their length is.
+        DataError: the references are stored in an unusual way, or lead to where no row of their length is.
     """
     references = _references(content, field, source)
     promised = int(references["length"].sum(dtype=np.int64)) * item_type.itemsize
@@ -63,25 +64,46 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
 
 
 def _references(content: bytes, field: h5py.Dataset, source: str) -> np.ndarray:
-    if field.id.get_create_plist().get_nfilters() or field.id.get_type().get_size() != _REFERENCE.itemsize:
-        raise DataError(f"{source}: the references to its rows are compressed or not of 16 bytes; write them plainly")
+    address_bytes, _ = field.file.id.get_create_plist().get_sizes()
+    if address_bytes != 8:
+        raise DataError(f"{source}: got a file with addresses of {address_bytes} bytes, expected 8")
     # What has no place in the file was never written: rows of length 0.
     raw = np.zeros(len(field) * _REFERENCE.itemsize, dtype=np.uint8)
-    for position, address, size in _pieces(field):
-        piece = np.frombuffer(content, np.uint8)[address : address + min(size, max(len(raw) - position, 0))]
-        raw[position : position + len(piece)] = piece
+    for position, piece in _pieces(content, field, source):
+        raw[position : position + len(piece)] = piece[: max(len(raw) - position, 0)]
     return raw.view(_REFERENCE)
 
 
-def _pieces(field: h5py.Dataset) -> Iterator[tuple[int, int, int]]:
-    """Yield where each piece of the references belongs in the field, where it lies in the file, and its size, in bytes."""
+def _pieces(content: bytes, field: h5py.Dataset, source: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the pieces in which the references are stored, and the byte of the field at which each begins."""
     if field.chunks is None:
         if (address := field.id.get_offset()) is not None:
-            yield 0, address, len(field) * _REFERENCE.itemsize
+            yield 0, np.frombuffer(content[address : address + len(field) * _REFERENCE.itemsize], np.uint8)
         return
+    settings = field.id.get_create_plist()
+    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    size = field.chunks[0] * _REFERENCE.itemsize
     for index in range(field.id.get_num_chunks()):
         chunk = field.id.get_chunk_info(index)
-        yield chunk.chunk_offset[0] * _REFERENCE.itemsize, chunk.byte_offset, chunk.size
+        applied = [kind for bit, kind in enumerate(filters) if not chunk.filter_mask >> bit & 1]
+        packed = content[chunk.byte_offset : chunk.byte_offset + chunk.size]
+        yield chunk.chunk_offset[0] * _REFERENCE.itemsize, _unfiltered(packed, applied, size, source)
+
+
+def _unfiltered(piece: bytes, filters: list[int], size: int, source: str) -> np.ndarray:
+    """Undo the filters of a chunk of `size` bytes, last first: deflate and shuffle, which every HDF5 library has."""
+    for kind in reversed(filters):
+        if kind == h5py.h5z.FILTER_DEFLATE:
+            try:
+                piece = zlib.decompressobj().decompress(piece, size)
+            except zlib.error as error:
+                raise DataError(f"{source}: damaged, cannot be unpacked ({error})") from None
+        elif kind == h5py.h5z.FILTER_SHUFFLE:
+            whole = piece[: len(piece) // _REFERENCE.itemsize * _REFERENCE.itemsize]
+            piece = np.frombuffer(whole, np.uint8).reshape(_REFERENCE.itemsize, -1).T.tobytes()
+        else:
+            raise DataError(f"{source}: packed with HDF5 filter {kind}, expected deflate, shuffle or none")
+    return np.frombuffer(piece, np.uint8)[:size]
 
 
 def _collection(content: bytes, address: int, source: str) -> tuple[dict[int, tuple[int, int]], int]:
