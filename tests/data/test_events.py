@@ -17,6 +17,7 @@ from rheobase.data import (
     ShiftChannels,
     ShiftTime,
     StretchTime,
+    concatenate,
 )
 from rheobase.errors import DataError
 
@@ -201,3 +202,20 @@ def test_no_recording_is_refused():
     none = np.array([], np.int64)
     with pytest.raises(DataError, match="the data set is empty"):
         Events(none.astype(np.float32), none, np.array([0]), none, 5)
+
+
+def test_sets_are_put_together_sample_by_sample(events):
+    other = replace(events, times=events.times / 2, labels=events.labels[::-1], speakers=1 - events.speakers)
+    both = concatenate(events, other, events)
+    assert len(both) == 36
+    for sample in range(36):
+        source = (events, other, events)[sample // 12]
+        assert np.array_equal(both.recording(sample).times, source.recording(sample % 12).times)
+        assert np.array_equal(both.recording(sample).units, source.recording(sample % 12).units)
+        assert both.labels[sample] == source.labels[sample % 12]
+        assert both.speakers[sample] == source.speakers[sample % 12]
+    assert len(EventDataset(both, dt=0.1, steps=5).where(speaker="anna")) == 18
+    with pytest.raises(DataError, match="there: has channels 21, expected 20 as here"):
+        concatenate(replace(events, source="here"), replace(events, channels=21, source="there"))
+    with pytest.raises(DataError, match="has speaker_names"):
+        concatenate(events, replace(events, speakers=None, speaker_names=()))

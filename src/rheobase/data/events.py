@@ -112,6 +112,36 @@ class Events:
         )
 
 
+def concatenate(*parts: Events) -> Events:
+    """Return the recordings of several sets as one, in order: to choose a speaker from training and test data alike.
+
+    Raises:
+        DataError: the parts differ in channels, classes or speakers' names; the message names the two.
+
+    >>> one = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
+    >>> concatenate(one, one, one).offsets.tolist()
+    [0, 1, 2, 3]
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        for name in ("channels", "classes", "speaker_names"):
+            if getattr(part, name) != getattr(first, name):
+                raise DataError(
+                    f"{part.source}: has {name} {getattr(part, name)}, expected {getattr(first, name)} as {first.source}"
+                )
+    starts = np.cumsum([0] + [len(part.times) for part in parts])
+    speakers = [part.speakers for part in parts if part.speakers is not None]
+    return replace(
+        first,
+        times=np.concatenate([part.times for part in parts]),
+        units=np.concatenate([part.units for part in parts]),
+        offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]),
+        labels=np.concatenate([part.labels for part in parts]),
+        speakers=np.concatenate(speakers) if speakers else None,
+        source=" and ".join(part.source for part in parts),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class EventDataset(IndexedDataset):
     """Recordings of events as dense counts: `steps` bins of `dt` seconds, `group` neighbouring channels summed.
