@@ -3,6 +3,8 @@
 import gzip
 import io
 import lzma
+import struct
+import zlib
 from pathlib import Path
 
 import h5py
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rheobase.data import Events, read_events, write_events
+from rheobase.data import Events, hdf5_rows, read_events, write_events
 from rheobase.data.event_files import parse_events
 from rheobase.errors import DataError
 
@@ -91,6 +93,18 @@ def test_every_usual_way_to_store_rows_is_read(options):
     assert np.array_equal(got.times, expected.times.astype(np.float16).astype(np.float32))
     assert np.array_equal(got.units, expected.units)
     assert got.offsets.tolist() == [0, 6, 12, 18, 24]
+
+
+def test_shuffled_references_are_put_in_order():
+    # Today's HDF5 leaves references unshuffled, older versions did not.
+    references = np.arange(48, dtype=np.uint8)
+    packed = zlib.compress(references.reshape(3, 16).T.tobytes())
+    applied = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
+    assert np.array_equal(hdf5_rows._unfiltered(packed, applied, 48, "here"), references)
+    with pytest.raises(DataError, match="here: truncated: got 32 bytes of references, expected 48"):
+        hdf5_rows._unfiltered(zlib.compress(bytes(40)), applied, 48, "here")
+    with pytest.raises(DataError, match="here: damaged, cannot be unpacked"):
+        hdf5_rows._unfiltered(b"not zlib", applied, 48, "here")
 
 
 def test_an_unusual_way_to_store_rows_is_refused():
@@ -207,6 +221,14 @@ def test_a_row_that_claims_to_be_long_is_refused():
     content[place : place + 4] = (7).to_bytes(4, "little")
     with pytest.raises(DataError, match="spikes/units: sample 0: got 12 bytes in heap object"):
         parse_events(bytes(content), "here", channels=20)
+
+
+def test_collections_that_overlap_are_refused():
+    collections = [struct.pack("<4sB3xQ", b"GCOL", 1, 600 - 32 * n) + struct.pack("<H6xQ", 1, 2) for n in range(16)]
+    content = b"".join(collections) + bytes(600)
+    references = np.array([(1, 32 * n, 1) for n in range(16)], hdf5_rows._REFERENCE)
+    with pytest.raises(DataError, match="sample 1: heap collections overlap"):
+        hdf5_rows._follow(content[:700], references, np.dtype(np.uint16), "here")
 
 
 @pytest.mark.parametrize(

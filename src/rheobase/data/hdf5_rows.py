@@ -37,7 +37,10 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
     Raises:
         DataError: the references are stored in an unusual way, or lead to where no row of their length is.
     """
-    references = _references(content, field, source)
+    return _follow(content, _references(content, field, source), item_type, source)
+
+
+def _follow(content: bytes, references: np.ndarray, item_type: np.dtype, source: str) -> list[np.ndarray]:
     promised = int(references["length"].sum(dtype=np.int64)) * item_type.itemsize
     if promised > len(content):
         raise DataError(f"{source}: rows of {promised} bytes in all, expected at most the file's {len(content)}")
@@ -51,7 +54,7 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
         if address not in collections:
             collections[address], size = _collection(content, address, f"{source}: sample {sample}")
             unread -= size
-            if unread < 0:
+            if unread < 0:  # Else a small file could have each of its bytes walked over for every row.
                 raise DataError(f"{source}: sample {sample}: heap collections overlap; the file is damaged")
         start, size = collections[address].get(number, (0, 0))
         if size < length * item_type.itemsize:
@@ -78,7 +81,8 @@ def _pieces(content: bytes, field: h5py.Dataset, source: str) -> Iterator[tuple[
     """Yield the pieces in which the references are stored, and the byte of the field at which each begins."""
     if field.chunks is None:
         if (address := field.id.get_offset()) is not None:
-            yield 0, np.frombuffer(content[address : address + len(field) * _REFERENCE.itemsize], np.uint8)
+            size = len(field) * _REFERENCE.itemsize
+            yield 0, _unfiltered(content[address : address + size], [], size, source)
         return
     settings = field.id.get_create_plist()
     filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
@@ -103,7 +107,9 @@ def _unfiltered(piece: bytes, filters: list[int], size: int, source: str) -> np.
             piece = np.frombuffer(whole, np.uint8).reshape(_REFERENCE.itemsize, -1).T.tobytes()
         else:
             raise DataError(f"{source}: packed with HDF5 filter {kind}, expected deflate, shuffle or none")
-    return np.frombuffer(piece, np.uint8)[:size]
+    if len(piece) != size:
+        raise DataError(f"{source}: truncated: got {len(piece)} bytes of references, expected {size}")
+    return np.frombuffer(piece, np.uint8)
 
 
 def _collection(content: bytes, address: int, source: str) -> tuple[dict[int, tuple[int, int]], int]:
