@@ -12,7 +12,7 @@ from rheobase.data.augment import (
 )
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
-from rheobase.data.events import EventDataset, Events
+from rheobase.data.events import EventDataset, Events, concatenate
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
 from rheobase.data.sources import cifar10, data_folder, fashion_mnist, mnist, shd, spoken_digits, ssc
 
@@ -33,6 +33,7 @@ __all__ = [
     "Splits",
     "StretchTime",
     "cifar10",
+    "concatenate",
     "data_folder",
     "fashion_mnist",
     "mnist",

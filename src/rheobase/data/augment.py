@@ -58,10 +58,9 @@ class ShiftChannels:
     Args:
         max: the largest shift, in channels of the recording, >= 0.
 
-    >>> recording = Recording(np.float32([0.1, 0.2]), np.int32([0, 9]), channels=10)
-    >>> shifted = ShiftChannels(3)(recording, np.random.default_rng(1))
-    >>> shifted.units.tolist()  # by 0 channels with this generator
-    [0, 9]
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> ShiftChannels(3)(recording, np.random.default_rng(0)).units.tolist()  # Higher by 2: the last one is gone.
+    [2, 7]
     """
 
     max: int
@@ -81,6 +80,10 @@ class JitterChannels:
 
     Args:
         std: standard deviation, in channels of the recording, >= 0.
+
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> JitterChannels(1.0)(recording, np.random.default_rng(2)).units.tolist()
+    [2, 5, 9]
     """
 
     std: float | int
@@ -90,8 +93,10 @@ class JitterChannels:
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """Return the jittered recording."""
-        moves = rng.standard_normal(len(recording.units), dtype=np.float32) * np.float32(self.std)
-        return _within_channels(recording._replace(units=recording.units + np.rint(moves).astype(np.int32)))
+        moves = rng.standard_normal(len(recording.units), dtype=np.float32)
+        moves *= np.float32(self.std)
+        moved = recording.units + np.rint(moves, out=moves).astype(np.int32)
+        return _within_channels(recording._replace(units=moved))
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class ShiftTime:
 
     Args:
         max: the largest shift, seconds, >= 0.
+
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> moved = ShiftTime(0.2)(recording, np.random.default_rng(3))  # Earlier by 0.17: the first one is gone.
+    >>> [f"{time:.2f}" for time in moved.times]
+    ['0.03', '0.13']
     """
 
     max: float | int
@@ -120,6 +130,11 @@ class StretchTime:
     Args:
         low: the smallest factor, > 0.
         high: the largest factor, >= low.
+
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> slower = StretchTime(0.5, 2.0)(recording, np.random.default_rng(1))
+    >>> [f"{time:.2f}" for time in slower.times]
+    ['0.13', '0.25', '0.38']
     """
 
     low: float | int
@@ -140,6 +155,10 @@ class DropEvents:
 
     Args:
         max: the largest probability, in [0, 1].
+
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> DropEvents(0.9)(recording, np.random.default_rng(2)).units.tolist()
+    [5, 9]
     """
 
     max: float | int
@@ -161,6 +180,10 @@ class DropChannels:
 
     Args:
         max: the widest band, in channels of the recording, >= 0.
+
+    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+    >>> DropChannels(6)(recording, np.random.default_rng(3)).units.tolist()
+    [5, 9]
     """
 
     max: int

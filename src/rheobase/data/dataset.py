@@ -198,7 +198,7 @@ class ArrayDataset(IndexedDataset):
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
         """Return the samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
         chosen = torch.from_numpy(self._in_full_set(indices))
-        return self.x.index_select(1, chosen), torch.from_numpy(self.y)[chosen]
+        return self.x.index_select(1, chosen.to(self.x.device)), torch.from_numpy(self.y)[chosen]
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over the tensor, the labels, the classes and the choice of samples."""

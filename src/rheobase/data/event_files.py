@@ -4,8 +4,8 @@ The layout (Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg Spiking Data 
 Spiking Neural Networks", 2020): `spikes/times` and `spikes/units` hold one variable-length row per recording, `labels`
 one number; `extra/keys` the names of the classes, `extra/speaker` who spoke, `extra/meta_info` facts about the speakers.
 
-HDF5 is read by a C library that trusts the sizes written in a file. So sizes are compared with the size of the file
-before anything is read, and every value is checked after.
+HDF5 is read by a C library that trusts what is written in a file. So the sizes of fields are compared with the size of the
+file before they are read, rows of variable length are followed by hand, and every value is checked after.
 """
 
 import gzip
@@ -21,6 +21,7 @@ from jaxtyping import Shaped
 
 from rheobase.data.events import Events
 from rheobase.data.files import LIMIT, read_bytes
+from rheobase.data.hdf5_rows import read_rows
 from rheobase.errors import DataError
 from rheobase.files import atomic_write
 
@@ -133,10 +134,9 @@ class _Reader:
         row_type = h5py.check_vlen_dtype(field.dtype)
         if row_type is None or np.dtype(row_type).kind not in kinds or field.ndim != 1:
             raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected one row of {expected} per sample")
-        self._check_promises(name, field, np.dtype(row_type).itemsize)
         if len(field) == 0:
             raise DataError(f"{self.source}: {name}: the data set is empty, expected at least one sample")
-        rows = field[:]
+        rows = read_rows(self.content, field, np.dtype(row_type), f"{self.source}: {name}")
         return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
 
     def array(self, name: str, kinds: str, expected: str) -> Shaped[np.ndarray, " n"]:
@@ -154,40 +154,20 @@ class _Reader:
         text_type = h5py.check_string_dtype(field.dtype)
         if text_type is None or field.ndim != 1:
             raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected a list of names")
-        if text_type.length is None:
-            self._check_promises(name, field, 1)
-        return tuple(str(text) for text in field.asstr("utf-8")[:])
+        if text_type.length is not None:
+            return tuple(str(text) for text in field.asstr("utf-8")[:])
+        rows = read_rows(self.content, field, np.dtype(np.uint8), f"{self.source}: {name}")
+        return tuple(row.tobytes().rstrip(b"\0").decode() for row in rows)
 
     def _field(self, name: str) -> h5py.Dataset:
         field = self.file.get(name)
         if not isinstance(field, h5py.Dataset):
             raise DataError(f"{self.source}: has no field {name}, expected the layout of SHD")
+        if field.file != self.file or field.external or field.is_virtual:
+            raise DataError(f"{self.source}: {name}: lies in another file, expected all in this one")
         if field.shape is None or field.size * field.dtype.itemsize > max(len(self.content), 2**20):
             raise DataError(f"{self.source}: {name}: got {_describe(field)}, which does not fit into the file")
         return field
-
-    def _check_promises(self, name: str, field: h5py.Dataset, item_bytes: int) -> None:
-        """Refuse lengths of rows that the file cannot hold: the library would reserve memory for them, unseen.
-
-        A row is stored as its length and where to find it: 4 bytes, an address of 8 and an index of 4.
-        """
-        if field.id.get_type().get_size() != 16 or field.id.get_create_plist().get_nfilters():
-            return  # Another size of addresses, or compressed: its lengths cannot be seen from outside.
-        if field.chunks is None:
-            places = [(field.id.get_offset(), 16 * len(field))]
-        else:
-            chunks = (field.id.get_chunk_info(index) for index in range(field.id.get_num_chunks()))
-            places = [(chunk.byte_offset, chunk.size) for chunk in chunks]
-        promised = 0
-        for start, size in places:
-            if start is not None:
-                references = self.content[start : start + size - size % 16]
-                lengths = np.frombuffer(references[: len(references) // 16 * 16], dtype="<u4")[::4]
-                promised += int(lengths.sum(dtype=np.int64)) * item_bytes
-        if promised > len(self.content):
-            raise DataError(
-                f"{self.source}: {name}: rows of {promised} bytes in all, expected at most the file's {len(self.content)}"
-            )
 
 
 def _describe(field: h5py.Dataset) -> str:

@@ -42,12 +42,12 @@ class Events:
     """
 
     times: Float[np.ndarray, " events"]
-    units: Integer[np.ndarray, " events"]
+    units: Integer[np.ndarray, " units"]
     offsets: Integer[np.ndarray, " n_and_1"]
-    labels: Integer[np.ndarray, " n"]
+    labels: Integer[np.ndarray, " labels"]
     channels: int
     classes: tuple[str, ...] = ()
-    speakers: Integer[np.ndarray, " n"] | None = None
+    speakers: Integer[np.ndarray, " speakers"] | None = None
     speaker_names: tuple[str, ...] = ()
     source: str = "events"
 
@@ -80,7 +80,7 @@ class Events:
         object.__setattr__(self, "units", self.units.astype(np.int32))
         object.__setattr__(self, "offsets", self.offsets.astype(np.int64))
         if self.speakers is not None:
-            speakers, names = check_labels(self.speakers, self.speaker_names, f"{self.source}: speaker")
+            speakers, names = check_labels(self.speakers, self.speaker_names, f"{self.source}: speakers")
             if len(speakers) != len(labels):
                 raise DataError(f"{self.source}: got {len(speakers)} speakers for {len(labels)} recordings")
             object.__setattr__(self, "speakers", speakers)
@@ -110,6 +110,36 @@ class Events:
             str((self.channels, self.classes)),
             *(self.times, self.units, self.offsets, self.labels),
         )
+
+
+def concatenate(*parts: Events) -> Events:
+    """Return the recordings of several sets as one, in order: to choose a speaker from training and test data alike.
+
+    Raises:
+        DataError: the parts differ in channels, classes or speakers' names; the message names the two.
+
+    >>> one = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
+    >>> concatenate(one, one, one).offsets.tolist()
+    [0, 1, 2, 3]
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        for name in ("channels", "classes", "speaker_names"):
+            if getattr(part, name) != getattr(first, name):
+                raise DataError(
+                    f"{part.source}: has {name} {getattr(part, name)}, expected {getattr(first, name)} as {first.source}"
+                )
+    starts = np.cumsum([0] + [len(part.times) for part in parts])
+    speakers = [part.speakers for part in parts if part.speakers is not None]
+    return replace(
+        first,
+        times=np.concatenate([part.times for part in parts]),
+        units=np.concatenate([part.units for part in parts]),
+        offsets=np.concatenate([[0], *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]),
+        labels=np.concatenate([part.labels for part in parts]),
+        speakers=np.concatenate(speakers) if speakers else None,
+        source=" and ".join(part.source for part in parts),
+    )
 
 
 @dataclass(frozen=True, eq=False)

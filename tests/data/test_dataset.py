@@ -1,0 +1,150 @@
+"""Tests of rheobase.data.dataset."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from rheobase.data import ArrayDataset, Dataset, EventDataset, ImageDataset, Images, split
+from rheobase.errors import DataError
+
+
+def arrays(n: int = 10, classes: int = 2) -> ArrayDataset:
+    return ArrayDataset(torch.rand(4, n, 3), np.arange(n) % classes)
+
+
+@pytest.fixture(params=["arrays", "events", "images"])
+def dataset(request, events) -> Dataset:
+    if request.param == "arrays":
+        return arrays(12, 3)
+    if request.param == "events":
+        return EventDataset(events, dt=0.05, steps=4)
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 5, 6)).astype(np.uint8)
+    return ImageDataset(Images(pixels, np.arange(12) % 3), steps=4)
+
+
+def test_every_data_set_keeps_the_contract(dataset):
+    assert isinstance(dataset, Dataset)
+    x, labels = dataset.batch(np.array([3, 0, 7]))
+    assert x.shape == (4, 3, *dataset.features)
+    assert x.dtype == torch.float32
+    assert x.is_contiguous()
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == dataset.labels[[3, 0, 7]].tolist() == [0, 0, 1]
+    assert len(dataset) == len(dataset.labels) == 12
+    assert len(dataset.classes) == 3
+
+
+def test_a_sample_of_its_own_equals_its_column_in_a_batch(dataset):
+    x, labels = dataset.batch(np.arange(12))
+    for index, (sample, label) in enumerate(dataset):
+        assert torch.equal(sample, x[:, index])
+        assert label == labels[index]
+    assert torch.equal(dataset[-1][0], x[:, 11])
+    with pytest.raises(IndexError, match="sample 12 asked for, the data set has 12"):
+        dataset[12]
+
+
+def test_torch_can_load_it_as_a_map_style_data_set(dataset):
+    x, labels = next(iter(DataLoader(dataset, batch_size=5)))
+    assert x.shape == (5, 4, *dataset.features)  # DataLoader puts the batch first.
+    assert labels.tolist() == dataset.labels[:5].tolist()
+
+
+def test_a_subset_of_a_subset_leads_to_the_full_set(dataset):
+    part = dataset.subset(np.array([8, 2, 5])).subset(np.array([2, 0]))
+    assert part.labels.tolist() == dataset.labels[[5, 8]].tolist()
+    assert torch.equal(part.batch(np.array([0, 1]))[0], dataset.batch(np.array([5, 8]))[0])
+
+
+@pytest.mark.parametrize("indices", [[-1], [0, 12]])
+def test_indices_out_of_range_are_refused(dataset, indices):
+    with pytest.raises(IndexError, match=r"indices: got -?\d+, expected 0 to 11"):
+        dataset.batch(np.array(indices))
+    with pytest.raises(IndexError, match="expected 0 to 11"):
+        dataset.subset(np.array(indices))
+    with pytest.raises(ValueError, match="at least one sample"):
+        dataset.subset(np.array([], dtype=np.int64))
+
+
+def test_the_fingerprint_tells_other_samples_and_order(dataset):
+    assert dataset.fingerprint() == dataset.subset(np.arange(12)).fingerprint()
+    parts = [np.array([0, 1]), np.array([1, 0]), np.array([0])]
+    prints = {dataset.fingerprint(), *(dataset.subset(part).fingerprint() for part in parts)}
+    assert len(prints) == 4
+
+
+def test_the_fingerprint_tells_other_values_and_labels():
+    x, y = torch.rand(4, 6, 3), np.arange(6) % 2
+    other = x.clone()
+    other[3, 5, 2] += 1
+    sets = [ArrayDataset(x, y), ArrayDataset(other, y), ArrayDataset(x, 1 - y), ArrayDataset(x, y, ("a", "b"))]
+    sets += [ArrayDataset(x.double(), y), ArrayDataset(x.view(4, 6, 1, 3), y)]
+    assert len({data.fingerprint() for data in sets}) == len(sets)
+
+
+@given(
+    counts=st.lists(st.integers(2, 30), min_size=1, max_size=5),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**40),
+)
+def test_a_split_is_stratified_disjoint_and_complete(counts, fraction, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    data = ArrayDataset(torch.arange(len(labels), dtype=torch.float32).view(1, -1, 1), labels)
+    rest, part = split(data, fraction, seed)
+    indices = [part.batch(np.arange(len(part)))[0].int().flatten().tolist() for part in (rest, part)]
+    assert sorted(indices[0] + indices[1]) == list(range(len(labels)))
+    assert indices == [sorted(indices[0]), sorted(indices[1])]
+    for label, count in enumerate(counts):
+        in_part = int((part.labels == label).sum())
+        assert 1 <= in_part <= count - 1
+        assert abs(in_part - fraction * count) <= 1
+
+
+def test_a_split_depends_on_its_seed_alone():
+    data = arrays(100)
+    chosen = [split(data, 0.2, seed)[1].chosen.tolist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "seed", "message"),
+    [(0.0, 0, "fraction"), (1.0, 0, "fraction"), (float("nan"), 0, "fraction"), (0.5, -1, "seed")],
+)
+def test_a_split_refuses_bad_arguments(fraction, seed, message):
+    with pytest.raises(ValueError, match=message):
+        split(arrays(), fraction, seed)
+
+
+def test_a_split_refuses_a_class_of_one_sample():
+    data = ArrayDataset(torch.rand(2, 3, 1), np.array([0, 0, 1]), ("dog", "cat"))
+    with pytest.raises(ValueError, match="class 'cat' has 1 sample"):
+        split(data, 0.5, 0)
+
+
+def nan_at(step: int, sample: int) -> torch.Tensor:
+    x = torch.rand(4, 3, 2)
+    x[step, sample, 1] = float("nan")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "classes", "message"),
+    [
+        (nan_at(2, 1), [0, 1, 0], (), "x: sample 1 is NaN or infinite at step 2"),
+        (torch.full((4, 3, 2), float("inf")), [0, 1, 0], (), "x: sample 0 is NaN or infinite at step 0"),
+        (torch.ones(4, 3, 2, dtype=torch.int64), [0, 1, 0], (), r"x: got torch.int64, expected a floating point"),
+        (torch.rand(4, 3), [0, 1, 0], (), r"x: got shape \(4, 3\), expected \(T, n, \*features\)"),
+        (torch.rand(3, 4, 2), [0, 1, 0], (), "got 3 for 4 samples.*time first"),
+        (torch.rand(4, 3, 2), [0, 2, 0], ("a", "b"), "labels: sample 1 has 2, expected 0 to 1"),
+        (torch.rand(4, 3, 2), [0, -1, 0], (), "labels: sample 1 has -1"),
+        (torch.rand(4, 3, 2), [0.0, 1.0, 0.0], (), "labels: got float64 of shape .*expected one integer per sample"),
+        (torch.rand(4, 3, 2), [[0], [1], [0]], (), "expected one integer per sample"),
+        (torch.rand(4, 0, 2), np.array([], np.int64), (), "the data set is empty"),
+    ],
+)
+def test_bad_arrays_are_refused(x, labels, classes, message):
+    with pytest.raises(DataError, match=message):
+        ArrayDataset(x, np.asarray(labels), classes)

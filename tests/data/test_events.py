@@ -1,0 +1,221 @@
+"""Tests of rheobase.data.events."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheobase.data import (
+    DropChannels,
+    DropEvents,
+    EventDataset,
+    Events,
+    JitterChannels,
+    ShiftChannels,
+    ShiftTime,
+    StretchTime,
+    concatenate,
+)
+from rheobase.errors import DataError
+
+AUGMENT = (
+    ShiftChannels(3),
+    JitterChannels(1.0),
+    StretchTime(0.8, 1.2),
+    ShiftTime(0.05),
+    DropEvents(0.5),
+    DropChannels(4),
+)
+
+
+def counted(events: Events, sample: int, dt: float, steps: int, group: int) -> np.ndarray:
+    """The binning again, one event at a time."""
+    counts = np.zeros((steps, events.channels // group), np.float32)
+    recording = events.recording(sample)
+    for time, unit in zip(recording.times, recording.units, strict=True):
+        step = int(float(time) / dt + 1e-6)
+        if step < steps:
+            counts[step, unit // group] += 1
+    return counts
+
+
+@given(
+    dt=st.floats(0.003, 0.7),
+    steps=st.integers(1, 40),
+    group=st.sampled_from([1, 2, 4, 5, 10, 20]),
+    indices=st.lists(st.integers(0, 11), min_size=1, max_size=6),
+)
+def test_binning_equals_counting_one_by_one(dt, steps, group, indices):
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.random((12, 40)) * 0.5, axis=1).astype(np.float32)
+    events = Events(times.ravel(), rng.integers(0, 20, 480), np.arange(0, 481, 40), np.arange(12), 20)
+    x, labels = EventDataset(events, dt=dt, steps=steps, group=group).batch(np.array(indices))
+    assert x.shape == (steps, len(indices), 20 // group)
+    assert x.is_contiguous()
+    assert labels.tolist() == indices
+    for column, index in enumerate(indices):
+        assert np.array_equal(x[:, column].numpy(), counted(events, index, dt, steps, group))
+
+
+@given(dt=st.sampled_from([0.001, 0.002, 0.005, 0.01, 0.003, 1 / 3, 0.0007]), step=st.integers(0, 100_000))
+def test_a_time_on_the_grid_belongs_to_the_step_that_it_begins(dt, step):
+    events = Events(np.float32([step * dt]), np.int32([0]), np.array([0, 1]), np.array([0]), 1)
+    x, _ = EventDataset(events, dt=dt, steps=step + 1).batch(np.array([0]))
+    assert x[step, 0, 0] == 1
+
+
+def test_empty_recordings_and_empty_batches_are_zeros():
+    events = Events(np.float32([0.1]), np.int32([1]), np.array([0, 0, 1, 1]), np.array([0, 1, 0]), 4)
+    data = EventDataset(events, dt=0.1, steps=3, augment=AUGMENT)
+    x, _ = data.batch(np.arange(3))
+    assert x.sum(dim=(0, 2)).tolist() == [0, 1, 0]
+    assert data.batch(np.arange(3), seed=(1,))[0].shape == (3, 3, 4)
+    assert data.batch(np.array([], dtype=np.int64))[0].shape == (3, 0, 4)
+
+
+def test_a_time_beyond_all_integers_is_left_out():
+    events = Events(np.float32([3e38]), np.int32([0]), np.array([0, 1]), np.array([0]), 1)
+    assert EventDataset(events, dt=1e-3, steps=2)[0][0].sum() == 0
+
+
+def test_counts_are_clipped():
+    events = Events(np.zeros(5, np.float32), np.int32([0, 0, 0, 1, 1]), np.array([0, 5]), np.array([0]), 3)
+    assert EventDataset(events, dt=1.0, steps=1)[0][0].tolist() == [[3, 2, 0]]
+    assert EventDataset(events, dt=1.0, steps=1, clip=2)[0][0].tolist() == [[2, 2, 0]]
+
+
+@given(
+    order=st.permutations(range(12)),
+    cuts=st.lists(st.integers(1, 11), max_size=4),
+    seed=st.tuples(st.integers(0, 2**63), st.integers(0, 1000)),
+)
+def test_augmentation_does_not_depend_on_batches_or_subsets(order, cuts, seed):
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.random((12, 40)) * 0.5, axis=1).astype(np.float32)
+    events = Events(times.ravel(), rng.integers(0, 20, 480), np.arange(0, 481, 40), np.arange(12), 20)
+    data = EventDataset(events, dt=0.05, steps=10, augment=AUGMENT)
+    whole, _ = data.batch(np.arange(12), seed)
+    shuffled = data.subset(np.array(order))
+    for part in np.split(np.arange(12), sorted(cuts)):
+        x, labels = shuffled.batch(part, seed)
+        assert torch.equal(x, whole[:, labels])
+
+
+def test_seeds_make_different_augmentation_and_none_makes_none(events):
+    data = EventDataset(events, dt=0.05, steps=10, augment=AUGMENT)
+    plain = EventDataset(events, dt=0.05, steps=10)
+    samples = np.arange(12)
+    drawn = [data.batch(samples, seed)[0] for seed in [(0, 0), (0, 1), (1, 0)]]
+    assert torch.equal(data.batch(samples)[0], plain.batch(samples)[0])
+    assert torch.equal(data.batch(samples, (0, 0))[0], drawn[0])
+    assert torch.equal(plain.batch(samples, (0, 0))[0], plain.batch(samples)[0])
+    assert torch.equal(plain.augmented(*AUGMENT).batch(samples, (0, 0))[0], drawn[0])
+    assert not any(torch.equal(a, b) for a, b in [(drawn[0], drawn[1]), (drawn[0], drawn[2]), (drawn[1], drawn[2])])
+    with pytest.raises(ValueError, match=r"seed: got \(0, -1\), expected integers >= 0"):
+        data.batch(samples, (0, -1))
+
+
+def test_speakers_are_chosen_and_left_out(events):
+    data = EventDataset(events, dt=0.05, steps=10)
+    assert data.where(speaker="otto").chosen.tolist() == [6, 7, 8, 9, 10, 11]
+    assert data.without(speaker="otto").chosen.tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.subset(np.array([11, 0, 7])).where(speaker="otto").chosen.tolist() == [11, 7]
+    with pytest.raises(DataError, match="speaker: got 'eve', expected one of anna, otto"):
+        data.where(speaker="eve")
+    with pytest.raises(DataError, match="speaker: got 'anna', expected one of otto"):
+        data.where(speaker="otto").without(speaker="anna")
+    with pytest.raises(DataError, match="no field extra/speaker"):
+        EventDataset(replace(events, speakers=None), dt=0.05, steps=10).where(speaker="otto")
+
+
+def test_the_fingerprint_tells_every_setting(events):
+    data = EventDataset(events, dt=0.05, steps=10)
+    later = replace(events, times=events.times + np.float32(1e-3))
+    others = [
+        replace(data, **change)
+        for change in (
+            {"dt": 0.04}, {"steps": 9}, {"group": 2}, {"clip": 1}, {"augment": (ShiftChannels(1),)},
+            {"augment": (ShiftChannels(2),)}, {"events": later}, {"events": replace(events, labels=events.labels[::-1])},
+        )
+    ]  # fmt: skip
+    assert len({data.fingerprint(), *(other.fingerprint() for other in others)}) == 9
+    assert replace(data, events=replace(events)).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dt": 0.0}, "dt: got 0.0, expected seconds per step"),
+        ({"dt": float("nan")}, "dt: got nan"),
+        ({"steps": 0}, "steps: got 0, expected at least 1"),
+        ({"group": 3}, "group: got 3, expected a divisor of the 20 channels"),
+        ({"group": 0}, "group: got 0"),
+        ({"clip": 0}, "clip: got 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(events, settings, message):
+    with pytest.raises(ValueError, match=message):
+        EventDataset(events, **{"dt": 0.01, "steps": 5} | settings)
+
+
+def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
+    values = values.copy()
+    values[position] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda e: {"times": changed(e.times, 45, np.nan)}, "times: sample 1 has nan at event 5, expected finite"),
+        (lambda e: {"times": changed(e.times, 479, np.inf)}, "times: sample 11 has inf at event 39"),
+        (
+            lambda e: {"times": changed(e.times.astype(np.float64), 479, 1e300)},
+            "times: sample 11 has 1e.300 at event 39",
+        ),
+        (
+            lambda e: {"times": changed(e.times, 40, -0.1)},
+            "times: sample 1 has -0.1.* at event 0, expected .*0 or more",
+        ),
+        (lambda e: {"times": changed(e.times, 41, 0.6)}, "times: sample 1 has .* at event 2, expected ascending"),
+        (lambda e: {"units": changed(e.units, 80, 20)}, "units: sample 2 has 20 at event 0, expected channels 0 to 19"),
+        (lambda e: {"units": changed(e.units, 0, -1)}, "units: sample 0 has -1 at event 0"),
+        (lambda e: {"units": changed(e.units.astype(np.uint64), 3, 2**63)}, "units: sample 0 has 9223372036854775808"),
+        (lambda e: {"labels": changed(e.labels, 4, 3)}, "labels: sample 4 has 3, expected 0 to 2"),
+        (lambda e: {"labels": e.labels[:-1]}, "got 11 labels for 12 recordings"),
+        (lambda e: {"speakers": changed(e.speakers, 4, 2)}, "speakers: sample 4 has 2, expected 0 to 1"),
+        (lambda e: {"speakers": e.speakers[:-1]}, "got 11 speakers for 12 recordings"),
+        (lambda e: {"offsets": changed(e.offsets, 12, 470)}, "offsets go from 0 to 470, expected ascending from 0"),
+        (lambda e: {"offsets": changed(e.offsets, 3, 300)}, "offsets"),
+        (lambda e: {"units": e.units[:-1]}, "480 times and 479 units"),
+    ],
+)
+def test_bad_events_are_refused_by_name(events, change, message):
+    with pytest.raises(DataError, match=message):
+        replace(events, source="here", **change(events))
+
+
+def test_no_recording_is_refused():
+    none = np.array([], np.int64)
+    with pytest.raises(DataError, match="the data set is empty"):
+        Events(none.astype(np.float32), none, np.array([0]), none, 5)
+
+
+def test_sets_are_put_together_sample_by_sample(events):
+    other = replace(events, times=events.times / 2, labels=events.labels[::-1], speakers=1 - events.speakers)
+    both = concatenate(events, other, events)
+    assert len(both) == 36
+    for sample in range(36):
+        source = (events, other, events)[sample // 12]
+        assert np.array_equal(both.recording(sample).times, source.recording(sample % 12).times)
+        assert np.array_equal(both.recording(sample).units, source.recording(sample % 12).units)
+        assert both.labels[sample] == source.labels[sample % 12]
+        assert both.speakers[sample] == source.speakers[sample % 12]
+    assert len(EventDataset(both, dt=0.1, steps=5).where(speaker="anna")) == 18
+    with pytest.raises(DataError, match="there: has channels 21, expected 20 as here"):
+        concatenate(replace(events, source="here"), replace(events, channels=21, source="there"))
+    with pytest.raises(DataError, match="has speaker_names"):
+        concatenate(events, replace(events, speakers=None, speaker_names=()))
