@@ -1,6 +1,6 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
-from rheobase import data, decoding, encoding, errors, health, losses, surrogate, training
+from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
 from rheobase.layers import Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF, Neuron
 from rheobase.parameters import decay_from_tau, tau_from_decay
@@ -26,6 +26,8 @@ __all__ = [
     "fit",
     "health",
     "losses",
+    "recipes",
+    "report",
     "surrogate",
     "tau_from_decay",
     "training",

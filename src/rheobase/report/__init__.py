@@ -17,7 +17,7 @@ from rheobase.report.record import read_run
 __all__ = ["write_report"]
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: str | Path) -> Path:
     """Write `report.html` into a run folder.
 
     The page depends on the folder's files only: the same files give the same page. An existing page is replaced in one
@@ -33,11 +33,12 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: the folder is no run folder, or one of its files is missing or damaged.
 
-    >>> write_report(Path("no-such-run"))
+    >>> write_report("no-such-run")
     Traceback (most recent call last):
     rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
     """
     # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
+    run = Path(run)
     page = render(read_run(run)).encode("utf-8", errors="replace")
     path = run / "report.html"
     with atomic_write(path) as file:
