@@ -219,3 +219,9 @@ def test_sets_are_put_together_sample_by_sample(events):
         concatenate(replace(events, source="here"), replace(events, channels=21, source="there"))
     with pytest.raises(DataError, match="has speaker_names"):
         concatenate(events, replace(events, speakers=None, speaker_names=()))
+
+
+def test_equal_recordings_are_augmented_each_in_its_own_way(events):
+    same = concatenate(events, events)
+    x, _ = EventDataset(same, dt=0.05, steps=10, augment=AUGMENT).batch(np.arange(24), (0, 0))
+    assert not any(torch.equal(x[:, sample], x[:, sample + 12]) for sample in range(12))
