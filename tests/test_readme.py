@@ -12,7 +12,9 @@ from rheobase.recipes import RECIPES
 
 README = Path(__file__).parents[1] / "README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-COMMAND_LINES = re.findall(r"^\$ rheobase (.*?)(?: *#.*| \|.*)?$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+COMMAND_LINES = re.findall(
+    r"^\$ rheobase (.*?)(?: *#.*| \|.*)?$", README.read_text(encoding="utf-8"), flags=re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.strip().splitlines()[-1][:40])

@@ -17,9 +17,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import tyro
 from accelerate import PartialState
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
 from rheobase import recipes, report, training
+from rheobase.data import Splits
 from rheobase.errors import RheobaseError, RunError
 from rheobase.recipes import RECIPES, Recipe
 from rheobase.training import Display, Engine, Evaluation, RunFolder, checkpoint, display_for
@@ -66,6 +69,23 @@ class Data:
     download: bool = False
     """Fetch what is missing into that folder, and check its checksum."""
 
+    def splits(self, recipe: Recipe, output: Output) -> Splits:
+        """The recipe's data; a download shows how far it is."""
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        bars = Bars(*columns, transient=True, disable=output.quiet or output.json)
+        tasks: dict[str, TaskID] = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            bars.start()  # only now: an empty picture is a line too many
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
+
+        try:
+            return recipe.splits(self.data_dir, download=self.download, progress=progress)
+        finally:
+            bars.stop()
+
 
 @dataclass(frozen=True)
 class Train(Generic[R]):
@@ -111,7 +131,7 @@ def evaluate(
     """Read a run's best network on its test set, or on the validation set that it was chosen by."""
     folder = RunFolder(run)
     recipe = recipes.from_config(folder.config)
-    splits = recipe.splits(data.data_dir, download=data.download)
+    splits = data.splits(recipe, output)
     network = recipe.seeded_network()
     position = checkpoint.load(folder.best, network)
     dataset = splits.test if split == "test" else splits.validation
@@ -185,7 +205,7 @@ def _unknown_command(command: str) -> str:
 def _train(
     recipe: Recipe, run: Path, data: Data, output: Output, *, about: Mapping[str, Any], resume: bool = False
 ) -> None:
-    splits = recipe.splits(data.data_dir, download=data.download)
+    splits = data.splits(recipe, output)
     display = output.display()
     recipe.train(splits, run=run, resume=resume, about=about, display=display)
     if PartialState().is_main_process:

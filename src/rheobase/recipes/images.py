@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from rheobase.data import ImageDataset, Images, Splits, fashion_mnist, mnist, split
+from rheobase.data import ImageDataset, Images, Progress, Splits, fashion_mnist, mnist, split
 from rheobase.layers import Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF
 from rheobase.recipes.recipe import Recipe
@@ -41,11 +41,13 @@ class Pictures(Recipe):
     """Augmentation: a picture moves by up to so many pixels."""
     training: Training = field(default_factory=lambda: Training(epochs=10, batch_size=128, learning_rate=2e-3))
 
-    def splits(self, data_dir: Path | None = None, *, download: bool = False) -> Splits:
+    def splits(
+        self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    ) -> Splits:
         """The official split, with a part of the training set for validation."""
         train, test = (
             ImageDataset(images, steps=self.steps, encoding=self.encoding)
-            for images in type(self).load(data_dir, download=download)
+            for images in type(self).load(data_dir, download=download, progress=progress)
         )
         train, validation = split(train, self.validation, seed=0)
         return Splits(train.augmented(shift=self.shift), validation, test)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase import decoding
-from rheobase.data import Splits
+from rheobase.data import Progress, Splits
 from rheobase.training import Display, Result, Training, fit
 
 
@@ -27,12 +27,15 @@ class Recipe:
 
     training: Training = field(default_factory=Training)
 
-    def splits(self, data_dir: Path | None = None, *, download: bool = False) -> Splits:
+    def splits(
+        self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    ) -> Splits:
         """The data, split.
 
         Args:
             data_dir: the folder with data sets; None is `RHEOBASE_DATA`, or the user's cache.
             download: fetch what is missing.
+            progress: told how a download goes: the file, the bytes so far, the bytes in all.
 
         Raises:
             DataError: if data is missing or damaged.

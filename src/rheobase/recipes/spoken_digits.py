@@ -16,10 +16,12 @@ from torch import nn
 from rheobase.data import (
     DropEvents,
     EventDataset,
+    Progress,
     ShiftChannels,
     ShiftTime,
     Splits,
     StretchTime,
+    concatenate,
     split,
     spoken_digits,
 )
@@ -65,23 +67,25 @@ class SpokenDigits(Recipe):
     """Augmentation: a sample loses up to this share of its spikes."""
     training: Training = field(default_factory=lambda: Training(epochs=60))
 
-    def splits(self, data_dir: Path | None = None, *, download: bool = False) -> Splits:
+    def splits(
+        self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    ) -> Splits:
         """The official split, with a part of the training set for validation; with a held-out speaker, without that voice."""
         official = spoken_digits(self.edition, data_dir)
-        train, test = (
-            EventDataset(events, dt=self.dt, steps=self.steps, group=events.channels // CHANNELS) for events in official
+        group = official[0].channels // CHANNELS
+        train, test, everything = (
+            EventDataset(events, dt=self.dt, steps=self.steps, group=group)
+            for events in (*official, concatenate(*official))
         )
         also_test = {}
         if self.holdout_speaker is not None:
-            unheard = train.where(speaker=self.holdout_speaker)
+            also_test[f"unheard speaker {self.holdout_speaker}"] = everything.where(speaker=self.holdout_speaker)
             train, test = (part.without(speaker=self.holdout_speaker) for part in (train, test))
-            also_test[f"unheard speaker {self.holdout_speaker}"] = unheard
         train, validation = split(train, self.validation, seed=0)
-        channel = official[0].channels // CHANNELS
         augmented = train.augmented(
             StretchTime(1 - self.stretch_time, 1 + self.stretch_time),
             ShiftTime(self.shift_time),
-            ShiftChannels(self.shift_channels * channel),
+            ShiftChannels(self.shift_channels * group),
             DropEvents(self.drop_events),
         )
         return Splits(augmented, validation, test, also_test)
