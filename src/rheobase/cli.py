@@ -84,7 +84,8 @@ class Data:
         try:
             return recipe.splits(self.data_dir, download=self.download, progress=progress)
         finally:
-            bars.stop()
+            if tasks:
+                bars.stop()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         layers: modules, in order; or one `OrderedDict` of them, to name them.
 
     Raises:
-        TypeError: if a layer is recurrent in PyTorch's sense (RNN, LSTM, GRU): folded over time it would compute nonsense.
+        TypeError: if a layer is recurrent in PyTorch's sense (RNN, LSTM, GRU), or a plain module with a layer over time
+            inside: folded over time, either would compute nonsense.
 
     Example:
         >>> import torch, rheobase as rb
@@ -42,6 +43,12 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                 raise TypeError(
                     f"Sequential: layer {position} is a {type(layer).__name__}; plain layers are folded over time, which a "
                     "recurrent layer does not survive. Wrap it in a rheobase.Temporal"
+                )
+            inner = None if isinstance(layer, Temporal) else _temporal_inside(layer)
+            if inner is not None:
+                raise TypeError(
+                    f"Sequential: layer {position}, a {type(layer).__name__}, holds a {type(inner).__name__}, which would see "
+                    "time folded into the batch. Use rheobase.Sequential there too, or make the layer a rheobase.Temporal"
                 )
 
     def run(
@@ -78,3 +85,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                 x, after = layer(x), None
             states.append(after)
         return x, states
+
+
+def _temporal_inside(layer: nn.Module) -> Temporal | None:
+    return next((module for module in layer.modules() if isinstance(module, Temporal)), None)
