@@ -35,11 +35,14 @@ class Training:
     """bfloat16 runs the linear and convolutional layers in mixed precision; membranes and decays stay in float32."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads of PyTorch, per process; None leaves the choice to PyTorch. In small networks the threads wait for each other
+    longer than they work: 1 is then fastest, most of all on a busy machine, and the result does not depend on the cores."""
     seed: int = 0
     """Decides the order of samples, their augmentation and the dropout masks; at the command line, the weights too."""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("threads", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
