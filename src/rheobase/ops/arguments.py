@@ -31,7 +31,7 @@ def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Te
             silence).
     """
     if isinstance(value, Tensor) and value.ndim and value.device != x.device:
-        raise ValueError(f"{what}: {name} is on {value.device}, x is on {x.device}; move the layer: layer.to(x.device)")
+        raise ValueError(f"{what}: {name} is on {value.device}, x is on {x.device}; move them together")
     tensor = torch.as_tensor(0.0 if value is None else value, dtype=state_type(x), device=x.device)
     step = x.shape[1:]
     try:
