@@ -24,7 +24,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         layers: modules, in order; or one `OrderedDict` of them, to name them.
 
     Raises:
-        TypeError: if a layer is recurrent in PyTorch's sense (RNN, LSTM, GRU): folded over time it would compute nonsense.
+        TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
+            recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one.
 
     Example:
         >>> import torch, rheobase as rb
@@ -38,11 +39,16 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__(*layers)  # pyright: ignore[reportArgumentType, reportCallIssue]
         for position, layer in enumerate(self):
-            if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
-                raise TypeError(
-                    f"Sequential: layer {position} is a {type(layer).__name__}; plain layers are folded over time, which a "
-                    "recurrent layer does not survive. Wrap it in a rheobase.Temporal"
-                )
+            if isinstance(layer, Temporal):
+                continue
+            for module in layer.modules():
+                if isinstance(module, nn.RNNBase | nn.RNNCellBase | Temporal):
+                    inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"
+                    raise TypeError(
+                        f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers are folded over time, "
+                        "which a layer that needs time does not survive. Use rheobase.Sequential for a container, or write "
+                        "a rheobase.Temporal around it"
+                    )
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
