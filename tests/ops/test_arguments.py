@@ -47,5 +47,5 @@ def test_what_does_not_broadcast_to_one_step_is_refused(shape):
 
 
 def test_another_device_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"test: decay is on meta, x is on cpu; move the layer: layer.to\(x.device\)"):
+    with pytest.raises(ValueError, match=r"test: decay is on meta, x is on cpu; move them together"):
         as_step(torch.zeros(3, device="meta"), "decay", torch.zeros(7, 2, 3), "test")
