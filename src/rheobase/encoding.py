@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.arguments import state_type
+from rheobase.ops.arguments import check_sequence, state_type
 
 
 def _check(x: Tensor, steps: int, what: str, unit_interval: bool) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what}: x must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{what}: x must be floating point, got {x.dtype}; for bytes, x.float() / 255")
     if steps < 1:
@@ -125,7 +127,7 @@ def delta(
         >>> delta(signal, threshold=0.5, off_spikes=True)[:, 0, 1]
         tensor([0., 0., 0., 0., 1.])
     """
-    _check(x, steps=1, what="delta", unit_interval=False)
+    check_sequence(x, "delta")
     if not threshold > 0:
         raise ValueError(f"delta: threshold must be above 0, got {threshold}")
     if off_spikes and x.ndim < 3:

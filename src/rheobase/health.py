@@ -65,6 +65,8 @@ class InputHealth:
 class Recorder:
     """Counts spikes and synaptic operations of every layer of neurons, while the network runs inside its `with` block.
 
+    What counts is a call of the network, `network(x)`; hooks do not see the pieces that stream through `network.run`.
+
     Args:
         network: any module; each `rheobase.Neuron` in it is recorded.
 
