@@ -105,7 +105,7 @@ def test_delta_spreads_a_jump_over_the_steps_after_it(dtype):
 
 
 def test_delta_does_not_drift():
-    steps = torch.arange(1, 100_000, dtype=torch.float64).view(-1, 1, 1)
+    steps = torch.arange(1, 20_000, dtype=torch.float64).view(-1, 1, 1)
     ramp = (0.1 * steps + 0.05).float()
     assert encoding.delta(ramp, 0.1).sum() == len(ramp)
 
