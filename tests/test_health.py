@@ -167,6 +167,26 @@ def test_recording_changes_nothing():
     assert network[1].raw_decay.grad is not None
 
 
+def test_a_layer_that_is_used_twice_counts_its_steps_twice():
+    neurons = LIF(2, decay=0.0)
+    network = rb.Sequential(neurons, constant(nn.Linear(2, 2, bias=False), torch.eye(2)), neurons)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 10))
+    (layer,) = recorder.layers()
+    torch.testing.assert_close(layer.rates, torch.tensor([0.4, 1.0]))
+    assert layer.spikes_per_sample == 28
+    assert layer.synaptic_operations_per_sample == 28
+
+
+def test_streaming_is_not_half_recorded():
+    network = rb.Sequential(nn.Linear(2, 2), LIF(2), nn.Linear(2, 3))
+    with Recorder(network) as recorder:
+        network(torch.ones(4, 1, 2))
+        before = recorder.input(), recorder.layers()
+        network.run(torch.ones(4, 1, 2))
+    assert (recorder.input(), recorder.layers()) == before
+
+
 def test_several_processes_add_up():
     network = rb.Sequential(LIF(2, decay=0.0), nn.Linear(2, 3))
     with Recorder(network) as recorder:

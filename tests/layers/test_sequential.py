@@ -200,6 +200,11 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"LIF\(6\).*axis 2 has size 3, axis 3 has size 6: move it with x.movedim"):
             Sequential(LIF(6))(torch.ones(5, 2, 3, 6))
 
+    def test_a_layer_that_returns_no_tensor(self):
+        network = Sequential(nn.Linear(4, 4)).append(nn.GRU(4, 4))
+        with pytest.raises(TypeError, match="layer 1, GRU, must return a tensor, got a tuple"):
+            network(torch.ones(5, 2, 4))
+
     def test_a_state_of_another_network(self):
         with pytest.raises(ValueError, match="state must hold one entry per layer, 7, got 2"):
             dense().run(torch.ones(5, 2, 6), [None, None])

@@ -77,7 +77,13 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         for position, layer in enumerate(self):
             before = None if state is None else state[position]
             if not isinstance(layer, Temporal):
-                x, after = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
+                y = layer(x.flatten(0, 1))
+                if not isinstance(y, Tensor):
+                    raise TypeError(
+                        f"Sequential: layer {position}, {type(layer).__name__}, must return a tensor, "
+                        f"got a {type(y).__name__}; write a module around it"
+                    )
+                x, after = y.unflatten(0, x.shape[:2]), None
             elif streaming:
                 x, after = layer.run(x, before)
             else:  # through __call__, so that hooks see the layer's output
