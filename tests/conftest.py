@@ -1,8 +1,20 @@
 """Settings that hold for all tests."""
 
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shared machine is slow at times: a slow example is no failure. Examples are derived from the test itself, so that a
 # red test is red again when it is run again.
 settings.register_profile("rheobase", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rheobase")
+
+
+@pytest.fixture
+def as_a_user() -> Iterator[None]:
+    """Without the run-time check of annotations, which would catch a wrong argument before the library's own check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -8,6 +8,8 @@ every decision certain before anything is learned.
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.ops.arguments import state_type
+
 
 def _check(output: Tensor, what: str) -> None:
     if len(output) == 0:
@@ -69,7 +71,7 @@ def spike_count(spikes: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
         spikes: 0 or 1, `(T, B, C)`.
 
     Returns:
-        Counts, `(B, C)`.
+        Counts, `(B, C)`, in float32 at least.
 
     Raises:
         ValueError: if there are no time steps, or `spikes` holds anything but 0 and 1 (a membrane potential, most likely).
@@ -82,4 +84,4 @@ def spike_count(spikes: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
     _check(spikes, "spike_count")
     if not bool(((spikes == 0) | (spikes == 1)).all()):
         raise ValueError("spike_count: spikes must be 0 or 1; to decode membrane potentials use sum, mean, max or last")
-    return spikes.sum(0)
+    return spikes.sum(0, dtype=state_type(spikes))  # bfloat16 cannot count beyond 256

@@ -8,8 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.ops.arguments import check_sequence, state_type
+
 
 def _check(x: Tensor, steps: int, what: str, unit_interval: bool) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what}: x must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{what}: x must be floating point, got {x.dtype}; for bytes, x.float() / 255")
     if steps < 1:
@@ -93,7 +97,8 @@ def latency(x: Float[Tensor, "B *features"], steps: int, *, threshold: float = 0
                 [0., 0., 0.]])
     """
     _check(x, steps, "latency", unit_interval=True)
-    when = ((1 - x) * (steps - 1)).round().long()
+    # Not in half precision, which rounds past the last of many steps.
+    when = ((1 - x.to(state_type(x))) * (steps - 1)).round().long()
     spikes = x.new_zeros(steps, *x.shape)
     return spikes.scatter_(0, when.unsqueeze(0), (x >= threshold).to(x.dtype).unsqueeze(0))
 
@@ -122,18 +127,17 @@ def delta(
         >>> delta(signal, threshold=0.5, off_spikes=True)[:, 0, 1]
         tensor([0., 0., 0., 0., 1.])
     """
-    _check(x, steps=1, what="delta", unit_interval=False)
+    check_sequence(x, "delta")
     if not threshold > 0:
         raise ValueError(f"delta: threshold must be above 0, got {threshold}")
     if off_spikes and x.ndim < 3:
         raise ValueError(f"delta: off_spikes needs x as (T, B, *features), got shape {tuple(x.shape)}")
-    level = x.new_zeros(x.shape[1:])
-    steps = []
-    for signal in x.unbind(0):
-        change = signal - level
-        up = (change >= threshold).to(x.dtype)
-        down = (change <= -threshold).to(x.dtype)
-        # The level follows both ways, also where nobody asked to see the decreases.
-        level = level + threshold * (up - down)
-        steps.append(torch.cat((up, down), dim=1) if off_spikes else up)
-    return torch.stack(steps) if steps else x
+    # The level follows both ways, also where nobody asked to see the decreases; whole thresholds, so that it cannot drift.
+    thresholds = x.new_zeros(x.shape[1:], dtype=state_type(x))
+    ups, downs = torch.zeros_like(x), torch.zeros_like(x)
+    for signal, up, down in zip(x, ups, downs, strict=True):
+        change = signal - threshold * thresholds
+        up.copy_(change >= threshold)
+        down.copy_(change <= -threshold)
+        thresholds += up - down
+    return torch.cat((ups, downs), dim=2) if off_spikes else ups

@@ -65,6 +65,8 @@ class InputHealth:
 class Recorder:
     """Counts spikes and synaptic operations of every layer of neurons, while the network runs inside its `with` block.
 
+    What counts is a call of the network, `network(x)`; hooks do not see the pieces that stream through `network.run`.
+
     Args:
         network: any module; each `rheobase.Neuron` in it is recorded.
 
@@ -82,14 +84,18 @@ class Recorder:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
-        self._source = _INPUT
+        self._source: str | None = None  # whose spikes are on their way; None outside a call of the network
         self._spikes: dict[str, Tensor] = {}
+        self._steps: dict[
+            str, Tensor
+        ] = {}  # samples times steps: of each layer, for one that is used twice has twice as many
         self._operations: dict[str, Tensor] = {}
-        self._seen = torch.zeros(2, dtype=torch.float64)  # samples, and samples times steps
+        self._samples = torch.zeros((), dtype=torch.float64)
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "Recorder":
         self._handles.append(self._network.register_forward_pre_hook(self._on_input))
+        self._handles.append(self._network.register_forward_hook(self._on_output))
         for module in self._network.modules():
             if isinstance(module, Neuron):
                 self._handles.append(module.register_forward_hook(self._on_spikes))
@@ -102,18 +108,22 @@ class Recorder:
             self._handles.pop().remove()
 
     def _on_input(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
-        steps, samples = arguments[0].shape[:2]
-        self._seen += torch.tensor([samples, samples * steps], dtype=torch.float64)
+        self._samples = self._samples + arguments[0].shape[1]
         self._source = _INPUT
         _add(self._spikes, _INPUT, arguments[0].count_nonzero())
+
+    def _on_output(self, *_: Any) -> None:
+        self._source = None
 
     def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
         self._source = self._names[module]
         _add(self._spikes, self._source, spikes.count_nonzero(dim=(0, 1)).flatten())
+        _add(self._steps, self._source, torch.tensor(spikes.shape[:2], dtype=torch.float64).prod())
 
     def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
         # Layers run in the order of the data, so what arrives here was last spiked by `_source`.
-        _add(self._operations, self._source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
+        if self._source is not None:
+            _add(self._operations, self._source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Add up what several processes have recorded, each of its own samples.
@@ -121,19 +131,19 @@ class Recorder:
         Args:
             sum_over_processes: takes a tensor and returns its sum over all processes.
         """
-        self._seen = sum_over_processes(self._seen)
-        for counts in (self._spikes, self._operations):
+        self._samples = sum_over_processes(self._samples)
+        for counts in (self._spikes, self._steps, self._operations):
             for name in counts:
                 counts[name] = sum_over_processes(counts[name])
 
     def layers(self) -> list[LayerHealth]:
         """The health of every layer of neurons that has run, in the order of the data."""
-        samples, steps = self._seen.tolist()
+        samples = self._samples.item()
         health = []
         for name, spikes in self._spikes.items():
             if name == _INPUT:
                 continue
-            rates = spikes.cpu().double() / max(steps, 1)
+            rates = spikes.cpu().double() / max(self._steps[name].item(), 1)
             health.append(
                 LayerHealth(
                     name=name,
@@ -150,7 +160,7 @@ class Recorder:
 
     def input(self) -> InputHealth:
         """What the network received."""
-        samples = max(self._seen[0].item(), 1)
+        samples = max(self._samples.item(), 1)
         spikes = self._spikes.get(_INPUT, torch.zeros(()))
         return InputHealth(spikes.item() / samples, self._operations_of(_INPUT) / samples)
 

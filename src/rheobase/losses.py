@@ -11,6 +11,10 @@ from torch.nn import functional
 
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
+    if labels.ndim != 1:
+        raise ValueError(f"{what}: labels must be (B,), one class per sample, got shape {tuple(labels.shape)}")
+    if len(output) == 0:
+        raise ValueError(f"{what}: output has no time steps, got shape {tuple(output.shape)}")
     if output.ndim != 3 or len(labels) != output.shape[1]:
         hint = "; is it batch-first? transpose it" if output.ndim == 3 and len(labels) == output.shape[0] else ""
         raise ValueError(
@@ -45,7 +49,9 @@ def cross_entropy_per_step(
         tensor(1.3863)
     """
     _check(output, labels, "cross_entropy_per_step")
-    return functional.cross_entropy(output.flatten(0, 1), labels.repeat(len(output)), label_smoothing=label_smoothing)
+    return functional.cross_entropy(
+        output.flatten(0, 1), labels.long().repeat(len(output)), label_smoothing=label_smoothing
+    )
 
 
 def rate_mse(
@@ -74,5 +80,5 @@ def rate_mse(
     """
     _check(spikes, labels, "rate_mse")
     rates = spikes.mean(0)
-    target = torch.full_like(rates, wrong).scatter_(1, labels.unsqueeze(1), correct)
+    target = torch.full_like(rates, wrong).scatter_(1, labels.long().unsqueeze(1), correct)
     return functional.mse_loss(rates, target)

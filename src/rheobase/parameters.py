@@ -3,23 +3,25 @@
 A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under
 a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0. Both start exactly at the value asked
 for, and neither has a clamp behind which the gradient dies.
+
+Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rheobase.ops.arguments import check_sequence
+
 
 @dataclass(frozen=True)
 class Range:
     """The values that a parameter may take, and the smooth map from the real line onto them."""
 
-    words: str
-    """The range of a learned value, in words for an error message."""
     low: float
     high: float
     fixed_includes_ends: bool
@@ -31,9 +33,20 @@ class Range:
             return bool(((value >= self.low) & (value <= self.high)).all())
         return bool(((value > self.low) & (value < self.high)).all())
 
+    def words(self, learned: bool) -> str:
+        """The range, for an error message."""
+        if self.high == math.inf:
+            return f"above {self.low:g} and finite"
+        return f"in ({self.low:g}, {self.high:g})" if learned else f"in [{self.low:g}, {self.high:g}]"
+
     def value(self, raw: Tensor) -> Tensor:
         """The parameter's value, from the free parameter."""
-        return torch.sigmoid(raw) if self.high == 1 else functional.softplus(raw)
+        # The maps never reach the ends, their rounded values do, 17 or 100 units out: there the clamp steps in, where the
+        # gradient has already been rounded to 0.
+        kind = torch.finfo(raw.dtype)
+        if self.high == 1:
+            return torch.sigmoid(raw).clamp(kind.tiny, 1 - kind.eps / 2)
+        return functional.softplus(raw).clamp(min=kind.tiny)
 
     def raw(self, value: Tensor) -> Tensor:
         """The free parameter at which `value` is reached; computed in float64."""
@@ -41,8 +54,8 @@ class Range:
         return torch.logit(value) if self.high == 1 else value + torch.log(-torch.expm1(-value))
 
 
-UNIT_INTERVAL = Range("in (0, 1)", 0.0, 1.0, fixed_includes_ends=True)
-POSITIVE = Range("above 0", 0.0, math.inf, fixed_includes_ends=False)
+UNIT_INTERVAL = Range(0.0, 1.0, fixed_includes_ends=True)
+POSITIVE = Range(0.0, math.inf, fixed_includes_ends=False)
 
 
 class FeatureParameters(nn.Module):
@@ -51,8 +64,8 @@ class FeatureParameters(nn.Module):
     def __init__(self, features: int | None, learn: Collection[str], learnable: Collection[str]) -> None:
         super().__init__()
         kind = type(self).__name__
-        if features is not None and features < 1:
-            raise ValueError(f"{kind}: features must be at least 1, got {features}")
+        if features is not None and not (isinstance(features, int) and features >= 1):
+            raise ValueError(f"{kind}: features must be a whole number, at least 1, got {features}")
         if isinstance(learn, str):
             raise TypeError(
                 f"{kind}: learn must be a collection of names, got the string {learn!r}; write ({learn!r},)"
@@ -73,7 +86,7 @@ class FeatureParameters(nn.Module):
         """
         learned = name in self.learn
         kind = type(self).__name__
-        value = torch.as_tensor(value, dtype=torch.float64)
+        value = torch.as_tensor(value, dtype=torch.float64).detach()
         shape = () if self.features is None else (self.features,)
         if value.shape not in ((), shape):
             raise ValueError(
@@ -81,8 +94,7 @@ class FeatureParameters(nn.Module):
             )
         if not within.contains(value, learned):
             raise ValueError(
-                f"{kind}: a {'learned' if learned else 'fixed'} {name} must be "
-                f"{within.words if learned or not within.fixed_includes_ends else 'in [0, 1]'}, got {value.tolist()}"
+                f"{kind}: a {'learned' if learned else 'fixed'} {name} must be {within.words(learned)}, got {_brief(value)}"
             )
         self._ranges[name] = within
         kept = (within.raw(value) if learned else value).to(torch.get_default_dtype()).expand(shape).clone()
@@ -106,21 +118,36 @@ class FeatureParameters(nn.Module):
         value = self.current(name)
         return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
 
-    def check_features(self, x: Tensor) -> None:
-        """Refuse a sequence whose axis after T and B does not hold this module's features.
+    def check(self, x: Tensor, state: Tensor | None) -> None:
+        """Refuse a sequence whose axis after T and B does not hold this module's features, and a state of another shape.
 
         Raises:
+            TypeError: if `x` is no floating-point tensor.
             ValueError: naming the axis, what was got, what was expected, and the likely slip.
         """
+        name = type(self).__name__
+        check_sequence(x, name)
+        if state is not None and state.shape != x.shape[1:]:
+            raise ValueError(
+                f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got {tuple(state.shape)}; "
+                "it belongs to another batch or layer, None starts from rest"
+            )
         if self.features is None or (x.ndim >= 3 and x.shape[2] == self.features):
             return
         hint = "there is no features axis" if x.ndim < 3 else f"axis 2 has size {x.shape[2]}"
         if x.ndim >= 3 and self.features in x.shape:
             hint += f", axis {list(x.shape).index(self.features)} has size {self.features}: move it with x.movedim"
         raise ValueError(
-            f"{type(self).__name__}({self.features}): x must be (T, B, {self.features}, ...), "
-            f"got shape {tuple(x.shape)}; {hint}"
+            f"{name}({self.features}): x must be (T, B, {self.features}, ...), got shape {tuple(x.shape)}; {hint}"
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeatureParameters":
+        # What .to(), .half() and .cuda() go through: the device changes as asked, the precision not below float32.
+        def keep_precision(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if torch.finfo(moved.dtype).bits >= 32 else tensor.to(moved.device)
+
+        return super()._apply(keep_precision, recurse)
 
     def extra_repr(self) -> str:
         """The features and values, for `print(network)`."""

@@ -47,6 +47,10 @@ class Dropout(Temporal):
         if state is None:
             keep = 1 - self.p
             state = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
+        elif state.shape != x.shape[1:]:
+            raise ValueError(
+                f"Dropout: state must be the mask of one time step of x, {tuple(x.shape[1:])}, got shape {tuple(state.shape)}"
+            )
         return x * state, state
 
     def extra_repr(self) -> str:

@@ -44,5 +44,5 @@ class LeakyReadout(Temporal, FeatureParameters):
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "B *features"]]:
         """The state at every step, and after the last one, starting from `state`; None is rest."""
-        self.check_features(x)
+        self.check(x, state)
         return integrate(x, self.per_feature("decay", x), state)

@@ -24,8 +24,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         layers: modules, in order; or one `OrderedDict` of them, to name them.
 
     Raises:
-        TypeError: if a layer is recurrent in PyTorch's sense (RNN, LSTM, GRU), or a plain module with a layer over time
-            inside: folded over time, either would compute nonsense.
+        TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
+            recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one.
 
     Example:
         >>> import torch, rheobase as rb
@@ -39,17 +39,16 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
         super().__init__(*layers)  # pyright: ignore[reportArgumentType, reportCallIssue]
         for position, layer in enumerate(self):
-            if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
-                raise TypeError(
-                    f"Sequential: layer {position} is a {type(layer).__name__}; plain layers are folded over time, which a "
-                    "recurrent layer does not survive. Wrap it in a rheobase.Temporal"
-                )
-            inner = None if isinstance(layer, Temporal) else _temporal_inside(layer)
-            if inner is not None:
-                raise TypeError(
-                    f"Sequential: layer {position}, a {type(layer).__name__}, holds a {type(inner).__name__}, which would see "
-                    "time folded into the batch. Use rheobase.Sequential there too, or make the layer a rheobase.Temporal"
-                )
+            if isinstance(layer, Temporal):
+                continue
+            for module in layer.modules():
+                if isinstance(module, nn.RNNBase | nn.RNNCellBase | Temporal):
+                    inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"
+                    raise TypeError(
+                        f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers are folded over time, "
+                        "which a layer that needs time does not survive. Use rheobase.Sequential for a container, or write "
+                        "a rheobase.Temporal around it"
+                    )
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
@@ -78,14 +77,16 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         for position, layer in enumerate(self):
             before = None if state is None else state[position]
             if not isinstance(layer, Temporal):
-                x, after = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None
+                y = layer(x.flatten(0, 1))
+                if not isinstance(y, Tensor):
+                    raise TypeError(
+                        f"Sequential: layer {position}, {type(layer).__name__}, must return a tensor, "
+                        f"got a {type(y).__name__}; write a module around it"
+                    )
+                x, after = y.unflatten(0, x.shape[:2]), None
             elif streaming:
                 x, after = layer.run(x, before)
             else:  # through __call__, so that hooks see the layer's output
                 x, after = layer(x), None
             states.append(after)
         return x, states
-
-
-def _temporal_inside(layer: nn.Module) -> Temporal | None:
-    return next((module for module in layer.modules() if isinstance(module, Temporal)), None)

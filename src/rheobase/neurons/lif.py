@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.neurons.neuron import Neuron
-from rheobase.ops.lif import Reset, lif
+from rheobase.ops.lif import Reset, check_rule, lif
 from rheobase.parameters import POSITIVE, UNIT_INTERVAL
 from rheobase.surrogate import FastSigmoid, Surrogate
 
@@ -31,15 +31,16 @@ class LIF(Neuron):
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, or `learn` names anything else.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:
         >>> import torch
         >>> layer = LIF(3, decay=0.9, learn=("threshold",))
         >>> layer(torch.ones(10, 2, 3)).shape
         torch.Size([10, 2, 3])
-        >>> layer.threshold
-        tensor([1., 1., 1.], grad_fn=<SoftplusBackward0>)
+        >>> layer.threshold.detach()
+        tensor([1., 1., 1.])
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class LIF(Neuron):
         detach_reset: bool = True,
         learn: Collection[str] = (),
     ) -> None:
+        surrogate = surrogate or FastSigmoid()
+        check_rule(reset, surrogate, "LIF")
         super().__init__(features, learn, learnable=("decay", "threshold"))
         self.define("decay", decay, UNIT_INTERVAL)
         self.define("threshold", threshold, POSITIVE)
-        self.surrogate = surrogate or FastSigmoid()
+        self.surrogate = surrogate
         self.reset: Reset = reset
         self.detach_reset = detach_reset
 
@@ -74,7 +77,7 @@ class LIF(Neuron):
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "B *features"]]:
         """Spikes for `x`, and the membrane potential after the last step's reset, starting from `state`; None is rest."""
-        self.check_features(x)
+        self.check(x, state)
         return lif(
             x,
             self.per_feature("decay", x),

@@ -24,11 +24,14 @@ def check_sequence(x: Tensor, what: str) -> None:
 
 
 def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Tensor:
-    """A per-neuron value or a state as a tensor that broadcasts to one time step of `x`, on its device; None is 0.
+    """A per-neuron value or a state as a tensor that broadcasts to one time step of `x`; None is 0.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if the shapes do not fit, or a tensor lies on another device (copying it at every call would be slow in
+            silence).
     """
+    if isinstance(value, Tensor) and value.ndim and value.device != x.device:
+        raise ValueError(f"{what}: {name} is on {value.device}, x is on {x.device}; move them together")
     tensor = torch.as_tensor(0.0 if value is None else value, dtype=state_type(x), device=x.device)
     step = x.shape[1:]
     try:
@@ -48,4 +51,4 @@ def state_type(x: Tensor) -> torch.dtype:
     A membrane potential with a decay of 0.99 moves by less than the spacing of bfloat16 numbers; spikes, 0 or 1, are exact
     in every type.
     """
-    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

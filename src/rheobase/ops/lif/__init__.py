@@ -10,7 +10,7 @@ from rheobase.ops.lif import reference
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import FastSigmoid, Surrogate
 
-__all__ = ["Reset", "lif"]
+__all__ = ["Reset", "check_rule", "lif"]
 
 
 def lif(
@@ -50,7 +50,7 @@ def lif(
         float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point.
+        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
         ValueError: if a shape does not fit, or `reset` is unknown.
 
     Example:
@@ -62,16 +62,29 @@ def lif(
         >>> membrane
         tensor([[0.5000]])
     """
+    surrogate = surrogate or FastSigmoid()
     check_sequence(x, "lif")
-    if reset not in get_args(Reset):
-        raise ValueError(f"lif: reset must be one of {', '.join(map(repr, get_args(Reset)))}, got {reset!r}")
+    check_rule(reset, surrogate, "lif")
     spikes, membrane = reference.lif(
         x.to(state_type(x)),
         as_step(decay, "decay", x, "lif"),
         as_step(threshold, "threshold", x, "lif"),
         as_step(initial, "initial", x, "lif"),
         reset,
-        surrogate or FastSigmoid(),
+        surrogate,
         detach_reset,
     )
     return spikes.to(x.dtype), membrane
+
+
+def check_rule(reset: Reset, surrogate: Surrogate, what: str) -> None:
+    """Refuse an unknown reset, and a surrogate that is none (its class, or its name, most likely).
+
+    Raises:
+        ValueError: if `reset` is unknown.
+        TypeError: if `surrogate` is not a `Surrogate`.
+    """
+    if reset not in get_args(Reset):
+        raise ValueError(f"{what}: reset must be one of {', '.join(map(repr, get_args(Reset)))}, got {reset!r}")
+    if not isinstance(surrogate, Surrogate):
+        raise TypeError(f"{what}: surrogate must be an object such as FastSigmoid(), got {surrogate!r}")

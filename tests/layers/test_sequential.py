@@ -1,0 +1,219 @@
+import itertools
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import rheobase as rb
+from rheobase import LIF, Dropout, LeakyReadout, Sequential
+
+
+def dense():
+    torch.manual_seed(0)
+    return Sequential(
+        nn.Linear(6, 8),
+        LIF(8, decay=0.8, threshold=0.4, learn=("decay",)),
+        nn.Dropout(0.5),
+        Dropout(0.5),
+        Sequential(nn.Linear(8, 5, bias=False), LIF(reset="zero", threshold=0.2)),
+        nn.Linear(5, 2),
+        LeakyReadout(2, decay=0.95),
+    ).eval()
+
+
+def convolutional():
+    torch.manual_seed(1)
+    layers = (
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 3),
+    )
+    layers[1].running_mean.uniform_(-1, 1)
+    layers[1].running_var.uniform_(0.5, 2)
+    return Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_folding_equals_a_loop_over_time(batch_first):
+    network = convolutional()
+    x = torch.randn(4, 5, 2, 6, 6).transpose(0, 1) if batch_first else torch.randn(5, 4, 2, 6, 6)
+    loop = []
+    for step in x:
+        for layer in network:
+            step = layer(step)
+        loop.append(step)
+    torch.testing.assert_close(network(x), torch.stack(loop))
+    assert network(x).shape == (5, 4, 3)
+
+
+def test_folding_with_neurons_equals_a_loop_over_time():
+    network, x = dense(), torch.randn(9, 3, 6)
+    steps, states = [], [None] * 7
+    for step in x:
+        y = step.unsqueeze(0)
+        for position, layer in enumerate(network):
+            if hasattr(layer, "run"):
+                y, states[position] = layer.run(y, states[position])
+            else:
+                y = layer(y.squeeze(0)).unsqueeze(0)
+        steps.append(y)
+    torch.testing.assert_close(network(x), torch.cat(steps))
+
+
+def test_batch_statistics_are_taken_over_time_and_batch():
+    norm = nn.BatchNorm1d(3)
+    x = torch.randn(4, 5, 3)
+    expected = (x - x.mean((0, 1))) / (x.var((0, 1), unbiased=False) + norm.eps).sqrt()
+    torch.testing.assert_close(Sequential(norm)(x), expected)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 14), max_size=5), st.integers(0, 1000))
+def test_cut_anywhere_is_the_whole(cuts, seed):
+    # A matrix product may round otherwise when it has other rows; sums of few multiples of 1/4 are exact in any order.
+    network = dense()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "raw" not in name:
+                parameter.copy_((4 * parameter).round() / 4)
+    x = torch.randint(-4, 5, (14, 2, 6), generator=torch.Generator().manual_seed(seed)) / 4
+    whole, last = network.run(x)
+    state, pieces = None, []
+    for start, stop in itertools.pairwise([0, *sorted(cuts), 14]):
+        piece, state = network.run(x[start:stop], state)
+        pieces.append(piece)
+    assert torch.equal(torch.cat(pieces), whole)
+    assert all(map(torch.equal, flat(state), flat(last)))
+    assert torch.equal(network(x), whole)
+
+
+def flat(state):
+    for entry in state:
+        if isinstance(entry, list):
+            yield from flat(entry)
+        elif entry is not None:
+            yield entry
+
+
+def test_nothing_is_remembered_between_calls():
+    network, x = dense(), torch.randn(5, 2, 6)
+    first = network(x)
+    network(torch.randn(3, 7, 6))
+    network.run(torch.randn(4, 1, 6))
+    assert torch.equal(network(x), first)
+
+
+def test_a_state_that_was_passed_is_left_alone():
+    network, x = dense(), torch.randn(5, 2, 6)
+    _, state = network.run(x)
+    before = [entry.clone() for entry in flat(state)]
+    first, _ = network.run(x, state)
+    assert all(map(torch.equal, flat(state), before))
+    assert torch.equal(network.run(x, state)[0], first)
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(0, 3), (4, 0), (0, 0)])
+def test_empty_sequences(steps, batch):
+    assert dense()(torch.zeros(steps, batch, 6)).shape == (steps, batch, 2)
+    assert convolutional()(torch.zeros(steps, batch, 2, 6, 6)).shape == (steps, batch, 3)
+
+
+def test_an_empty_network_is_the_identity():
+    x = torch.rand(3, 2, 1)
+    assert torch.equal(Sequential()(x), x)
+
+
+def test_hooks_of_every_layer_fire_once_a_call():
+    network, seen = dense(), []
+    for position, layer in enumerate(network):
+        layer.register_forward_hook(lambda _, x, y, position=position: seen.append((position, x[0].shape, y.shape)))
+    network(torch.rand(4, 3, 6))
+    assert [position for position, _, _ in seen] == list(range(7))
+    assert seen[0] == (0, (12, 6), (12, 8))  # plain layers see time folded into the batch
+    assert seen[1] == (1, (4, 3, 8), (4, 3, 8))
+
+
+def test_slices_and_names():
+    network = Sequential(OrderedDict(inner=nn.Linear(6, 4), spikes=LIF(4), outer=nn.Linear(4, 2)))
+    assert list(dict(network.named_children())) == ["inner", "spikes", "outer"]
+    x = torch.rand(5, 2, 6)
+    tail = network[1:]
+    assert isinstance(tail, Sequential)
+    assert torch.equal(tail(network[:1](x)), network(x))
+    assert isinstance(network[1], LIF)
+    assert network.spikes is network[1]
+    assert "inner.weight" in network.state_dict()
+
+
+def test_gradients_reach_every_parameter():
+    network = dense().train()
+    network(torch.randn(9, 3, 6)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert bool(parameter.grad.isfinite().all()), name
+        assert bool((parameter.grad != 0).any()), name
+
+
+@pytest.mark.usefixtures("as_a_user")
+class TestErrors:
+    @pytest.mark.parametrize("layer", [nn.RNN(4, 4), nn.LSTM(4, 4), nn.GRU(4, 4), nn.LSTMCell(4, 4)])
+    def test_recurrent_layers(self, layer):
+        with pytest.raises(TypeError, match=rf"Sequential: layer 1 is a {type(layer).__name__}; .*rheobase.Temporal"):
+            Sequential(nn.Linear(4, 4), layer)
+
+    @pytest.mark.parametrize("hidden", [LIF(4), LIF(), LeakyReadout(4), Dropout(0.5), nn.GRU(4, 4)])
+    def test_layers_over_time_inside_a_plain_container(self, hidden):
+        message = rf"layer 0 is a Sequential that holds a {type(hidden).__name__}; .*Use rheobase.Sequential"
+        with pytest.raises(TypeError, match=message):
+            Sequential(nn.Sequential(nn.Linear(4, 4), nn.Sequential(hidden)))
+
+    def test_a_single_sample_or_feature(self):
+        message = r"x must be \(T, B, \*features\), got shape \(5, 6\);.*x.unsqueeze\(1\).*x.unsqueeze\(-1\)"
+        with pytest.raises(ValueError, match=message):
+            dense()(torch.ones(5, 6))
+
+    @pytest.mark.parametrize(
+        ("x", "error", "message"),
+        [
+            (
+                torch.ones(5, 2, 6, dtype=torch.uint8),
+                TypeError,
+                "floating point, got torch.uint8; convert it: x.float()",
+            ),
+            (torch.ones(5, 2, 6, dtype=torch.bool), TypeError, "floating point, got torch.bool"),
+            (torch.ones(5, 2, 6).numpy(), TypeError, "x must be a torch.Tensor, got ndarray"),
+            (torch.ones(6), ValueError, "x must be (T, B, *features), got shape (6,)"),
+        ],
+    )
+    def test_no_sequence(self, x, error, message):
+        for call in (dense(), dense().run):
+            with pytest.raises(error, match=re.escape(message)):
+                call(x)
+
+    def test_features_in_the_wrong_place(self):
+        with pytest.raises(ValueError, match=r"LIF\(6\).*axis 2 has size 3, axis 3 has size 6: move it with x.movedim"):
+            Sequential(LIF(6))(torch.ones(5, 2, 3, 6))
+
+    def test_a_layer_that_returns_no_tensor(self):
+        network = Sequential(nn.Linear(4, 4)).append(nn.GRU(4, 4))
+        with pytest.raises(TypeError, match="layer 1, GRU, must return a tensor, got a tuple"):
+            network(torch.ones(5, 2, 4))
+
+    def test_a_state_of_another_network(self):
+        with pytest.raises(ValueError, match="state must hold one entry per layer, 7, got 2"):
+            dense().run(torch.ones(5, 2, 6), [None, None])
+
+    def test_a_state_of_another_batch(self):
+        _, state = dense().run(torch.ones(5, 2, 6))
+        with pytest.raises(ValueError, match=r"LIF: state must have the shape .*\(3, 8\), got \(2, 8\)"):
+            dense().run(torch.ones(5, 3, 6), state)
+
+
+def test_the_public_names():
+    assert rb.Sequential is Sequential

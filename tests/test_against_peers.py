@@ -1,0 +1,146 @@
+"""Where the equations of other libraries coincide with ours, so do the spikes, to the bit, and the gradients.
+
+The others compute the same sums in another order in places (`v + (0 - v) / tau` for `decay * v`), so inputs, decays and
+thresholds are binary fractions with few digits: all of it is exact, and a spike that differs is a difference of models.
+"""
+
+import warnings
+
+import pytest
+import torch
+
+from rheobase import LIF
+from rheobase.ops.lif import lif
+from rheobase.surrogate import Arctan, FastSigmoid
+
+
+def load(name):
+    # What a package warns about while it is imported is its own affair.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(name)
+
+
+@pytest.fixture(scope="module")
+def snntorch():
+    load("snntorch.surrogate")
+    return load("snntorch")
+
+
+@pytest.fixture(scope="module")
+def spikingjelly():
+    load("spikingjelly.activation_based.neuron")
+    return load("spikingjelly.activation_based")
+
+
+def currents(decay, seed=0):
+    """Multiples of 1/8, the larger the more leaks away, and a weight for every spike."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-3, 13 - int(6 * decay), (12, 4, 5), generator=generator) / 8
+    return x, torch.randn(12, 4, 5, generator=generator)
+
+
+def compare(ours, theirs):
+    for seed in range(5):
+        x, weights = currents(ours.decay.item(), seed)
+        results = []
+        for model in (ours, theirs):
+            leaf = x.clone().requires_grad_()
+            spikes = model(leaf)
+            (spikes * weights).sum().backward()
+            results.append((spikes.detach(), leaf.grad))
+        (spikes, gradient), (their_spikes, their_gradient) = results
+        assert 0.05 < spikes.mean() < 0.95
+        assert torch.equal(spikes, their_spikes)
+        torch.testing.assert_close(gradient, their_gradient)
+
+
+def run_spikingjelly(layer):
+    def run(x):
+        layer.reset()
+        return layer(x)
+
+    return run
+
+
+@pytest.mark.parametrize("detach_reset", [True, False])
+@pytest.mark.parametrize(("reset", "v_reset"), [("subtract", None), ("zero", 0.0)])
+@pytest.mark.parametrize("decay", [1.0, 0.5, 0.75])
+def test_spikingjelly(spikingjelly, decay, reset, v_reset, detach_reset):
+    options = {
+        "v_reset": v_reset,
+        "detach_reset": detach_reset,
+        "surrogate_function": spikingjelly.surrogate.ATan(alpha=2.0),
+        "step_mode": "m",
+    }
+    if decay == 1:
+        theirs = spikingjelly.neuron.IFNode(**options)
+    else:
+        theirs = spikingjelly.neuron.LIFNode(tau=1 / (1 - decay), decay_input=False, **options)
+    compare(LIF(decay=decay, reset=reset, detach_reset=detach_reset, surrogate=Arctan()), run_spikingjelly(theirs))
+
+
+def test_spikingjelly_sharpness(spikingjelly):
+    theirs = spikingjelly.neuron.IFNode(
+        v_reset=None, surrogate_function=spikingjelly.surrogate.ATan(alpha=5.0), step_mode="m"
+    )
+    # Their slope alpha is peak and sharpness alpha / 2; their reset is in the gradient by default.
+    compare(LIF(decay=1.0, surrogate=Arctan(2.5, 2.5), detach_reset=False), run_spikingjelly(theirs))
+
+
+def run_snntorch(layer):
+    def run(x):
+        membrane, spikes = torch.zeros_like(x[0]), []
+        for current in x.unbind(0):
+            spike, membrane = layer(current, membrane)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    return run
+
+
+# snnTorch fires strictly above its threshold. This one no potential can meet, so it does not matter here.
+THRESHOLD = 1 + 2.0**-20
+
+
+@pytest.mark.parametrize("reset", ["none", "zero"])
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Arctan(), lambda surrogate: surrogate.atan(alpha=2.0)),
+        (FastSigmoid(sharpness=12.5), lambda surrogate: surrogate.fast_sigmoid(slope=25)),
+    ],
+    ids=["arctan", "fast sigmoid"],
+)
+def test_snntorch_without_reset_and_to_zero(snntorch, decay, reset, ours, theirs):
+    layer = snntorch.Leaky(decay, threshold=THRESHOLD, spike_grad=theirs(snntorch.surrogate), reset_mechanism=reset)
+    compare(LIF(decay=decay, threshold=THRESHOLD, reset=reset, surrogate=ours), run_snntorch(layer))
+
+
+def test_snntorch_subtracts_one_step_later(snntorch):
+    # v[t] = decay * v[t-1] + x[t] - threshold * s[t-1]: what is taken away has not decayed, as ours has. Without a leak
+    # it is the same.
+    layer = snntorch.Leaky(1.0, threshold=THRESHOLD, spike_grad=snntorch.surrogate.atan(alpha=2.0))
+    compare(LIF(decay=1.0, threshold=THRESHOLD, surrogate=Arctan()), run_snntorch(layer))
+
+
+def test_snntorch_subtracts_one_step_later_with_a_leak(snntorch):
+    # With one, ours becomes theirs when the input after a spike takes away what ours leaves: (1 - decay) * threshold.
+    x, _ = currents(0.5)
+    x = x.double()
+    theirs = run_snntorch(snntorch.Leaky(0.5, threshold=THRESHOLD).double())(x)
+    extra = torch.cat((torch.zeros_like(theirs[:1]), theirs[:-1])) * 0.5 * THRESHOLD
+    assert theirs.sum() > 20
+    assert torch.equal(lif(x - extra, 0.5, THRESHOLD)[0], theirs)
+    assert not torch.equal(lif(x, 0.5, THRESHOLD)[0], theirs)
+
+
+def test_snntorch_with_its_reset_at_once(snntorch):
+    # The same model as ours as long as no potential exceeds two thresholds.
+    x, _ = currents(0.5)
+    x = x.double().clamp(max=0.875)
+    spikes, _ = lif(x, 0.5, THRESHOLD)
+    theirs = snntorch.Leaky(0.5, threshold=THRESHOLD, reset_delay=False).double()
+    assert spikes.sum() > 20
+    assert torch.equal(spikes, run_snntorch(theirs)(x))

@@ -1,0 +1,242 @@
+"""Networks so small that every spike and every synaptic operation can be counted by hand."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import rheobase as rb
+from rheobase import LIF
+from rheobase.health import Recorder, record_spikes
+
+
+def constant(layer, weight, bias=None):
+    with torch.no_grad():
+        layer.weight.copy_(torch.as_tensor(weight).expand_as(layer.weight))
+        if bias is not None:
+            layer.bias.copy_(torch.as_tensor(bias))
+    return layer
+
+
+def pass_through(*rates_per_ten):
+    """Without memory, a neuron fires where its input is 1: rates are what the input makes them."""
+    x = torch.zeros(10, 1, len(rates_per_ten))
+    for neuron, spikes in enumerate(rates_per_ten):
+        x[:spikes, 0, neuron] = 1
+    return x
+
+
+def test_dead_saturated_and_rates():
+    network = rb.Sequential(LIF(5, decay=0.0))
+    with Recorder(network) as recorder:
+        network(pass_through(0, 1, 8, 9, 10))
+    (layer,) = recorder.layers()
+    assert layer.name == "0 LIF(5)"
+    assert layer.neurons == 5
+    torch.testing.assert_close(layer.rates, torch.tensor([0.0, 0.1, 0.8, 0.9, 1.0]))
+    assert layer.rate == pytest.approx(28 / 50)
+    assert layer.dead == pytest.approx(1 / 5)
+    assert layer.saturated == pytest.approx(2 / 5)  # 9 of 10 steps count
+    assert layer.spikes_per_sample == 28
+    assert layer.synaptic_operations_per_sample == 0  # nobody receives them
+    assert recorder.input().spikes_per_sample == 28
+
+
+def test_operations_through_linear_layers():
+    network = rb.Sequential(
+        constant(nn.Linear(2, 3, bias=False), torch.eye(3)[:, :2]),
+        LIF(3, decay=0.0),
+        nn.ReLU(),
+        nn.Linear(3, 7),
+        LIF(7, threshold=1e6),
+        nn.Linear(7, 11),
+    )
+    with Recorder(network) as recorder:
+        network(pass_through(4, 6))
+    first, second = recorder.layers()
+    assert recorder.input().spikes_per_sample == 10
+    assert recorder.input().synaptic_operations_per_sample == 10 * 3
+    assert (first.name, first.spikes_per_sample, first.synaptic_operations_per_sample) == ("1 LIF(3)", 10, 70)
+    assert (second.name, second.dead, second.spikes_per_sample) == ("4 LIF(7)", 1, 0)
+    assert second.synaptic_operations_per_sample == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "fan_out"),
+    [
+        (nn.Conv2d(4, 6, 3, bias=False), 6 * 9),
+        (nn.Conv2d(4, 6, 3, groups=2, bias=False), 3 * 9),
+        (nn.Conv2d(4, 4, 3, groups=4, bias=False), 9),
+        (nn.Conv2d(4, 6, 4, stride=2, bias=False), 6 * 4),
+        (nn.Conv2d(4, 6, (4, 3), stride=(2, 1), bias=False), 6 * 2 * 3),
+        (nn.Conv2d(4, 6, 3, dilation=2, bias=False), 6 * 9),
+        (nn.ConvTranspose2d(4, 6, 3, stride=2, bias=False), 6 * 9),
+    ],
+    ids=str,
+)
+def test_operations_through_convolutions(layer, fan_out):
+    # One spike in the middle; with weights of 1, the sum of the output counts the synapses that it crosses. A stride makes
+    # that depend on where it is, so the count is averaged over one period of the stride.
+    counts = []
+    for row in range(8, 10):
+        for column in range(8, 10):
+            x = torch.zeros(1, 1, 4, 17, 17)
+            x[0, 0, 1, row, column] = 1
+            network = rb.Sequential(LIF(4), constant(layer, 1.0))
+            with Recorder(network) as recorder:
+                counts.append(network(x).sum().item())
+            (neurons,) = recorder.layers()
+            assert neurons.neurons == 4 * 17 * 17
+            assert neurons.spikes_per_sample == 1
+            assert neurons.synaptic_operations_per_sample == fan_out
+    assert sum(counts) / len(counts) == fan_out
+
+
+def test_pooling_passes_spikes_on():
+    network = rb.Sequential(LIF(1, decay=0.0), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 5))
+    x = torch.zeros(1, 1, 1, 4, 4)
+    x[0, 0, 0, :2, :2] = 1  # four spikes become one
+    with Recorder(network) as recorder:
+        network(x)
+    (layer,) = recorder.layers()
+    assert layer.spikes_per_sample == 4
+    assert layer.synaptic_operations_per_sample == 5
+
+
+def test_batches_of_different_size_and_length_add_up():
+    network = rb.Sequential(LIF(2, decay=0.0), nn.Linear(2, 3))
+    with Recorder(network) as recorder:
+        network(torch.ones(4, 1, 2))
+        network(torch.zeros(2, 5, 2))
+        network(torch.zeros(4, 0, 2))
+    (layer,) = recorder.layers()
+    assert layer.rate == pytest.approx(4 / (4 * 1 + 2 * 5))
+    assert layer.spikes_per_sample == pytest.approx(8 / 6)
+    assert layer.synaptic_operations_per_sample == pytest.approx(24 / 6)
+    assert recorder.input().spikes_per_sample == pytest.approx(8 / 6)
+    assert recorder.input().synaptic_operations_per_sample == 0  # it meets no synapse before the neurons
+
+
+def test_a_neuron_must_be_silent_in_all_batches_to_be_dead():
+    network = rb.Sequential(LIF(2, decay=0.0))
+    with Recorder(network) as recorder:
+        network(torch.tensor([[[1.0, 0.0]]]))
+        network(torch.tensor([[[0.0, 0.0]]]))
+    assert recorder.layers()[0].dead == 0.5
+
+
+def test_nothing_seen():
+    network = rb.Sequential(LIF(2), nn.Linear(2, 2))
+    recorder = Recorder(network)
+    assert recorder.layers() == []
+    assert recorder.input().spikes_per_sample == 0
+    with recorder:
+        network(torch.zeros(5, 0, 2))
+    (layer,) = recorder.layers()
+    assert (layer.neurons, layer.rate, layer.dead, layer.spikes_per_sample) == (2, 0, 1, 0)
+
+
+def hooks(network):
+    return [hook for module in network.modules() for hook in (*module._forward_hooks, *module._forward_pre_hooks)]
+
+
+def test_no_hook_is_left():
+    network = rb.Sequential(nn.Linear(2, 2), LIF(2), nn.Linear(2, 2))
+    with Recorder(network) as recorder:
+        assert hooks(network)
+    assert not hooks(network)
+    network(torch.ones(3, 1, 2))
+    assert recorder.layers() == []
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), Recorder(network):
+        network(torch.ones(3, 1, 5))
+    assert not hooks(network)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        record_spikes(network, torch.ones(3, 1, 5))
+    assert not hooks(network)
+
+
+def test_recording_changes_nothing():
+    torch.manual_seed(0)
+    network = rb.Sequential(nn.Linear(3, 4), LIF(4, threshold=0.2, learn=("decay",)), nn.Linear(4, 2))
+    x = torch.randn(5, 2, 3)
+    with Recorder(network):
+        output = network(x)
+    assert torch.equal(output, network(x))
+    output.sum().backward()
+    assert network[1].raw_decay.grad is not None
+
+
+def test_a_layer_that_is_used_twice_counts_its_steps_twice():
+    neurons = LIF(2, decay=0.0)
+    network = rb.Sequential(neurons, constant(nn.Linear(2, 2, bias=False), torch.eye(2)), neurons)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 10))
+    (layer,) = recorder.layers()
+    torch.testing.assert_close(layer.rates, torch.tensor([0.4, 1.0]))
+    assert layer.spikes_per_sample == 28
+    assert layer.synaptic_operations_per_sample == 28
+
+
+def test_streaming_is_not_half_recorded():
+    network = rb.Sequential(nn.Linear(2, 2), LIF(2), nn.Linear(2, 3))
+    with Recorder(network) as recorder:
+        network(torch.ones(4, 1, 2))
+        before = recorder.input(), recorder.layers()
+        network.run(torch.ones(4, 1, 2))
+    assert (recorder.input(), recorder.layers()) == before
+
+
+def test_several_processes_add_up():
+    network = rb.Sequential(LIF(2, decay=0.0), nn.Linear(2, 3))
+    with Recorder(network) as recorder:
+        network(torch.ones(4, 2, 2))
+    alone = recorder.layers()[0]
+    recorder.combine(lambda count: 2 * count)  # another process that saw the same
+    both = recorder.layers()[0]
+    assert alone == both
+    assert recorder.input().spikes_per_sample == 8
+
+
+def test_names_of_layers_in_any_module():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = rb.Sequential(nn.Linear(2, 3), LIF(3), rb.Sequential(LIF()))
+
+        def forward(self, x):
+            return self.body(x)
+
+    spikes, output = record_spikes(Net(), torch.rand(4, 1, 2))
+    assert list(spikes) == ["body.1 LIF(3)", "body.2.0 LIF"]
+    assert output.shape == (4, 1, 3)
+    neuron = LIF(2)
+    with Recorder(neuron) as recorder:
+        neuron(torch.ones(1, 1, 2))
+    assert [(layer.name, layer.rate) for layer in recorder.layers()] == [("LIF(2)", 1)]
+
+
+def test_recorded_spikes_are_those_of_the_layers():
+    torch.manual_seed(0)
+    network = rb.Sequential(nn.Conv2d(1, 2, 3), LIF(2, threshold=0.2), nn.Flatten(), nn.Linear(8, 3), LIF(3))
+    x = torch.rand(6, 2, 1, 4, 4)
+    spikes, output = record_spikes(network, x)
+    assert torch.equal(spikes["1 LIF(2)"], network[:2](x))
+    assert spikes["1 LIF(2)"].shape == (6, 2, 2, 2, 2)
+    assert torch.equal(output, spikes["4 LIF(3)"])
+    assert not output.requires_grad
+
+
+def test_health_as_json():
+    network = rb.Sequential(LIF(2))
+    with Recorder(network) as recorder:
+        network(torch.ones(4, 2, 2))
+    assert json.loads(json.dumps(recorder.layers()[0].as_dict())) == {
+        "name": "0 LIF(2)",
+        "neurons": 2,
+        "rate": 1.0,
+        "dead": 0.0,
+        "saturated": 1.0,
+        "spikes_per_sample": 8.0,
+        "synaptic_operations_per_sample": 0.0,
+    }

@@ -1,0 +1,72 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheobase.losses import cross_entropy_per_step, rate_mse
+
+both = pytest.mark.parametrize("loss", [cross_entropy_per_step, rate_mse])
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1]))
+def test_cross_entropy_by_its_formula(steps, batch, classes, seed, smoothing):
+    random = np.random.default_rng(seed)
+    output, labels = random.normal(size=(steps, batch, classes)), random.integers(0, classes, batch)
+    total = 0.0
+    for t in range(steps):
+        for b in range(batch):
+            log_p = output[t, b] - math.log(np.exp(output[t, b]).sum())
+            target = np.full(classes, smoothing / classes)
+            target[labels[b]] += 1 - smoothing
+            total -= (target * log_p).sum()
+    loss = cross_entropy_per_step(torch.from_numpy(output), torch.from_numpy(labels), label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(total / (steps * batch), rel=1e-10, abs=1e-12)
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_rate_mse_by_its_formula(steps, batch, classes, seed):
+    random = np.random.default_rng(seed)
+    spikes, labels = random.integers(0, 2, (steps, batch, classes)).astype(float), random.integers(0, classes, batch)
+    total = 0.0
+    for b in range(batch):
+        for c in range(classes):
+            total += (spikes[:, b, c].mean() - (0.7 if labels[b] == c else 0.1)) ** 2
+    loss = rate_mse(torch.from_numpy(spikes), torch.from_numpy(labels), correct=0.7, wrong=0.1)
+    assert loss.item() == pytest.approx(total / (batch * classes), rel=1e-10)
+
+
+@both
+def test_gradients(loss):
+    x = torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: loss(x, torch.tensor([4, 0, 2])), x)
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64])
+def test_labels_of_any_size(loss, dtype):
+    x = torch.rand(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loss(x, torch.tensor([4, 0, 2], dtype=dtype)), loss(x, torch.tensor([4, 0, 2])))
+
+
+@pytest.mark.usefixtures("as_a_user")
+@both
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("shape", "labels", "message"),
+        [
+            ((4, 3, 5), [0, 1, 5], r"labels must lie in 0..4, got 0..5"),
+            ((4, 3, 5), [0, -1, 2], r"labels must lie in 0..4, got -1..2"),
+            ((4, 3, 5), [0, 1], r"one label per sample, got output \(4, 3, 5\) and 2 labels$"),
+            ((3, 4, 5), [0, 1, 2], r"got output \(3, 4, 5\) and 3 labels; is it batch-first\? transpose it"),
+            ((3, 5), [0, 1, 2], r"output must be \(T, B, C\).*got output \(3, 5\)"),
+            ((0, 3, 5), [0, 1, 2], r"output has no time steps, got shape \(0, 3, 5\)"),
+            ((4, 3, 5), [[0, 1, 2]], r"labels must be \(B,\), one class per sample, got shape \(1, 3\)"),
+            ((4, 3, 5), 1, r"labels must be \(B,\), one class per sample, got shape \(\)"),
+        ],
+    )
+    def test_values(self, loss, shape, labels, message):
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: .*{message}"):
+            loss(torch.zeros(shape), torch.tensor(labels))

@@ -1,0 +1,224 @@
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rheobase as rb
+from rheobase import LIF, LeakyReadout, decay_from_tau, tau_from_decay
+
+BOTH = ("decay", "threshold")
+
+
+@given(st.floats(0.01, 0.9999), st.floats(1e-3, 1e3))
+def test_learned_values_start_where_asked(decay, threshold):
+    layer = LIF(decay=decay, threshold=threshold, learn=BOTH)
+    assert layer.decay.item() == pytest.approx(decay, rel=2.5e-7)  # two roundings of float32
+    assert layer.threshold.item() == pytest.approx(threshold, rel=2.5e-7)
+
+
+@given(st.floats(0, 1, width=32), st.floats(2.0**-100, 2.0**100, width=32))
+def test_fixed_values_are_those_asked_for(decay, threshold):
+    layer = LIF(2, decay=decay, threshold=threshold)
+    assert layer.decay.tolist() == [decay] * 2
+    assert layer.threshold.tolist() == [threshold] * 2
+    assert list(layer.parameters()) == []
+
+
+def test_one_value_per_feature():
+    decay, threshold = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.5, 1.0, 30.0])
+    for learn in ((), BOTH):
+        layer = LIF(3, decay=decay, threshold=threshold, learn=learn)
+        torch.testing.assert_close(layer.decay.detach(), decay)
+        torch.testing.assert_close(layer.threshold.detach(), threshold)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1e6), st.sampled_from([torch.float32, torch.float64]))
+def test_learned_values_cannot_leave_their_range(seed, size, dtype):
+    layer = LIF(50, learn=BOTH).to(dtype)
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter += size * torch.randn(50, generator=noise)
+    assert bool(((layer.decay > 0) & (layer.decay < 1)).all())
+    assert bool(((layer.threshold > 0) & layer.threshold.isfinite()).all())
+
+
+@given(st.floats(1e-4, 0.9999), st.floats(1e-4, 1e4))
+def test_the_gradient_does_not_die(decay, threshold):
+    layer = LIF(decay=decay, threshold=threshold, learn=BOTH)
+    (layer.decay + layer.threshold).backward()
+    for parameter in layer.parameters():
+        assert parameter.grad > 0
+
+
+def test_learning_moves_the_value_the_right_way():
+    layer = LIF(3, learn=BOTH)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    (layer.decay - layer.threshold).sum().backward()
+    optimizer.step()
+    assert bool((layer.decay < 0.9).all())
+    assert bool((layer.threshold > 1).all())
+
+
+def test_an_initial_value_with_a_gradient_is_only_a_value():
+    start = torch.full((3,), 0.9, requires_grad=True)
+    layer = LIF(3, decay=start)
+    for _ in range(2):
+        x = torch.ones(4, 1, 3, requires_grad=True)
+        layer(x).sum().backward()
+    assert start.grad is None
+
+
+def test_only_what_is_learned_is_a_parameter():
+    assert [name for name, _ in LIF(2).named_parameters()] == []
+    assert [name for name, _ in LIF(2, learn=["threshold"]).named_parameters()] == ["raw_threshold"]
+    assert set(LIF(2, learn={"decay"}).state_dict()) == {"raw_decay", "fixed_threshold"}
+    assert LIF(2, learn=("threshold", "decay", "decay")).learn == BOTH
+
+
+def network():
+    torch.manual_seed(0)
+    return rb.Sequential(
+        torch.nn.Linear(4, 5),
+        LIF(5, decay=torch.linspace(0.8, 0.999, 5), threshold=0.3, learn=BOTH),
+        torch.nn.Linear(5, 2),
+        LeakyReadout(2, decay=0.999),
+    )
+
+
+def test_a_copy_is_equal_and_independent():
+    first = network()
+    second = copy.deepcopy(first)
+    x = torch.rand(9, 2, 4)
+    assert torch.equal(first(x), second(x))
+    with torch.no_grad():
+        second[1].raw_threshold += 1
+    assert torch.equal(first[1].threshold, network()[1].threshold)
+
+
+def test_weights_travel_through_a_state_dict():
+    first, second = network(), network()
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter += 0.1
+    x = torch.rand(9, 2, 4)
+    assert not torch.equal(first(x), second(x))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(x), second(x))
+
+
+def test_double_computes_in_float64():
+    double = network().double()
+    assert {value.dtype for value in double.state_dict().values()} == {torch.float64}
+    output = double(torch.rand(9, 2, 4, dtype=torch.float64))
+    assert output.dtype == torch.float64
+    torch.testing.assert_close(double[1].decay.float(), network()[1].decay)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_spares_decays_thresholds_and_states(dtype):
+    plain, half = network(), network().to(dtype)
+    assert half[0].weight.dtype == dtype
+    assert torch.equal(half[1].decay, plain[1].decay)
+    assert torch.equal(half[1].threshold, plain[1].threshold)
+    assert half[3].decay.tolist() == pytest.approx([0.999] * 2, rel=1e-7)
+    output, (_, membrane, _, readout) = half.run(torch.rand(9, 2, 4).to(dtype))
+    assert output.dtype == membrane.dtype == readout.dtype == torch.float32
+    output.sum().backward()
+    assert half[0].weight.grad.dtype == dtype
+    assert half[1].raw_decay.grad.dtype == torch.float32
+    assert torch.equal(half.float()[1].decay, plain[1].decay)
+
+
+def test_half_precision_may_come_by_name():
+    assert LIF(2).half().decay.dtype == LIF(2).bfloat16().decay.dtype == torch.float32
+    assert network().to("meta")[1].raw_decay.device.type == "meta"
+
+
+def test_autocast_leaves_states_in_float32():
+    with torch.autocast("cpu", torch.bfloat16):
+        output, (_, membrane, _, _) = network().run(torch.rand(9, 2, 4))
+    assert output.dtype == membrane.dtype == torch.float32
+
+
+def test_printing_names_the_values():
+    layer = LIF(5, decay=torch.linspace(0.8, 0.999, 5), threshold=0.3, learn=("decay",))
+    assert repr(layer) == "LIF(5, decay=0.8..0.999, threshold=0.3, learn=('decay',), reset='subtract')"
+    assert repr(LeakyReadout(decay=0.5)) == "LeakyReadout(decay=0.5)"
+
+
+@pytest.mark.usefixtures("as_a_user")
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"decay": 1.1}, r"LIF: a fixed decay must be in \[0, 1\], got 1.1"),
+            ({"decay": -0.1}, r"LIF: a fixed decay must be in \[0, 1\], got -0.1"),
+            ({"decay": math.nan}, r"fixed decay must be in \[0, 1\], got nan"),
+            ({"decay": 1.0, "learn": ("decay",)}, r"LIF: a learned decay must be in \(0, 1\), got 1"),
+            ({"decay": 0.0, "learn": ("decay",)}, r"LIF: a learned decay must be in \(0, 1\), got 0"),
+            ({"threshold": 0.0}, "LIF: a fixed threshold must be above 0 and finite, got 0"),
+            ({"threshold": -1.0, "learn": BOTH}, "LIF: a learned threshold must be above 0 and finite, got -1"),
+            ({"threshold": math.inf}, "threshold must be above 0 and finite, got inf"),
+            ({"features": 3, "decay": torch.tensor([0.5, 1.5, 0.5])}, r"decay must be in \[0, 1\], got 0.5..1.5"),
+            ({"features": 3, "decay": torch.zeros(2)}, r"decay must be a number or have shape \(3,\).*got \(2,\)"),
+            ({"features": 3, "threshold": torch.ones(3, 1)}, r"threshold must be a number .*got \(3, 1\)"),
+            ({"threshold": torch.ones(3)}, r"threshold must be a number .*got \(3,\)"),
+            ({"features": 0}, "LIF: features must be a whole number, at least 1, got 0"),
+            ({"features": -3}, "LIF: features must be a whole number, at least 1, got -3"),
+            ({"features": 0.9}, "LIF: features must be a whole number, at least 1, got 0.9"),
+            ({"learn": ("decay", "tau")}, "LIF: learn may name 'decay', 'threshold', got 'tau'"),
+        ],
+    )
+    def test_values(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            LIF(**arguments)
+
+    def test_learn_as_a_string(self):
+        with pytest.raises(
+            TypeError, match=r"LIF: learn must be a collection .* got the string 'decay'; write \('decay',\)"
+        ):
+            LIF(learn="decay")
+
+    def test_the_layer_is_named(self):
+        with pytest.raises(ValueError, match="LeakyReadout: learn may name 'decay', got 'threshold'"):
+            LeakyReadout(learn=("threshold",))
+
+    @pytest.mark.parametrize(
+        ("shape", "message"),
+        [
+            ((5, 2), r"LIF\(3\): x must be \(T, B, 3, ...\), got shape \(5, 2\); there is no features axis"),
+            ((5, 2, 4), r"got shape \(5, 2, 4\); axis 2 has size 4$"),
+            ((5, 2, 4, 3), "axis 2 has size 4, axis 3 has size 3: move it with x.movedim"),
+            ((5, 3, 4), "axis 2 has size 4, axis 1 has size 3: move it with x.movedim"),
+        ],
+    )
+    def test_features(self, shape, message):
+        with pytest.raises(ValueError, match=message):
+            LIF(3)(torch.ones(shape))
+        with pytest.raises(ValueError, match=message.replace("LIF", "LeakyReadout")):
+            LeakyReadout(3)(torch.ones(shape))
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e3))
+def test_decay_and_time_constant_are_inverse(tau, dt):
+    decay = decay_from_tau(tau, dt)
+    if 0.001 < decay < 0.999999:
+        assert tau_from_decay(decay, dt) == pytest.approx(tau, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_time_constants_out_of_range(value):
+    with pytest.raises(ValueError, match="decay_from_tau: tau must be above 0"):
+        decay_from_tau(value, 1.0)
+    with pytest.raises(ValueError, match="decay_from_tau: dt must be above 0"):
+        decay_from_tau(1.0, value)
+    with pytest.raises(ValueError, match="tau_from_decay: dt must be above 0"):
+        tau_from_decay(0.5, value)
+    with pytest.raises(ValueError, match=r"tau_from_decay: decay must be in \(0, 1\)"):
+        tau_from_decay(value, 1.0)
+    with pytest.raises(ValueError, match=r"tau_from_decay: decay must be in \(0, 1\), got 1"):
+        tau_from_decay(1.0, 1.0)
