@@ -6,7 +6,7 @@ folder first, reaches the disk, and then takes the place of the old file in one 
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     The temporary file's `name` ends like `path`, so that within the block it can be read back as what it will be.
 
     Example:
+        >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with atomic_write(folder / "notes.txt") as file:
         ...     _ = file.write(b"done")
@@ -27,18 +28,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         ['notes.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
+    # A name of our own and not `tempfile`'s file, which only its owner could read: this one gets the rights of any new file.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        with open(name, "w+b") as file:
+        with temporary.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # The temporary file is readable by its owner alone; the result gets what any new file gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -18,12 +18,18 @@ from torch.nn import functional
 from rheobase.ops.arguments import check_sequence
 
 
+def _softplus_inverse(value: Tensor) -> Tensor:
+    return value + torch.log(-torch.expm1(-value))
+
+
 @dataclass(frozen=True)
 class Range:
     """The values that a parameter may take, and the smooth map from the real line onto them."""
 
     low: float
     high: float
+    map: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
     fixed_includes_ends: bool
     """Whether a value that is not learned may sit on the ends, where no smooth map reaches."""
 
@@ -43,19 +49,16 @@ class Range:
         """The parameter's value, from the free parameter."""
         # The maps never reach the ends, their rounded values do, 17 or 100 units out: there the clamp steps in, where the
         # gradient has already been rounded to 0.
-        kind = torch.finfo(raw.dtype)
-        if self.high == 1:
-            return torch.sigmoid(raw).clamp(kind.tiny, 1 - kind.eps / 2)
-        return functional.softplus(raw).clamp(min=kind.tiny)
+        rounding = torch.finfo(raw.dtype)
+        return self.map(raw).clamp(self.low + rounding.tiny, self.high * (1 - rounding.eps / 2))
 
     def raw(self, value: Tensor) -> Tensor:
         """The free parameter at which `value` is reached; computed in float64."""
-        value = value.double()
-        return torch.logit(value) if self.high == 1 else value + torch.log(-torch.expm1(-value))
+        return self.inverse(value.double())
 
 
-UNIT_INTERVAL = Range(0.0, 1.0, fixed_includes_ends=True)
-POSITIVE = Range(0.0, math.inf, fixed_includes_ends=False)
+UNIT_INTERVAL = Range(0.0, 1.0, torch.sigmoid, torch.logit, fixed_includes_ends=True)
+POSITIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=False)
 
 
 class FeatureParameters(nn.Module):
