@@ -169,8 +169,8 @@ class _Loop:
         position = Position(epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=math.inf, seconds=0.0, data=data)
         best: dict[str, Tensor] = {}
         metrics: list[dict[str, Any]] = []
-        if resume and folder is not None and folder.checkpoint.exists():
-            position, best, metrics = self._restore(folder, data)
+        if resume and folder is not None:
+            position, best, metrics = self._restore(folder, position)
         samples = {"train": len(self.train), "validation": len(self.validation)}
         if test is not None:
             samples["test"] = len(test)
@@ -191,11 +191,11 @@ class _Loop:
         while position.epoch < self.settings.epochs and not self._is_stale(position):
             position, improved, measured = self._epoch(position, folder)
             if improved:
-                best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+                best = self._weights()
             metrics.append(measured)
             if folder is not None and self.engine.is_main:
                 # This order survives a kill between any two writes: metrics beyond the checkpoint are cut off on resume, and
-                # while the last epoch is the best one, the checkpoint itself holds the best weights.
+                # while the last epoch is the best one, the checkpoint itself holds the best weights (see `_restore`).
                 folder.append_metrics(measured)
                 checkpoint.save(folder.checkpoint, self.network, position, self.optimizer)
                 if improved:
@@ -205,19 +205,31 @@ class _Loop:
         self.network.eval()
         return self._conclude(folder, position, metrics, samples, test, also_test)
 
-    def _restore(self, folder: RunFolder, data: str) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
-        position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
-        if position.data != data:
-            raise RunError(
-                f"{folder.path}: the data is not what this run was started with; resume it with the same data"
-            )
-        if position.best_epoch < position.epoch:
-            checkpoint.load(folder.best, self.network)
-        best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+    def _restore(self, folder: RunFolder, start: Position) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
+        """Where the run in `folder` stood, its best weights and its metrics; a run that was killed before its first checkpoint
+        stands at `start`."""
+        position, best = start, {}
+        if folder.checkpoint.exists():
+            position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+            if position.data != start.data:
+                raise RunError(
+                    f"{folder.path}: the data is not what this run was started with; resume it with the same data"
+                )
+            if position.best_epoch < position.epoch:
+                found = checkpoint.load(folder.best, self.network).epoch
+                if found != position.best_epoch:
+                    raise RunError(f"{folder.best}: holds epoch {found}, but epoch {position.best_epoch} was the best")
+                best = self._weights()
+                checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+            else:
+                best = self._weights()
+                if self.engine.is_main:  # the kill may have come before this epoch was written as the best
+                    checkpoint.save(folder.best, self.network, position)
         self.engine.wait_for_all()
-        metrics = folder.keep_metrics(position.epoch) if self.engine.is_main else []
-        return position, best, metrics
+        return position, best, folder.keep_metrics(position.epoch) if self.engine.is_main else []
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
