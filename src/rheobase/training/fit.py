@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from rheobase.training.checkpoint import Position
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.divergence import explain
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, check_output, evaluate, loss_of
+from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
@@ -89,7 +90,8 @@ def fit(
         The best epoch, the evaluations on validation and test set, the metrics of all epochs.
 
     Raises:
-        DivergenceError: if a gradient is not finite; the message says where. The checkpoint of the last good epoch is intact.
+        DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
+            intact.
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network or other data.
         ValueError: if a setting is out of range, or the network's output does not fit the labels.
 
@@ -105,6 +107,12 @@ def fit(
         2
     """
     settings = settings or Training()
+    for name, dataset in {"validation": validation, "test": test, **(also_test or {})}.items():
+        if dataset is not None and dataset.classes != train.classes:
+            raise ValueError(
+                f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
+                "are made"
+            )
     if resume and run is None:
         raise ValueError("run must name the folder to resume, got None")
     engine = Engine.start(settings)
@@ -242,6 +250,13 @@ class _Loop:
         loss, accuracy = self._train_epoch(epoch, folder)
         trained = time.monotonic() - began
         seen = self._evaluate(self.validation)
+        if not math.isfinite(
+            seen.loss
+        ):  # the last step of the epoch broke the network: it must not become a checkpoint
+            x, _ = self.engine.to_device(
+                *self.validation.batch(np.arange(min(len(self.validation), self.settings.batch_size)))
+            )
+            raise self._diverged(f"at the end of epoch {epoch}, the validation loss is {seen.loss}", x, epoch, folder)
         improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
         after = Position(
@@ -282,7 +297,7 @@ class _Loop:
             randomness.seed_layers(settings.seed, epoch, step, engine.process)
             with engine.precision():
                 output = self.wrapped(x)
-            check_output(output, labels, len(self.train.classes))
+            correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
@@ -292,15 +307,14 @@ class _Loop:
             (loss * (len(labels) * engine.processes / whole)).backward()
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
-                raise DivergenceError(self._diverged(epoch, step, x, folder))
+                randomness.seed_layers(settings.seed, epoch, step, engine.process)  # the same dropout once more
+                raise self._diverged(f"in epoch {epoch}, step {step}", x, epoch, folder)
             self.optimizer.step()
-            with torch.no_grad():
-                correct = (self.decode(output).argmax(1) == labels).sum()
-                total += torch.stack((loss * len(labels), correct.to(loss.dtype)))
+            total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, step)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
-            raise DivergenceError(f"the training loss of epoch {epoch} is {loss}, though every gradient was finite")
+            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", x, epoch, folder)
         return loss, correct
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -317,13 +331,15 @@ class _Loop:
             if ahead is not None:
                 yield self.engine.to_device(*ahead.result())
 
-    def _diverged(self, epoch: int, step: int, x: Tensor, folder: RunFolder | None) -> str:
+    def _diverged(self, when: str, x: Tensor, epoch: int, folder: RunFolder | None) -> DivergenceError:
         kept = (
             ""
             if folder is None or epoch == 1
             else f"; the checkpoint of epoch {epoch - 1} is intact: {folder.checkpoint}"
         )
-        return f"training diverged in epoch {epoch}, step {step}: {explain(self.network, x)}{kept}"
+        with self.engine.precision():
+            where = explain(self.network, x)
+        return DivergenceError(f"training diverged {when}: {where}{kept}")
 
     def _evaluate(self, dataset: Dataset) -> Evaluation:
         return evaluate(
