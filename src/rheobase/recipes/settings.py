@@ -39,7 +39,7 @@ def build(kind: type[T], values: object, where: str = "") -> T:
             raise RecipeError(f"there is no setting {where}{name}; known are {', '.join(known)}")
     try:
         return kind(**{name: _value(known[name], value, f"{where}{name}") for name, value in values.items()})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecipeError(f"setting {where or kind.__name__}: {error}") from error
 
 
