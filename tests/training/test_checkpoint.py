@@ -17,7 +17,9 @@ from rheobase.training import checkpoint
 from rheobase.training.checkpoint import Position
 from training.tiny import arrays, network
 
-POSITION = Position(epoch=3, best_epoch=2, best_accuracy=0.1 + 0.2, best_loss=1 / 3, seconds=1.5, data="a b")
+POSITION = Position(
+    epoch=3, best_epoch=2, best_accuracy=0.1 + 0.2, best_loss=1 / 3, seconds=1.5, data="a b", settings="{}"
+)
 
 
 def trained(steps: int = 2) -> tuple[rb.Sequential, torch.optim.AdamW]:
@@ -70,7 +72,9 @@ def test_training_goes_on_as_if_it_had_not_been_saved(saved: Path) -> None:
 
 
 def test_infinite_and_missing_values_of_a_first_epoch(tmp_path: Path) -> None:
-    position = Position(epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=float("inf"), seconds=0.0, data="")
+    position = Position(
+        epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=float("inf"), seconds=0.0, data="", settings=""
+    )
     checkpoint.save(tmp_path / "c", network(), position)
     assert checkpoint.load(tmp_path / "c", network()) == position
 

@@ -40,6 +40,8 @@ class Position:
     """Time spent in training so far, over all the pieces of an interrupted run."""
     data: str
     """The fingerprint of the data: a run goes on with the data that it started with, or not at all."""
+    settings: str
+    """The settings of training, as JSON: a run that went on with others would not end as if it had never stopped."""
 
 
 def save(path: Path, network: nn.Module, position: Position, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -78,13 +80,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        if metadata["sha256"] != _digest(tensors, metadata["position"]):
-            raise ValueError("its content does not match its digest")
+        _check_digest(metadata["sha256"], tensors, metadata["position"])
         return tensors, _position(json.loads(metadata["position"]))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a checkpoint of this library, or damaged ({error})") from error
+
+
+def _check_digest(expected: str, tensors: Mapping[str, Tensor], position: str) -> None:
+    if _digest(tensors, position) != expected:
+        raise ValueError("its content does not match its digest")
 
 
 def _digest(tensors: Mapping[str, Tensor], position: str) -> str:

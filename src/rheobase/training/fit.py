@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,8 @@ def fit(
     Raises:
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
-        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network or other data.
+        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network, or with
+            other data or settings.
         ValueError: if a setting is out of range, or the network's output does not fit the labels.
 
     Example:
@@ -174,7 +175,15 @@ class _Loop:
     ) -> Result:
         """All epochs, and the result."""
         data = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
-        position = Position(epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=math.inf, seconds=0.0, data=data)
+        position = Position(
+            epoch=0,
+            best_epoch=0,
+            best_accuracy=-1.0,
+            best_loss=math.inf,
+            seconds=0.0,
+            data=data,
+            settings=self.settings.decisive(),
+        )
         best: dict[str, Tensor] = {}
         metrics: list[dict[str, Any]] = []
         if resume and folder is not None:
@@ -223,6 +232,10 @@ class _Loop:
                 raise RunError(
                     f"{folder.path}: the data is not what this run was started with; resume it with the same data"
                 )
+            if position.settings != start.settings:
+                raise RunError(
+                    f"{folder.path}: was started with {position.settings}, cannot go on with {start.settings}"
+                )
             if position.best_epoch < position.epoch:
                 found = checkpoint.load(folder.best, self.network).epoch
                 if found != position.best_epoch:
@@ -259,13 +272,13 @@ class _Loop:
             raise self._diverged(f"at the end of epoch {epoch}, the validation loss is {seen.loss}", x, epoch, folder)
         improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
-        after = Position(
+        after = replace(
+            before,
             epoch=epoch,
             best_epoch=epoch if improved else before.best_epoch,
             best_accuracy=seen.accuracy if improved else before.best_accuracy,
             best_loss=seen.loss if improved else before.best_loss,
             seconds=before.seconds + seconds,
-            data=before.data,
         )
         measured = {
             "epoch": epoch,

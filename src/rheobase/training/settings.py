@@ -1,7 +1,8 @@
 """How a network is trained: every number of the loop, in one place, with defaults that work."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 
@@ -54,6 +55,10 @@ class Training:
         for name, words in (("precision", ("float32", "bfloat16")), ("device", ("auto", "cpu", "gpu"))):
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
+
+    def decisive(self) -> str:
+        """The settings that decide what a run comes to, as JSON: all but the device."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "device"})
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""
