@@ -551,7 +551,9 @@ def test_nan_in_the_first_epoch_names_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_learning_rate_that_explodes(tmp_path: Path) -> None:
-    with pytest.raises(DivergenceError, match=r"in epoch 1, step 2: layer 0 \(Linear\): \d+ values of its output"):
+    with pytest.raises(
+        DivergenceError, match=r"in epoch 1, step \d: layer 0 \(Linear\): \d+ values of its (output|weight)"
+    ):
         train(tmp_path / "a", learning_rate=1e37)
     assert not (tmp_path / "a" / "checkpoint.safetensors").exists()
     # One step an epoch: the step's own gradient is finite, and only what it leaves behind is not.

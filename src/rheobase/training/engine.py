@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,8 +39,9 @@ class Engine:
         if settings.device == "gpu" and not gpu:
             raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
         state = PartialState(cpu=settings.device == "cpu" or not gpu)
+        # Accelerate keeps the device of the first call in a process; another may be asked for by now.
         return cls(
-            state.device or torch.device("cpu"),
+            torch.device("cpu") if settings.device == "cpu" else state.device or torch.device("cpu"),
             settings.precision == "bfloat16",
             state.process_index,
             state.num_processes,
@@ -80,6 +82,10 @@ class Engine:
         moved = tensor.to(self.device)
         torch.distributed.all_reduce(moved)
         return moved.to(tensor.device)
+
+    def agree(self, text: str) -> str:
+        """The main process's `text`, on every process."""
+        return broadcast_object_list([text])[0] if self.processes > 1 else text
 
     def wait_for_all(self) -> None:
         """Go on when every process has come here."""

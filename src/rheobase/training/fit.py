@@ -247,7 +247,9 @@ class _Loop:
                 if self.engine.is_main:  # the kill may have come before this epoch was written as the best
                     checkpoint.save(folder.best, self.network, position)
         self.engine.wait_for_all()
-        return position, best, folder.keep_metrics(position.epoch) if self.engine.is_main else []
+        if self.engine.is_main:
+            return position, best, folder.keep_metrics(position.epoch)
+        return position, best, folder.metrics()[: position.epoch]
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
