@@ -3,6 +3,9 @@
 import io
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 from rich.console import Console
@@ -15,6 +18,18 @@ from training.tiny import Killed, Stop, train
 def live() -> tuple[LiveDisplay, io.StringIO]:
     out = io.StringIO()
     return LiveDisplay(Console(file=out, force_terminal=True, width=100, height=40, color_system=None)), out
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Iterator[TextIO]:
+    """A text file to print on; `io.StringIO` lacks a name and a mode, for which the checked annotations do not take it."""
+    with (tmp_path / "paper").open("w+", encoding="utf-8") as file:
+        yield file
+
+
+def read(paper: TextIO) -> str:
+    paper.seek(0)
+    return paper.read()
 
 
 def plan(**changes: object) -> Plan:
@@ -31,10 +46,9 @@ def metrics(epoch: int, **changes: object) -> dict[str, object]:
     return {**values, **changes}
 
 
-def test_every_line_of_json_parses_and_the_last_is_the_summary() -> None:
-    out = io.StringIO()
-    result = train(display=JsonLines(out))
-    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+def test_every_line_of_json_parses_and_the_last_is_the_summary(paper: TextIO) -> None:
+    result = train(display=JsonLines(paper))
+    lines = [json.loads(line) for line in read(paper).splitlines()]
     assert [line.pop("event") for line in lines] == ["start", "epoch", "epoch", "epoch", "summary"]
     assert lines[0]["samples"] == {"train": 37, "validation": 7, "test": 11}
     assert lines[0]["layers"] == ["1 LIF(10)"]
@@ -57,13 +71,10 @@ def test_json_goes_to_standard_output_by_default(capsys: pytest.CaptureFixture[s
     assert captured.err == ""
 
 
-def test_plain_lines_say_what_matters() -> None:
-    out = io.StringIO()
-    result = train(display=PlainLines(out))
-    first, *epochs, last = out.getvalue().splitlines()
-    assert first == (
-        "Sequential: 146 parameters on cpu; samples: 37 train, 7 validation, 11 test; 3 epochs of 5 steps"
-    )
+def test_plain_lines_say_what_matters(paper: TextIO) -> None:
+    result = train(display=PlainLines(paper))
+    first, *epochs, last = read(paper).splitlines()
+    assert first == ("Sequential: 146 parameters on cpu; samples: 37 train, 7 validation, 11 test; 3 epochs of 5 steps")
     for number, (line, seen) in enumerate(zip(epochs, result.metrics, strict=True), start=1):
         assert line.startswith(f"epoch {number}/3  loss {seen['loss']:.4f}  train ")
         assert f"validation {seen['validation_accuracy']:6.1%}{'*' if seen['best'] else ' '}" in line
@@ -94,7 +105,8 @@ def test_the_live_display_shows_the_epochs_and_the_layers() -> None:
     last = out.getvalue()[out.getvalue().rindex("epoch 3") - 4000 :]
     for seen in result.metrics:
         assert re.search(
-            rf"{seen['epoch']} +{seen['loss']:.4f} +{seen['train_accuracy']:.1%} +{seen['validation_accuracy']:.1%}", last
+            rf"{seen['epoch']} +{seen['loss']:.4f} +{seen['train_accuracy']:.1%} +{seen['validation_accuracy']:.1%}",
+            last,
         )
     layer = result.metrics[-1]["layers"][0]
     assert re.search(rf"1 LIF\(10\) +{layer['rate']:.1%} +{layer['dead']:.0%} +{layer['saturated']:.0%}", last)
@@ -120,21 +132,19 @@ def test_only_recent_epochs_stay_and_layers_that_are_dead_are_red() -> None:
     shown.start(plan())
     for epoch in range(1, 9):
         shown.epoch(metrics(epoch))
-    out.truncate(0)
-    out.seek(0)
-    shown._console.print(shown._picture())
     shown.close()
-    text = out.getvalue()
+    begin = len(out.getvalue())
+    shown._console.print(shown._picture())
+    text = out.getvalue()[begin:]
     assert re.findall(r"^ +(\d) +1\.5000", text, flags=re.MULTILINE) == [str(epoch) for epoch in range(3, 9)]
-    assert "\x1b[1;31m25%\x1b[0m" in text
+    assert re.search(r"\x1b\[1;31m *25%", text)
 
 
-def test_a_resumed_run_starts_where_it_stopped(tmp_path) -> None:
+def test_a_resumed_run_starts_where_it_stopped(tmp_path: Path, paper: TextIO) -> None:
     with pytest.raises(Killed):
         train(tmp_path / "a", display=Stop(epoch=2))
-    out = io.StringIO()
-    train(tmp_path / "a", resume=True, display=PlainLines(out))
-    lines = out.getvalue().splitlines()
+    train(tmp_path / "a", resume=True, display=PlainLines(paper))
+    lines = read(paper).splitlines()
     assert lines[0].endswith("3 epochs of 5 steps, going on after epoch 2")
     assert [line[:9] for line in lines[1:-1]] == ["epoch 3/3"]
 
@@ -160,13 +170,12 @@ def test_eta(monkeypatch: pytest.MonkeyPatch, done: int, epoch: int, elapsed: fl
     assert eta.after(epoch) == expected
 
 
-def test_names_are_not_markup() -> None:
-    out = io.StringIO()
-    shown = PlainLines(out)
+def test_names_are_not_markup(paper: TextIO) -> None:
+    shown = PlainLines(paper)
     shown.start(plan(title="[bold]mine[/bold]", processes=2))
     summary = {"samples": {"test": 5}, "best_epoch": 1, "validation_accuracy": 0.5, "test_accuracy": 0.25, "seconds": 3.4,
                "also_tested": {"unheard [red]x": {"accuracy": 0.5, "samples": 4}}}  # fmt: skip
     shown.finish(summary)
-    text = out.getvalue()
+    text = read(paper)
     assert "[bold]mine[/bold]: 5,678 parameters on cpu x 2 processes" in text
     assert "test 25.00% of 5 samples, unheard [red]x 50.00% of 4 samples, 3 s of training" in text
