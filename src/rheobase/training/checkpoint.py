@@ -98,7 +98,7 @@ def _digest(tensors: Mapping[str, Tensor], position: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(f"|{name}|{tensor.dtype}{tuple(tensor.shape)}|".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

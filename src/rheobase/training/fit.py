@@ -265,13 +265,10 @@ class _Loop:
         loss, accuracy = self._train_epoch(epoch, folder)
         trained = time.monotonic() - began
         seen = self._evaluate(self.validation)
-        if not math.isfinite(
-            seen.loss
-        ):  # the last step of the epoch broke the network: it must not become a checkpoint
-            x, _ = self.engine.to_device(
-                *self.validation.batch(np.arange(min(len(self.validation), self.settings.batch_size)))
-            )
-            raise self._diverged(f"at the end of epoch {epoch}, the validation loss is {seen.loss}", x, epoch, folder)
+        if not math.isfinite(seen.loss):
+            # The last step of the epoch broke the network: it must not become a checkpoint.
+            when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
+            raise self._diverged(when, self._first_batch(self.validation), epoch, folder)
         improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
         after = replace(
@@ -329,7 +326,8 @@ class _Loop:
             self.display.step(epoch, step)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
-            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", x, epoch, folder)
+            when = f"in epoch {epoch}, its mean loss is {loss}"
+            raise self._diverged(when, self._first_batch(self.train), epoch, folder)
         return loss, correct
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -355,6 +353,10 @@ class _Loop:
         with self.engine.precision():
             where = explain(self.network, x)
         return DivergenceError(f"training diverged {when}: {where}{kept}")
+
+    def _first_batch(self, dataset: Dataset) -> Tensor:
+        indices = np.arange(min(len(dataset), self.settings.batch_size))
+        return self.engine.to_device(*dataset.batch(indices))[0]
 
     def _evaluate(self, dataset: Dataset) -> Evaluation:
         return evaluate(
