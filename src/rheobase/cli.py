@@ -171,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; [bold]rheobase resume[/bold] goes on from the last epoch")
         return 130
+    finally:
+        Engine.end()
     return 0
 
 
@@ -201,7 +203,8 @@ def _train(
 
 def _show(title: str, seen: Evaluation) -> None:
     console = Console(highlight=False)
-    console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}: {title}")
+    console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}:", end=" ")
+    console.print(title, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("layer", "firing rate", "dead", "saturated", "spikes / sample", "synaptic operations / sample"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")
