@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -317,3 +318,22 @@ def test_the_installed_program(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "summary"
     assert RunFolder(place / "runs" / "a").config["command"] == f"rheobase train {' '.join(ONE)} --json --name a"
+
+
+def test_two_processes_print_once_and_end_well(place: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    done = subprocess.run(
+        [*launch, Path(sys.executable).with_name("rheobase"), "train", *ONE, "--json"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines] == ["start", "epoch", "summary"]
+    assert lines[0]["processes"] == 2
+    (run,) = (place / "runs").iterdir()  # both have taken the main process's name for it
+    assert (run / "report.html").exists()
