@@ -113,7 +113,8 @@ def train(arguments: list[str]) -> None:
         description=f"{type(entry.recipe).__doc__} Aim: {entry.aim}.",
         default=Train(entry.recipe),
     )
-    run = options.runs / (options.name or f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    engine = Engine.start(options.recipe.training)
+    run = options.runs / engine.agree(options.name or f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     about = {"recipe": name, "description": type(entry.recipe).__doc__}
     _train(options.recipe, run, options.data, options.output, about=about)
 
@@ -137,7 +138,9 @@ def evaluate(
     position = checkpoint.load(folder.best, network)
     dataset = splits.test if split == "test" else splits.validation
     engine = Engine.start(recipe.training)
-    seen = training.evaluate(engine.prepare(network), dataset, decode=recipe.decode, engine=engine)
+    seen = training.evaluate(network.to(engine.device), dataset, decode=recipe.decode, engine=engine)
+    if not engine.is_main:
+        return
     if output.json:
         layers = [layer.as_dict() for layer in seen.layers]
         print(json.dumps({f"{split}_accuracy": seen.accuracy, f"{split}_loss": seen.loss, "layers": layers}))
@@ -169,7 +172,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 2 after an error of the user's."""
+    """Run one command; the exit status is 0, 2 after an error of the user's, 130 after an interrupt."""
     command, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
         if command == "train":
@@ -182,11 +185,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"rheobase {version('rheobase')}")
         else:
             return _fail(_unknown_command(command))
-    except (RheobaseError, ValueError) as error:
+    except SystemExit as ended:  # tyro's own way out, after a help text or a wrong flag
+        return ended.code if isinstance(ended.code, int) else 0
+    except (RheobaseError, ValueError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; [bold]rheobase resume[/bold] goes on from the last epoch")
         return 130
+    finally:
+        Engine.end()
     return 0
 
 
@@ -217,7 +224,8 @@ def _train(
 
 def _show(title: str, seen: Evaluation) -> None:
     console = Console(highlight=False)
-    console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}: {title}")
+    console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}:", end=" ")
+    console.print(title, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("layer", "firing rate", "dead", "saturated", "spikes / sample", "synaptic operations / sample"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")

@@ -41,6 +41,9 @@ class Pictures(Recipe):
     """Augmentation: a picture moves by up to so many pixels."""
     training: Training = field(default_factory=lambda: Training(epochs=10, batch_size=128, learning_rate=2e-3))
 
+    def __post_init__(self) -> None:
+        self.check_hidden(self.hidden)
+
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:

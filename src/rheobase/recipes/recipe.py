@@ -46,6 +46,15 @@ class Recipe:
         """A new network, its weights drawn from PyTorch's generator."""
         raise NotImplementedError
 
+    def check_hidden(self, hidden: tuple[int, ...]) -> None:
+        """Refuse a layer without a neuron.
+
+        Raises:
+            ValueError: saying what was got.
+        """
+        if any(neurons < 1 for neurons in hidden):
+            raise ValueError(f"hidden must be at least 1 neuron in each layer, got {hidden}")
+
     def seeded_network(self) -> nn.Module:
         """The network that this recipe's seed gives; PyTorch's own generator is left as it was."""
         with torch.random.fork_rng(devices=[]):

@@ -30,8 +30,9 @@ def build(kind: type[T], values: object, where: str = "") -> T:
         >>> build(Training, {"epochs": 3}).epochs
         3
     """
+    group = where.rstrip(".") or kind.__name__
     if not isinstance(values, Mapping):
-        raise RecipeError(f"setting {where or kind.__name__!r} must be a group of settings, got {values!r}")
+        raise RecipeError(f"setting {group} must be a group of settings, got {values!r}")
     hints = get_type_hints(kind)
     known = {field.name: hints[field.name] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     for name in values:
@@ -39,8 +40,8 @@ def build(kind: type[T], values: object, where: str = "") -> T:
             raise RecipeError(f"there is no setting {where}{name}; known are {', '.join(known)}")
     try:
         return kind(**{name: _value(known[name], value, f"{where}{name}") for name, value in values.items()})
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"setting {where or kind.__name__}: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RecipeError(f"setting {group}: {error}") from error
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

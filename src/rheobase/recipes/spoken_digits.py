@@ -67,6 +67,14 @@ class SpokenDigits(Recipe):
     """Augmentation: a sample loses up to this share of its spikes."""
     training: Training = field(default_factory=lambda: Training(epochs=70, threads=1))
 
+    def __post_init__(self) -> None:
+        self.check_hidden(self.hidden)
+        if not 0 < self.shortest_memory <= self.longest_memory < math.inf:
+            raise ValueError(
+                "shortest_memory must be above 0 and at most longest_memory, "
+                f"got {self.shortest_memory} and {self.longest_memory}"
+            )
+
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:

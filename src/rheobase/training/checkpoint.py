@@ -1,12 +1,15 @@
 """Checkpoints: one safetensors file that holds all that a run needs to go on, bit for bit.
 
 Weights and the optimiser's moments are tensors, and the rest (which epoch, which best) is a few numbers in the file's metadata:
-so a single file holds a consistent state, it is replaced in one step, and nothing in it can execute code. The state of random
+so a single file holds a consistent state, it is replaced in one step, and nothing in it can execute code. A digest of it all
+tells a damaged file from a whole one: a bit that flips in a weight would otherwise train on unseen. The state of random
 generators is not in it because there is none: every draw of a run is a function of the seed and of what it is for (see
 `rheobase.training.randomness`).
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,8 @@ class Position:
     """Time spent in training so far, over all the pieces of an interrupted run."""
     data: str
     """The fingerprint of the data: a run goes on with the data that it started with, or not at all."""
+    settings: str
+    """The settings of training, as JSON: a run that went on with others would not end as if it had never stopped."""
 
 
 def save(path: Path, network: nn.Module, position: Position, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -47,8 +52,9 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
             tensors |= {f"{_MOMENTS}{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    where = json.dumps(asdict(position))
     with atomic_write(path) as file:
-        file.write(serialize(tensors, metadata={"position": json.dumps(asdict(position))}))
+        file.write(serialize(tensors, metadata={"position": where, "sha256": _digest(tensors, where)}))
 
 
 def load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
@@ -74,11 +80,26 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        _check_digest(metadata["sha256"], tensors, metadata["position"])
         return tensors, _position(json.loads(metadata["position"]))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: not a checkpoint of this library, or damaged ({error})") from error
+
+
+def _check_digest(expected: str, tensors: Mapping[str, Tensor], position: str) -> None:
+    if _digest(tensors, position) != expected:
+        raise ValueError("its content does not match its digest")
+
+
+def _digest(tensors: Mapping[str, Tensor], position: str) -> str:
+    sha = hashlib.sha256(position.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(f"|{name}|{tensor.dtype}{tuple(tensor.shape)}|".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def _position(values: dict[str, Any]) -> Position:
@@ -93,13 +114,17 @@ def _check_same_network(path: Path, ours: dict[str, Tensor], theirs: dict[str, T
     difference = [f"{name} is missing" for name in ours if name not in theirs]
     difference += [f"{name} is not in this network" for name in theirs if name not in ours]
     difference += [
-        f"{name} is {tuple(theirs[name].shape)}, here {tuple(ours[name].shape)}"
+        f"{name} is {_kind(theirs[name])}, here {_kind(ours[name])}"
         for name in ours
-        if name in theirs and theirs[name].shape != ours[name].shape
+        if name in theirs and _kind(theirs[name]) != _kind(ours[name])
     ]
     if difference:
         more = f" and {len(difference) - 3} more differences" if len(difference) > 3 else ""
         raise RunError(f"{path}: a checkpoint of another network: {'; '.join(difference[:3])}{more}")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -109,8 +134,10 @@ def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[st
         index, _, key = name.removeprefix(_MOMENTS).partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
             raise RunError(f"{path}: damaged: the optimiser has {len(parameters)} parameters, got a state {name!r}")
-        if value.ndim and value.shape != parameters[int(index)].shape:
+        if value.shape != (() if key == "step" else parameters[int(index)].shape):
             raise RunError(f"{path}: damaged: {name!r} has shape {tuple(value.shape)}")
         state.setdefault(int(index), {})[key] = value
+    if not state:
+        raise RunError(f"{path}: holds weights alone, without the optimiser's state: training cannot go on from it")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -37,9 +38,11 @@ class Engine:
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         if settings.device == "gpu" and not gpu:
             raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
-        state = PartialState(cpu=settings.device == "cpu" or not gpu)
+        cpu = settings.device == "cpu" or not gpu
+        state = PartialState(cpu=cpu)
+        # Accelerate keeps the device of the first call in a process; another may be asked for by now.
         return cls(
-            state.device or torch.device("cpu"),
+            torch.device("cpu") if cpu or state.device is None else state.device,
             settings.precision == "bfloat16",
             state.process_index,
             state.num_processes,
@@ -80,6 +83,16 @@ class Engine:
         moved = tensor.to(self.device)
         torch.distributed.all_reduce(moved)
         return moved.to(tensor.device)
+
+    def agree(self, text: str) -> str:
+        """The main process's `text`, on every process."""
+        return broadcast_object_list([text])[0] if self.processes > 1 else text
+
+    @staticmethod
+    def end() -> None:
+        """Take leave of the other processes: one that ends without it may be aborted by the threads that talk to them."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def wait_for_all(self) -> None:
         """Go on when every process has come here."""

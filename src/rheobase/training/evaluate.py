@@ -1,6 +1,7 @@
 """Evaluation: one pass over a data set, without gradients, counting what the network gets right and what it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,19 +82,15 @@ def evaluate(
     classes = len(dataset.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=engine.device)
     total = torch.zeros((), dtype=torch.float64)
-    was_training = network.training
-    network.eval()
-    with torch.no_grad(), Recorder(network) as recorder:
+    with torch.no_grad(), _evaluating(network), Recorder(network) as recorder:
         for indices in engine.share(np.arange(len(dataset)), batch_size):
             x, labels = engine.to_device(*dataset.batch(indices))
             with engine.precision():
                 output = network(x)
-            check_output(output, labels, classes)
+            answers = answers_of(output, decode, labels, classes)
             if len(labels):
                 total += loss(output.float(), labels).cpu().double() * len(labels)
-                answers = decode(output.float()).argmax(1)
                 confusion += torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
-    network.train(was_training)
     recorder.combine(engine.sum)
     confusion, total = engine.sum(confusion).cpu(), engine.sum(total)
     samples = len(dataset)
@@ -106,14 +103,35 @@ def evaluate(
     )
 
 
-def check_output(output: Float[Tensor, "..."], labels: Int[Tensor, " B"], classes: int) -> None:
-    """Refuse an output that is not `(T, B, C)` with at least as many classes as the data has.
+def answers_of(
+    output: Float[Tensor, "..."], decode: Decode, labels: Int[Tensor, " B"], classes: int
+) -> Int[Tensor, " B"]:
+    """The classes that the network's `output` stands for.
 
     Raises:
-        ValueError: saying what was got and expected.
+        ValueError: if the output is not `(T, B, C)`, or what `decode` makes of it is not one value for each of the `classes`.
     """
-    if output.ndim != 3 or output.shape[1] != len(labels) or output.shape[2] < classes:
+    if output.ndim != 3 or output.shape[1] != len(labels):
         raise ValueError(
-            f"the network's output must be (T, B, C) with B = {len(labels)} samples and C >= {classes} classes, "
+            f"the network's output must be (T, B, C), time first, with B = {len(labels)} samples, "
             f"got shape {tuple(output.shape)}"
         )
+    decoded = decode(output.detach().float())
+    if decoded.shape != (len(labels), classes):
+        raise ValueError(
+            f"the network's output must decode to (B, C) with B = {len(labels)} samples and C = {classes} classes as in the "
+            f"data, got shape {tuple(decoded.shape)} from the output {tuple(output.shape)}"
+        )
+    return decoded.argmax(1)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards every module is in the mode in which it was."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -10,10 +10,11 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from rheobase.training.checkpoint import Position
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.divergence import explain
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, check_output, evaluate, loss_of
+from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
@@ -89,8 +90,10 @@ def fit(
         The best epoch, the evaluations on validation and test set, the metrics of all epochs.
 
     Raises:
-        DivergenceError: if a gradient is not finite; the message says where. The checkpoint of the last good epoch is intact.
-        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network or other data.
+        DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
+            intact.
+        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network, or with
+            other data or settings.
         ValueError: if a setting is out of range, or the network's output does not fit the labels.
 
     Example:
@@ -105,6 +108,12 @@ def fit(
         2
     """
     settings = settings or Training()
+    for name, dataset in {"validation": validation, "test": test, **(also_test or {})}.items():
+        if dataset is not None and dataset.classes != train.classes:
+            raise ValueError(
+                f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
+                "are made"
+            )
     if resume and run is None:
         raise ValueError("run must name the folder to resume, got None")
     engine = Engine.start(settings)
@@ -166,11 +175,19 @@ class _Loop:
     ) -> Result:
         """All epochs, and the result."""
         data = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
-        position = Position(epoch=0, best_epoch=0, best_accuracy=-1.0, best_loss=math.inf, seconds=0.0, data=data)
+        position = Position(
+            epoch=0,
+            best_epoch=0,
+            best_accuracy=-1.0,
+            best_loss=math.inf,
+            seconds=0.0,
+            data=data,
+            settings=self.settings.decisive(),
+        )
         best: dict[str, Tensor] = {}
         metrics: list[dict[str, Any]] = []
-        if resume and folder is not None and folder.checkpoint.exists():
-            position, best, metrics = self._restore(folder, data)
+        if resume and folder is not None:
+            position, best, metrics = self._restore(folder, position)
         samples = {"train": len(self.train), "validation": len(self.validation)}
         if test is not None:
             samples["test"] = len(test)
@@ -191,11 +208,11 @@ class _Loop:
         while position.epoch < self.settings.epochs and not self._is_stale(position):
             position, improved, measured = self._epoch(position, folder)
             if improved:
-                best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+                best = self._weights()
             metrics.append(measured)
             if folder is not None and self.engine.is_main:
                 # This order survives a kill between any two writes: metrics beyond the checkpoint are cut off on resume, and
-                # while the last epoch is the best one, the checkpoint itself holds the best weights.
+                # while the last epoch is the best one, the checkpoint itself holds the best weights (see `_restore`).
                 folder.append_metrics(measured)
                 checkpoint.save(folder.checkpoint, self.network, position, self.optimizer)
                 if improved:
@@ -205,19 +222,37 @@ class _Loop:
         self.network.eval()
         return self._conclude(folder, position, metrics, samples, test, also_test)
 
-    def _restore(self, folder: RunFolder, data: str) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
-        position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
-        if position.data != data:
-            raise RunError(
-                f"{folder.path}: the data is not what this run was started with; resume it with the same data"
-            )
-        if position.best_epoch < position.epoch:
-            checkpoint.load(folder.best, self.network)
-        best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-        checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+    def _restore(self, folder: RunFolder, start: Position) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
+        """Where the run in `folder` stood, its best weights and its metrics; a run that was killed before its first checkpoint
+        stands at `start`."""
+        position, best = start, {}
+        if folder.checkpoint.exists():
+            position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+            if position.data != start.data:
+                raise RunError(
+                    f"{folder.path}: the data is not what this run was started with; resume it with the same data"
+                )
+            if position.settings != start.settings:
+                raise RunError(
+                    f"{folder.path}: was started with {position.settings}, cannot go on with {start.settings}"
+                )
+            if position.best_epoch < position.epoch:
+                found = checkpoint.load(folder.best, self.network).epoch
+                if found != position.best_epoch:
+                    raise RunError(f"{folder.best}: holds epoch {found}, but epoch {position.best_epoch} was the best")
+                best = self._weights()
+                checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+            else:
+                best = self._weights()
+                if self.engine.is_main:  # the kill may have come before this epoch was written as the best
+                    checkpoint.save(folder.best, self.network, position)
         self.engine.wait_for_all()
-        metrics = folder.keep_metrics(position.epoch) if self.engine.is_main else []
-        return position, best, metrics
+        if self.engine.is_main:
+            return position, best, folder.keep_metrics(position.epoch)
+        return position, best, folder.metrics()[: position.epoch]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
@@ -230,15 +265,19 @@ class _Loop:
         loss, accuracy = self._train_epoch(epoch, folder)
         trained = time.monotonic() - began
         seen = self._evaluate(self.validation)
+        if not math.isfinite(seen.loss):
+            # The last step of the epoch broke the network: it must not become a checkpoint.
+            when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
+            raise self._diverged(when, self._first_batch(self.validation), epoch, folder)
         improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
-        after = Position(
+        after = replace(
+            before,
             epoch=epoch,
             best_epoch=epoch if improved else before.best_epoch,
             best_accuracy=seen.accuracy if improved else before.best_accuracy,
             best_loss=seen.loss if improved else before.best_loss,
             seconds=before.seconds + seconds,
-            data=before.data,
         )
         measured = {
             "epoch": epoch,
@@ -270,7 +309,7 @@ class _Loop:
             randomness.seed_layers(settings.seed, epoch, step, engine.process)
             with engine.precision():
                 output = self.wrapped(x)
-            check_output(output, labels, len(self.train.classes))
+            correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
@@ -280,15 +319,15 @@ class _Loop:
             (loss * (len(labels) * engine.processes / whole)).backward()
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
-                raise DivergenceError(self._diverged(epoch, step, x, folder))
+                randomness.seed_layers(settings.seed, epoch, step, engine.process)  # the same dropout once more
+                raise self._diverged(f"in epoch {epoch}, step {step}", x, epoch, folder)
             self.optimizer.step()
-            with torch.no_grad():
-                correct = (self.decode(output).argmax(1) == labels).sum()
-                total += torch.stack((loss * len(labels), correct.to(loss.dtype)))
+            total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, step)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
-            raise DivergenceError(f"the training loss of epoch {epoch} is {loss}, though every gradient was finite")
+            when = f"in epoch {epoch}, its mean loss is {loss}"
+            raise self._diverged(when, self._first_batch(self.train), epoch, folder)
         return loss, correct
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -305,13 +344,19 @@ class _Loop:
             if ahead is not None:
                 yield self.engine.to_device(*ahead.result())
 
-    def _diverged(self, epoch: int, step: int, x: Tensor, folder: RunFolder | None) -> str:
+    def _diverged(self, when: str, x: Tensor, epoch: int, folder: RunFolder | None) -> DivergenceError:
         kept = (
             ""
             if folder is None or epoch == 1
             else f"; the checkpoint of epoch {epoch - 1} is intact: {folder.checkpoint}"
         )
-        return f"training diverged in epoch {epoch}, step {step}: {explain(self.network, x)}{kept}"
+        with self.engine.precision():
+            where = explain(self.network, x)
+        return DivergenceError(f"training diverged {when}: {where}{kept}")
+
+    def _first_batch(self, dataset: Dataset) -> Tensor:
+        indices = np.arange(min(len(dataset), self.settings.batch_size))
+        return self.engine.to_device(*dataset.batch(indices))[0]
 
     def _evaluate(self, dataset: Dataset) -> Evaluation:
         return evaluate(

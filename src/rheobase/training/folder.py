@@ -103,8 +103,15 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def keep_metrics(self, epochs: int) -> list[dict[str, Any]]:
-        """Forget the metrics of all epochs after `epochs`, which a resumed run will write again; return the others."""
-        kept = [metrics for metrics in self.metrics() if metrics.get("epoch", 0) <= epochs]
+        """Forget the metrics of all epochs after `epochs`, which a resumed run will write again; return the others.
+
+        Raises:
+            RunError: if a line is damaged, or an epoch up to `epochs` is missing.
+        """
+        kept = self.metrics()[:epochs]
+        found = [metrics.get("epoch") for metrics in kept]
+        if found != list(range(1, epochs + 1)):
+            raise RunError(f"{self.path / 'metrics.jsonl'}: must hold epochs 1 to {epochs}, got {found}")
         with atomic_write(self.path / "metrics.jsonl") as file:
             file.write("".join(json.dumps(metrics) + "\n" for metrics in kept).encode())
         return kept
@@ -120,7 +127,10 @@ class RunFolder:
 
 
 def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")  # noqa: TRY004 (one kind for bad content)
     return value

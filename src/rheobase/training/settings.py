@@ -1,7 +1,8 @@
 """How a network is trained: every number of the loop, in one place, with defaults that work."""
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 
@@ -10,7 +11,7 @@ class Training:
     """The settings of `rheobase.fit`.
 
     Raises:
-        ValueError: if a setting is out of its range.
+        ValueError: if a setting is out of its range, or not one of the words that it may be.
 
     Example:
         >>> Training(epochs=3).rate_at(step=0, steps=1000) < Training().learning_rate
@@ -46,14 +47,21 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
-        for name in ("learning_rate", "clip_gradient"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
+        if not self.clip_gradient > 0:
+            raise ValueError(f"clip_gradient must be above 0 (infinity does not clip), got {self.clip_gradient}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup must be in [0, 1), got {self.warmup}")
+        for name, words in (("precision", ("float32", "bfloat16")), ("device", ("auto", "cpu", "gpu"))):
+            if getattr(self, name) not in words:
+                raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
+
+    def decisive(self) -> str:
+        """The settings that decide what a run comes to, as JSON: all but the device."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "device"})
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""

@@ -1,0 +1,80 @@
+"""Run by `test_engine.py` in two processes at once: the same runs that the test then makes in one.
+
+A network without dropout and data without augmentation: dropout is drawn by each process for its own samples, so that it
+differs, as it should, from that of one process.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rheobase.training import Display, Engine, JsonLines, Result, checkpoint, fit
+from rheobase.training.fit import _Loop
+from training.tiny import Killed, arrays, network, settings
+
+EPOCHS = 4
+
+
+def run(path: Path, *, resume: bool = False, stop_after: int | None = None, display: Display | None = None) -> Result:
+    """A run of four epochs: batches of 8 with 5 left over, then of 4 with 1 left over, so that a process goes without."""
+    epoch = _Loop._epoch
+
+    def stopping(self: _Loop, before: checkpoint.Position, *arguments: Any) -> Any:
+        if before.epoch == stop_after:
+            raise Killed
+        return epoch(self, before, *arguments)
+
+    _Loop._epoch = stopping
+    try:
+        return fit(
+            network(dropout=0.0),
+            arrays(),
+            arrays(3, 2),
+            arrays(11, 3),
+            settings(epochs=EPOCHS, batch_size=4, learning_rate=0.02),
+            loss=lambda output, labels: functional.cross_entropy(output.mean(0), labels),
+            run=path,
+            resume=resume,
+            also_test={"one sample": arrays(1, 6)},
+            display=display or Display(),
+        )
+    finally:
+        _Loop._epoch = epoch
+
+
+def diverge(path: Path, engine: Engine) -> None:
+    """NaN in the samples of one process alone: both must stop, and say where."""
+    net = network(dropout=0.0)
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        return output.mean() * (torch.nan if engine.process == 1 else 1.0)
+
+    try:
+        fit(net, arrays(), arrays(3, 2), settings=settings(), loss=loss, run=path, display=Display())
+    except Exception as error:
+        print(f"process {engine.process}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    engine = Engine.start(settings())
+    assert engine.processes == 2
+    assert engine.agree(f"name of {engine.process}") == "name of 0"
+    result = run(folder / "two", display=JsonLines())
+    assert len(result.metrics) == EPOCHS
+    for name in ("resumed by two", "resumed by one"):
+        try:
+            run(folder / name, stop_after=2)
+        except Killed:
+            engine.wait_for_all()
+    result = run(folder / "resumed by two", resume=True)
+    print(f"process {engine.process} has {len(result.metrics)} epochs", file=sys.stderr, flush=True)
+    diverge(folder / "diverged", engine)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,165 @@
+"""Several processes compute what one computes; only the main one writes and prints."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from rheobase.training import Engine, Training
+from training.processes import EPOCHS, run
+from training.tiny import SOURCE, assert_same_run, read_lines, tensors, untimed
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> str:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return str(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory):
+    """The folder of the runs of two processes, and what they printed."""
+    folder = tmp_path_factory.mktemp("processes")
+    path = os.pathsep.join((str(SOURCE), str(HERE.parent)))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--master-port",
+            free_port(),
+            str(HERE / "processes.py"),
+            str(folder),
+        ],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "one"
+    run(folder)
+    return folder
+
+
+def assert_close(one: object, other: object) -> None:
+    """Equal, but for the order in which float32 sums are taken: 40 steps of training, each off by some roundings of 6e-8."""
+    if isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_close(value, other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for ours, theirs in zip(one, other, strict=True):
+            assert_close(ours, theirs)
+    else:
+        assert one == other
+
+
+def assert_close_runs(one: Path, other: Path) -> None:
+    assert_close(read_lines(one / "metrics.jsonl"), read_lines(other / "metrics.jsonl"))
+    assert_close(*(untimed(json.loads((path / "summary.json").read_text())) for path in (one, other)))
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        (ours, where), (theirs, there) = tensors(one / name), tensors(other / name)
+        assert_close(where, there)
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            if key.startswith("network."):
+                torch.testing.assert_close(value, theirs[key], rtol=1e-4, atol=1e-5)
+    with np.load(one / "evaluation.npz") as ours, np.load(other / "evaluation.npz") as theirs:
+        assert np.array_equal(ours["confusion"], theirs["confusion"])
+
+
+def test_two_processes_compute_the_losses_of_one(launched, alone: Path) -> None:
+    assert_close_runs(launched[0] / "two", alone)
+
+
+def test_two_processes_resume_bit_for_bit(launched) -> None:
+    assert_same_run(launched[0] / "resumed by two", launched[0] / "two")
+
+
+def test_one_process_goes_on_where_two_have_stopped(launched, alone: Path) -> None:
+    path = launched[0] / "resumed by one"
+    if not (path / "summary.json").exists():
+        run(path, resume=True)
+    assert_close_runs(path, alone)
+
+
+def test_only_the_main_process_prints_and_writes(launched) -> None:
+    folder, done = launched
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines] == ["start", *["epoch"] * EPOCHS, "summary"]
+    assert lines[0]["processes"] == 2
+    names = {path.name for path in (folder / "two").iterdir()}
+    assert names == {
+        "config.json", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors", "evaluation.npz", "summary.json"
+    }  # fmt: skip
+
+
+def test_every_process_has_all_metrics_after_a_resume(launched) -> None:
+    said = [line for line in launched[1].stderr.splitlines() if line.startswith("process ") and "epochs" in line]
+    assert sorted(said) == [f"process {number} has {EPOCHS} epochs" for number in range(2)]
+
+
+def test_all_processes_stop_when_one_diverges(launched) -> None:
+    folder, done = launched
+    said = [line for line in done.stderr.splitlines() if "DivergenceError" in line]
+    assert len(said) == 2
+    assert all("in epoch 1, step 1: " in line for line in said)
+    assert {path.name for path in (folder / "diverged").iterdir()} == {"config.json"}
+
+
+@given(samples=st.integers(1, 60), batch_size=st.integers(1, 20), processes=st.integers(1, 9))
+def test_the_shares_of_all_processes_are_the_batches(samples: int, batch_size: int, processes: int) -> None:
+    order = np.random.default_rng(samples).permutation(samples)
+    cpu = torch.device("cpu")
+    shares = [list(Engine(cpu, False, k, processes).share(order, batch_size)) for k in range(processes)]
+    for number, parts in enumerate(zip(*shares, strict=True)):
+        whole = order[number * batch_size : (number + 1) * batch_size]
+        assert np.array_equal(np.concatenate(parts), whole)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert sum(len(part) for share in shares for part in share) == samples
+
+
+def test_one_process_is_the_main_one_and_needs_no_others() -> None:
+    engine = Engine.start(Training(device="cpu"))
+    assert (engine.device.type, engine.process, engine.processes, engine.is_main) == ("cpu", 0, 1, True)
+    assert engine.sum(torch.ones(2)).tolist() == [1, 1]
+    assert engine.agree("name") == "name"
+    engine.wait_for_all()
+    network = nn.Linear(2, 2)
+    assert engine.prepare(network) is network
+
+
+def test_precision_is_bfloat16_only_where_asked() -> None:
+    layer, x = nn.Linear(2, 2), torch.ones(1, 2)
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        with Engine.start(Training(device="cpu", precision=precision)).precision():
+            assert layer(x).dtype == dtype
+
+
+def test_the_engine_of_a_network_is_where_it_is() -> None:
+    assert Engine.where(nn.Linear(2, 2)).device == torch.device("cpu")
+    assert Engine.where(nn.Identity()).device == torch.device("cpu")
+    with torch.device("meta"):
+        assert Engine.where(nn.Linear(2, 2)).device.type == "meta"

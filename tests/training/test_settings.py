@@ -1,0 +1,67 @@
+"""The settings of training: ranges, and the learning rate as a function of the position."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from rheobase.training import Training
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", 0, "at least 1"),
+        ("batch_size", 0, "at least 1"),
+        ("patience", 0, "at least 1"),
+        ("seed", -1, "at least 0"),
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", math.inf, "finite"),
+        ("learning_rate", math.nan, "above 0"),
+        ("clip_gradient", 0.0, "above 0"),
+        ("clip_gradient", math.nan, "above 0"),
+        ("weight_decay", -0.1, "at least 0"),
+        ("weight_decay", math.inf, "finite"),
+        ("weight_decay", math.nan, "at least 0"),
+        ("warmup", 1.0, r"in \[0, 1\)"),
+        ("warmup", -0.1, r"in \[0, 1\)"),
+        ("warmup", math.nan, r"in \[0, 1\)"),
+    ],
+)
+def test_values_out_of_range(name: str, value: float, words: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*{words}.*, got {value}"):
+        Training(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("device", "cuda")])
+def test_words_that_mean_nothing_are_no_silent_default(name: str, value: str) -> None:
+    with pytest.raises(TypeCheckError):  # the annotation, as the tests check it
+        Training(**{name: value})
+    settings = Training()
+    object.__setattr__(settings, name, value)
+    with pytest.raises(ValueError, match=f"{name} must be one of .*, got '{value}'"):  # and as it is without them
+        settings.__post_init__()
+
+
+def test_the_ends_of_the_ranges_are_allowed() -> None:
+    Training(epochs=1, batch_size=1, patience=1, seed=0, weight_decay=0.0, warmup=0.0, clip_gradient=math.inf)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = Training(learning_rate=2.0, warmup=0.1)
+    rates = [settings.rate_at(step, 100) for step in range(100)]
+    # A tenth of 100 steps rises linearly: 1/10, 2/10, ..., times the cosine, which has hardly begun to fall.
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[4] == pytest.approx(1.0 * 0.5 * (1 + math.cos(math.pi * 0.04)))
+    assert rates[9] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.09)))
+    assert rates[50] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 0.99)))
+    assert max(rates) == rates[9]
+
+
+@given(steps=st.integers(1, 500), warmup=st.floats(0, 0.9), rate=st.floats(1e-6, 10))
+def test_the_learning_rate_stays_above_0_and_under_its_peak(steps: int, warmup: float, rate: float) -> None:
+    settings = Training(learning_rate=rate, warmup=warmup)
+    assert all(0 < settings.rate_at(step, steps) <= rate for step in range(steps))
