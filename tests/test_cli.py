@@ -247,7 +247,7 @@ def test_evaluate(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = succeeding(capsys, "evaluate", str(finished))
     assert f"accuracy {summary['test_accuracy']:.2%}" in out
     assert "weights of epoch" in out
-    assert "1 LIF(8)" in out
+    assert "2 LIF(8)" in out
     for split in ("test", "validation"):
         found = json.loads(succeeding(capsys, "evaluate", str(finished), "--split", split, "--json"))
         assert found[f"{split}_accuracy"] == summary[f"{split}_accuracy"]

@@ -23,7 +23,7 @@ def pictures(samples: int) -> Images:
 
 @pytest.fixture
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = staticmethod(lambda folder=None, *, download=False: (pictures(60), pictures(20)))
+    load = staticmethod(lambda folder=None, *, download=False, progress=None: (pictures(60), pictures(20)))
     for kind in (Mnist, FashionMnist):
         monkeypatch.setattr(kind, "load", load)
 

@@ -84,7 +84,7 @@ def test_no_hidden_layer_is_a_linear_readout() -> None:
     [
         ({"hidden": (3, 0)}, r"hidden must be at least 1 neuron in each layer, got \(3, 0\)"),
         ({"shortest_memory": 0.0}, "shortest_memory must be above 0"),
-        ({"shortest_memory": 60.0}, "at most longest_memory, got 60.0 and 50.0"),
+        ({"shortest_memory": 60.0}, "at most longest_memory, got 60.0 and 30.0"),
         ({"longest_memory": math.inf}, "longest_memory"),
         ({"longest_memory": math.nan}, "longest_memory"),
     ],

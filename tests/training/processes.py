@@ -6,14 +6,13 @@ differs, as it should, from that of one process.
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rheobase.training import Display, Engine, JsonLines, Result, checkpoint, fit
-from rheobase.training.fit import _Loop
+from rheobase.training import Display, Engine, JsonLines, Result, fit
+from rheobase.training.trainer import Trainer
 from training.tiny import Killed, arrays, network, settings
 
 EPOCHS = 4
@@ -21,14 +20,14 @@ EPOCHS = 4
 
 def run(path: Path, *, resume: bool = False, stop_after: int | None = None, display: Display | None = None) -> Result:
     """A run of four epochs: batches of 8 with 5 left over, then of 4 with 1 left over, so that a process goes without."""
-    epoch = _Loop._epoch
+    train_epoch = Trainer.epoch
 
-    def stopping(self: _Loop, before: checkpoint.Position, *arguments: Any) -> Any:
-        if before.epoch == stop_after:
+    def stopping(self: Trainer, epoch: int) -> tuple[float, float]:
+        if stop_after is not None and epoch > stop_after:
             raise Killed
-        return epoch(self, before, *arguments)
+        return train_epoch(self, epoch)
 
-    _Loop._epoch = stopping
+    Trainer.epoch = stopping
     try:
         return fit(
             network(dropout=0.0),
@@ -43,7 +42,7 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
             display=display or Display(),
         )
     finally:
-        _Loop._epoch = epoch
+        Trainer.epoch = train_epoch
 
 
 def diverge(path: Path, engine: Engine) -> None:

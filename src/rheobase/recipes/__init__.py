@@ -30,7 +30,8 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
             SpokenDigits(), "at least 85 % test accuracy in 3 minutes on two CPU cores; nothing to download"
         ),
         "spoken-digits-full": Entry(
-            SpokenDigits(edition="full", training=Training(epochs=200, threads=1)), "at least 90 % test accuracy, on the full set"
+            SpokenDigits(edition="full", training=Training(epochs=200, threads=1)),
+            "at least 90 % test accuracy, on the full set",
         ),
         "mnist": Entry(Mnist(), "about 98 % test accuracy"),
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),

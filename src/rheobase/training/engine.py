@@ -6,7 +6,7 @@ processes together, and each takes its share of every batch; so two processes co
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,16 @@ class Engine:
     def precision(self) -> AbstractContextManager[object]:
         """The block in which the network runs forward."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    @contextmanager
+    def threads(self, count: int | None) -> Iterator[None]:
+        """A block in which PyTorch uses `count` threads on the CPU; None leaves them as they are."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(before if count is None else count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def share(self, order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         """This process's part of each batch of `order`; it may be empty where a batch has fewer samples than processes."""

@@ -8,13 +8,11 @@ NaN stops the run with the layer and the step named and the last good checkpoint
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,16 +20,16 @@ from rheobase import decoding
 from rheobase.data import Dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
-from rheobase.training import checkpoint, randomness
+from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.checkpoint import Position
 from rheobase.training.display import Display, Plan, display_for
-from rheobase.training.divergence import explain
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_of
+from rheobase.training.evaluate import Decode, Evaluation, Loss, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
+from rheobase.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -120,114 +118,97 @@ def fit(
     display = (display or display_for("auto")) if engine.is_main else display_for("quiet")
     devices = [engine.device] if engine.device.type == "cuda" else []
     try:
-        # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent.
-        with torch.random.fork_rng(devices=devices):
-            loop = _Loop(network, train, validation, settings, engine, loss or loss_of(decode), decode, display)
-            folder = _open(None if run is None else Path(run), loop, resume, about or {})
+        # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent; the threads too.
+        with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
+            trainer = Trainer(network, train, settings, engine, loss or loss_of(decode), decode, display)
+            folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
-            return loop.run(folder, test, also_test or {}, resume, title)
+            return _Run(trainer, validation, folder).all(test, also_test or {}, resume, title)
     finally:
         display.close()
 
 
-def _open(path: Path | None, loop: "_Loop", resume: bool, about: Mapping[str, Any]) -> RunFolder | None:
+def _open(path: Path | None, trainer: Trainer, resume: bool, about: Mapping[str, Any]) -> RunFolder | None:
     if path is None:
         return None
-    if not resume and loop.engine.is_main:
-        RunFolder.create(path, about_run(loop.network, loop.settings, loop.engine.device, about))
-    loop.engine.wait_for_all()
+    if not resume and trainer.engine.is_main:
+        RunFolder.create(path, about_run(trainer.network, trainer.settings, trainer.engine.device, about))
+    trainer.engine.wait_for_all()
     return RunFolder(path)
 
 
-class _Loop:
-    """A network with all that it is trained with; `run` walks the epochs."""
+class _Run:
+    """The walk over all epochs: the best one, what is written, when to stop."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        train: Dataset,
-        validation: Dataset,
-        settings: Training,
-        engine: Engine,
-        loss: Loss,
-        decode: Decode,
-        display: Display,
-    ) -> None:
-        self.network = network
-        self.wrapped = engine.prepare(network)
-        self.train = train
+    def __init__(self, trainer: Trainer, validation: Dataset, folder: RunFolder | None) -> None:
+        self.trainer = trainer
+        self.settings = trainer.settings
         self.validation = validation
-        self.settings = settings
-        self.engine = engine
-        self.loss = loss
-        self.decode = decode
-        self.display = display
-        self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.learning_rate)
-        self.steps = math.ceil(len(train) / settings.batch_size)
+        self.folder = folder
+        self.writes = folder is not None and trainer.engine.is_main
 
-    def run(
-        self,
-        folder: RunFolder | None,
-        test: Dataset | None,
-        also_test: Mapping[str, Dataset],
-        resume: bool,
-        title: str,
-    ) -> Result:
-        """All epochs, and the result."""
-        data = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
-        position = Position(
+    def all(self, test: Dataset | None, also_test: Mapping[str, Dataset], resume: bool, title: str) -> Result:
+        """All epochs that are left, and the result."""
+        trainer, folder = self.trainer, self.folder
+        position, best, metrics = self._restore() if resume else (self._start(), {}, [])
+        samples = {"train": len(trainer.train), "validation": len(self.validation)}
+        if test is not None:
+            samples["test"] = len(test)
+        trainer.display.start(
+            Plan(
+                title=title,
+                epochs=self.settings.epochs,
+                epochs_done=position.epoch,
+                steps=trainer.steps,
+                samples=samples,
+                parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
+                layers=tuple(name for name, _ in neuron_layers(trainer.network)),
+                device=str(trainer.engine.device),
+                processes=trainer.engine.processes,
+                run=None if folder is None else str(folder.path),
+            )
+        )
+        while position.epoch < self.settings.epochs and not self._is_stale(position):
+            try:
+                position, improved, measured = self._epoch(position)
+            except DivergenceError as error:
+                if folder is None or position.epoch == 0:
+                    raise
+                kept = f"the checkpoint of epoch {position.epoch} is intact: {folder.checkpoint}"
+                raise DivergenceError(f"{error}; {kept}") from error
+            if improved:
+                best = trainer.weights()
+            metrics.append(measured)
+            if folder is not None and self.writes:
+                # This order survives a kill between any two writes: metrics beyond the checkpoint are cut off on resume, and
+                # while the last epoch is the best one, the checkpoint itself holds the best weights (see `_restore`).
+                folder.append_metrics(measured)
+                checkpoint.save(folder.checkpoint, trainer.network, position, trainer.optimizer)
+                if improved:
+                    checkpoint.save(folder.best, trainer.network, position)
+            trainer.display.epoch(measured)
+        trainer.network.load_state_dict(best)
+        trainer.network.eval()
+        return self._conclude(position, metrics, samples, test, also_test)
+
+    def _start(self) -> Position:
+        return Position(
             epoch=0,
             best_epoch=0,
             best_accuracy=-1.0,
             best_loss=math.inf,
             seconds=0.0,
-            data=data,
+            data=f"{self.trainer.train.fingerprint()} {self.validation.fingerprint()}",
             settings=self.settings.decisive(),
         )
-        best: dict[str, Tensor] = {}
-        metrics: list[dict[str, Any]] = []
-        if resume and folder is not None:
-            position, best, metrics = self._restore(folder, position)
-        samples = {"train": len(self.train), "validation": len(self.validation)}
-        if test is not None:
-            samples["test"] = len(test)
-        self.display.start(
-            Plan(
-                title=title,
-                epochs=self.settings.epochs,
-                epochs_done=position.epoch,
-                steps=self.steps,
-                samples=samples,
-                parameters=sum(parameter.numel() for parameter in self.network.parameters()),
-                layers=tuple(name for name, _ in neuron_layers(self.network)),
-                device=str(self.engine.device),
-                processes=self.engine.processes,
-                run=None if folder is None else str(folder.path),
-            )
-        )
-        while position.epoch < self.settings.epochs and not self._is_stale(position):
-            position, improved, measured = self._epoch(position, folder)
-            if improved:
-                best = self._weights()
-            metrics.append(measured)
-            if folder is not None and self.engine.is_main:
-                # This order survives a kill between any two writes: metrics beyond the checkpoint are cut off on resume, and
-                # while the last epoch is the best one, the checkpoint itself holds the best weights (see `_restore`).
-                folder.append_metrics(measured)
-                checkpoint.save(folder.checkpoint, self.network, position, self.optimizer)
-                if improved:
-                    checkpoint.save(folder.best, self.network, position)
-            self.display.epoch(measured)
-        self.network.load_state_dict(best)
-        self.network.eval()
-        return self._conclude(folder, position, metrics, samples, test, also_test)
 
-    def _restore(self, folder: RunFolder, start: Position) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
-        """Where the run in `folder` stood, its best weights and its metrics; a run that was killed before its first checkpoint
-        stands at `start`."""
-        position, best = start, {}
+    def _restore(self) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
+        """Where the run stood, its best weights and its metrics. If it was killed before its first checkpoint, at the start."""
+        trainer, folder = self.trainer, self.folder
+        assert folder is not None, "fit refuses to resume without a folder"
+        position, best = self._start(), {}
         if folder.checkpoint.exists():
-            position = checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+            start, position = position, checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             if position.data != start.data:
                 raise RunError(
                     f"{folder.path}: the data is not what this run was started with; resume it with the same data"
@@ -237,48 +218,37 @@ class _Loop:
                     f"{folder.path}: was started with {position.settings}, cannot go on with {start.settings}"
                 )
             if position.best_epoch < position.epoch:
-                found = checkpoint.load(folder.best, self.network).epoch
+                found = checkpoint.load(folder.best, trainer.network).epoch
                 if found != position.best_epoch:
                     raise RunError(f"{folder.best}: holds epoch {found}, but epoch {position.best_epoch} was the best")
-                best = self._weights()
-                checkpoint.load(folder.checkpoint, self.network, self.optimizer)
+                best = trainer.weights()
+                checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             else:
-                best = self._weights()
-                if self.engine.is_main:  # the kill may have come before this epoch was written as the best
-                    checkpoint.save(folder.best, self.network, position)
-        self.engine.wait_for_all()
-        if self.engine.is_main:
+                best = trainer.weights()
+                if self.writes:  # the kill may have come before this epoch was written as the best
+                    checkpoint.save(folder.best, trainer.network, position)
+        trainer.engine.wait_for_all()
+        if self.writes:
             return position, best, folder.keep_metrics(position.epoch)
         return position, best, folder.metrics()[: position.epoch]
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
         return patience is not None and position.epoch - position.best_epoch >= patience
 
-    def _epoch(self, before: Position, folder: RunFolder | None) -> tuple[Position, bool, dict[str, Any]]:
-        """One epoch and its evaluation: the position after it, whether it is the best so far, and its metrics."""
-        began = time.monotonic()
+    def _epoch(self, before: Position) -> tuple[Position, bool, dict[str, Any]]:
+        """One epoch and its validation: the position after it, whether it is the best so far, and its metrics."""
+        trainer = self.trainer
         epoch = before.epoch + 1
-        loss, accuracy = self._train_epoch(epoch, folder)
+        began = time.monotonic()
+        loss, accuracy = trainer.epoch(epoch)
         trained = time.monotonic() - began
-        seen = self._evaluate(self.validation)
-        if not math.isfinite(seen.loss):
-            # The last step of the epoch broke the network: it must not become a checkpoint.
-            when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
-            raise self._diverged(when, self._first_batch(self.validation), epoch, folder)
+        seen = trainer.validate(self.validation, epoch)
         improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
-        after = replace(
-            before,
-            epoch=epoch,
-            best_epoch=epoch if improved else before.best_epoch,
-            best_accuracy=seen.accuracy if improved else before.best_accuracy,
-            best_loss=seen.loss if improved else before.best_loss,
-            seconds=before.seconds + seconds,
-        )
+        after = replace(before, epoch=epoch, seconds=before.seconds + seconds)
+        if improved:
+            after = replace(after, best_epoch=epoch, best_accuracy=seen.accuracy, best_loss=seen.loss)
         measured = {
             "epoch": epoch,
             "epochs": self.settings.epochs,
@@ -287,9 +257,9 @@ class _Loop:
             "validation_loss": seen.loss,
             "validation_accuracy": seen.accuracy,
             "best": improved,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
-            "samples_per_second": len(self.train) / trained,
+            "samples_per_second": len(trainer.train) / trained,
             "layers": [
                 {"name": layer.name, "rate": layer.rate, "dead": layer.dead, "saturated": layer.saturated}
                 for layer in seen.layers
@@ -297,120 +267,40 @@ class _Loop:
         }
         return after, improved, measured
 
-    def _train_epoch(self, epoch: int, folder: RunFolder | None) -> tuple[float, float]:
-        """Step through the training set once; the mean loss and accuracy on the way."""
-        self.wrapped.train()
-        engine, settings = self.engine, self.settings
-        total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
-        for step, (x, labels) in enumerate(self._batches(epoch), start=1):
-            done = (epoch - 1) * self.steps + step - 1
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.rate_at(done, settings.epochs * self.steps)
-            randomness.seed_layers(settings.seed, epoch, step, engine.process)
-            with engine.precision():
-                output = self.wrapped(x)
-            correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
-            output = output.float()
-            # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
-            # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
-            whole = min(settings.batch_size, len(self.train) - (step - 1) * settings.batch_size)
-            loss = self.loss(output, labels) if len(labels) else output.sum() * 0
-            self.optimizer.zero_grad()
-            (loss * (len(labels) * engine.processes / whole)).backward()
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
-            if not torch.isfinite(norm):
-                randomness.seed_layers(settings.seed, epoch, step, engine.process)  # the same dropout once more
-                raise self._diverged(f"in epoch {epoch}, step {step}", x, epoch, folder)
-            self.optimizer.step()
-            total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
-            self.display.step(epoch, step)
-        loss, correct = (engine.sum(total) / len(self.train)).tolist()
-        if not math.isfinite(loss):
-            when = f"in epoch {epoch}, its mean loss is {loss}"
-            raise self._diverged(when, self._first_batch(self.train), epoch, folder)
-        return loss, correct
-
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's share of every batch, on the device; the next one is made while the network works on this one."""
-        order = randomness.order(self.settings.seed, epoch, len(self.train))
-        seed = randomness.augmentation(self.settings.seed, epoch)
-        with ThreadPoolExecutor(1) as worker:
-            ahead: Future[tuple[Tensor, Tensor]] | None = None
-            for indices in self.engine.share(order, self.settings.batch_size):
-                coming = worker.submit(self.train.batch, indices, seed)
-                if ahead is not None:
-                    yield self.engine.to_device(*ahead.result())
-                ahead = coming
-            if ahead is not None:
-                yield self.engine.to_device(*ahead.result())
-
-    def _diverged(self, when: str, x: Tensor, epoch: int, folder: RunFolder | None) -> DivergenceError:
-        kept = (
-            ""
-            if folder is None or epoch == 1
-            else f"; the checkpoint of epoch {epoch - 1} is intact: {folder.checkpoint}"
-        )
-        with self.engine.precision():
-            where = explain(self.network, x)
-        return DivergenceError(f"training diverged {when}: {where}{kept}")
-
-    def _first_batch(self, dataset: Dataset) -> Tensor:
-        indices = np.arange(min(len(dataset), self.settings.batch_size))
-        return self.engine.to_device(*dataset.batch(indices))[0]
-
-    def _evaluate(self, dataset: Dataset) -> Evaluation:
-        return evaluate(
-            self.network,
-            dataset,
-            batch_size=2 * self.settings.batch_size,
-            loss=self.loss,
-            decode=self.decode,
-            engine=self.engine,
-        )
-
     def _conclude(
         self,
-        folder: RunFolder | None,
         position: Position,
         metrics: list[dict[str, Any]],
         samples: dict[str, int],
         test: Dataset | None,
         also_test: Mapping[str, Dataset],
     ) -> Result:
-        validation = self._evaluate(self.validation)
-        seen = None if test is None else self._evaluate(test)
+        trainer = self.trainer
+        validation = trainer.evaluate(self.validation)
+        tested = None if test is None else trainer.evaluate(test)
+        seen = tested or validation
         summary: dict[str, Any] = {
             "validation_accuracy": validation.accuracy,
             "validation_loss": validation.loss,
             "best_epoch": position.best_epoch,
             "epochs": position.epoch,
             "seconds": position.seconds,
-            "samples_per_second": len(self.train) * position.epoch / max(position.seconds, 1e-9),
-            "peak_memory_mib": peak_memory_mib(self.engine.device),
+            "samples_per_second": len(trainer.train) * position.epoch / max(position.seconds, 1e-9),
+            "peak_memory_mib": peak_memory_mib(trainer.engine.device),
             "samples": samples,
-            "layers": [layer.as_dict() for layer in (seen or validation).layers],
-            "input": vars((seen or validation).input),
+            "layers": [layer.as_dict() for layer in seen.layers],
+            "input": vars(seen.input),
         }
-        if seen is not None:
-            summary = {"test_accuracy": seen.accuracy, "test_loss": seen.loss, **summary}
+        if tested is not None:
+            summary = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, **summary}
         if also_test:
             summary["also_tested"] = {
-                name: {"accuracy": self._evaluate(dataset).accuracy, "samples": len(dataset)}
+                name: {"accuracy": trainer.evaluate(dataset).accuracy, "samples": len(dataset)}
                 for name, dataset in also_test.items()
             }
-        if folder is not None and self.engine.is_main:
-            write_evaluation(
-                folder.path / "evaluation.npz", self.network, test or self.validation, seen or validation, self.decode
-            )
-            folder.write_summary(summary)
-        self.display.finish(summary)
-        return Result(position.best_epoch, validation, seen, metrics, summary)
-
-
-def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
-    """Weight decay pulls weight matrices and kernels towards 0; a bias, a decay or a threshold has nothing to seek there."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+        if self.folder is not None and self.writes:
+            file = self.folder.path / "evaluation.npz"
+            write_evaluation(file, trainer.network, test or self.validation, seen, trainer.decode)
+            self.folder.write_summary(summary)
+        trainer.display.finish(summary)
+        return Result(position.best_epoch, validation, tested, metrics, summary)

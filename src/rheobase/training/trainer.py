@@ -1,0 +1,170 @@
+"""The steps of training: a network with its optimiser, its data and its loss, and one epoch of them.
+
+What happens between epochs (which is the best, what is written, when to stop) is in `rheobase.training.fit`.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rheobase.data import Dataset
+from rheobase.errors import DivergenceError
+from rheobase.training import randomness
+from rheobase.training.display import Display
+from rheobase.training.divergence import explain
+from rheobase.training.engine import Engine
+from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
+from rheobase.training.settings import Training
+
+
+@dataclass(frozen=True)
+class Step:
+    """One process's part of one step."""
+
+    x: Tensor
+    labels: Tensor
+    share: float
+    """The part of the batch that these samples are; 0 for a stand-in, where the batch has fewer samples than processes."""
+
+
+class Trainer:
+    """A network and all that it is trained with.
+
+    Args:
+        network: the network; it is moved to the engine's device.
+        train: the samples to learn from.
+        settings: learning rate, batch size and so on.
+        engine: device, precision and processes.
+        loss: of output and labels, the mean over the batch.
+        decode: from the output to one value per class.
+        display: told of every step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Dataset,
+        settings: Training,
+        engine: Engine,
+        loss: Loss,
+        decode: Decode,
+        display: Display,
+    ) -> None:
+        self.network = network
+        self.train = train
+        self.settings = settings
+        self.engine = engine
+        self.loss = loss
+        self.decode = decode
+        self.display = display
+        self.wrapped = engine.prepare(network)
+        self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.learning_rate)
+        self.steps = math.ceil(len(train) / settings.batch_size)
+
+    def epoch(self, epoch: int) -> tuple[float, float]:
+        """Step through the training set once; the mean loss and accuracy on the way.
+
+        Raises:
+            DivergenceError: if a gradient or the mean loss is not finite.
+        """
+        self.wrapped.train()
+        engine, settings = self.engine, self.settings
+        total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
+        for number, step in enumerate(self._steps(epoch), start=1):
+            x, labels = step.x, step.labels
+            for group in self.optimizer.param_groups:
+                group["lr"] = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
+            randomness.seed_layers(settings.seed, epoch, number, engine.process)
+            with engine.precision():
+                output = self.wrapped(x)
+            correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
+            output = output.float()
+            loss = self.loss(output, labels)
+            self.optimizer.zero_grad()
+            # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
+            # gradient of the whole batch's mean.
+            (loss * (step.share * engine.processes)).backward()
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
+            if not torch.isfinite(norm):
+                randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
+                raise self._diverged(f"in epoch {epoch}, step {number}", x)
+            self.optimizer.step()
+            if step.share:
+                total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
+            self.display.step(epoch, number)
+        loss, correct = (engine.sum(total) / len(self.train)).tolist()
+        if not math.isfinite(loss):
+            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train))
+        return loss, correct
+
+    def evaluate(self, dataset: Dataset) -> Evaluation:
+        """The network on `dataset`."""
+        return evaluate(
+            self.network,
+            dataset,
+            batch_size=2 * self.settings.batch_size,
+            loss=self.loss,
+            decode=self.decode,
+            engine=self.engine,
+        )
+
+    def validate(self, dataset: Dataset, epoch: int) -> Evaluation:
+        """The network on `dataset` after `epoch`.
+
+        Raises:
+            DivergenceError: if the loss is not finite: the last step of the epoch broke the network.
+        """
+        seen = self.evaluate(dataset)
+        if not math.isfinite(seen.loss):
+            when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
+            raise self._diverged(when, self._first_batch(dataset))
+        return seen
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all that the network consists of."""
+        return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def _steps(self, epoch: int) -> Iterator[Step]:
+        """This process's part of every step, on the device; the next one is made while the network works on this one."""
+        order = randomness.order(self.settings.seed, epoch, len(self.train))
+        seed = randomness.augmentation(self.settings.seed, epoch)
+        batch_size = self.settings.batch_size
+        with ThreadPoolExecutor(1) as worker:
+            ahead: tuple[Future[tuple[Tensor, Tensor]], float] | None = None
+            for number, indices in enumerate(self.engine.share(order, batch_size)):
+                whole = order[number * batch_size : (number + 1) * batch_size]
+                # Without a sample of its own a process takes one of the others', for batch normalisation needs one.
+                chosen = indices if len(indices) else whole[:1]
+                coming = worker.submit(self.train.batch, chosen, seed), len(indices) / len(whole)
+                if ahead is not None:
+                    yield self._step(*ahead)
+                ahead = coming
+            if ahead is not None:
+                yield self._step(*ahead)
+
+    def _step(self, batch: Future[tuple[Tensor, Tensor]], share: float) -> Step:
+        return Step(*self.engine.to_device(*batch.result()), share)
+
+    def _diverged(self, when: str, x: Tensor) -> DivergenceError:
+        with self.engine.precision():
+            where = explain(self.network, x)
+        return DivergenceError(f"training diverged {when}: {where}")
+
+    def _first_batch(self, dataset: Dataset) -> Tensor:
+        indices = np.arange(min(len(dataset), self.settings.batch_size))
+        return self.engine.to_device(*dataset.batch(indices))[0]
+
+
+def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """Weight decay pulls weight matrices and kernels towards 0; a bias, a decay or a threshold has nothing to seek there."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
