@@ -252,7 +252,7 @@ def test_evaluate(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         found = json.loads(succeeding(capsys, "evaluate", str(finished), "--split", split, "--json"))
         assert found[f"{split}_accuracy"] == summary[f"{split}_accuracy"]
         assert found[f"{split}_loss"] == pytest.approx(summary[f"{split}_loss"], rel=1e-6)
-        assert found["layers"][0]["name"] == "1 LIF(8)"
+        assert found["layers"][0]["name"] == "2 LIF(8)"
     assert succeeding(capsys, "evaluate", str(finished), "--quiet") == ""
 
 

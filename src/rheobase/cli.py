@@ -82,7 +82,8 @@ class Data:
             bars.update(tasks[name], completed=done, total=total)
 
         try:
-            return recipe.splits(self.data_dir, download=self.download, progress=progress)
+            with Engine.start(recipe.training).main_first():
+                return recipe.splits(self.data_dir, download=self.download, progress=progress)
         finally:
             if tasks:
                 bars.stop()

@@ -68,6 +68,17 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """A block that the main process goes through before all others: what it downloads, they find."""
+        if not self.is_main:
+            self.wait_for_all()
+        try:
+            yield
+        finally:
+            if self.is_main:
+                self.wait_for_all()
+
+    @contextmanager
     def threads(self, count: int | None) -> Iterator[None]:
         """A block in which PyTorch uses `count` threads on the CPU; None leaves them as they are."""
         before = torch.get_num_threads()
