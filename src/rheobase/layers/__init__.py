@@ -1,8 +1,9 @@
-"""Layers over time: the container that folds it, the readout, dropout."""
+"""Layers over time: the container that folds it, the readout, delays, dropout."""
 
+from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
 from rheobase.layers.readout import LeakyReadout
 from rheobase.layers.sequential import Sequential
 from rheobase.temporal import Temporal
 
-__all__ = ["Dropout", "LeakyReadout", "Sequential", "Temporal"]
+__all__ = ["Delay", "Dropout", "LeakyReadout", "Sequential", "Temporal"]

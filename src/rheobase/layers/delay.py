@@ -1,0 +1,63 @@
+"""Delays: spikes that take different times to arrive.
+
+A layer of leaky neurons sees the past through its decays alone, as a blur. With delays it also sees what happened some steps
+ago, sharply, so that "first this channel, then that one" becomes a coincidence, which neurons are good at detecting. Neuromorphic
+chips have such delays on their axons.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.ops.arguments import check_sequence
+from rheobase.temporal import Temporal
+
+
+class Delay(Temporal):
+    """Every input several times, each copy later by its own number of steps, side by side on the features axis.
+
+        y[t] = (x[t - steps[0]], x[t - steps[1]], ...),    x[t] = 0 for t < 0
+
+    Args:
+        *steps: the delays, in steps, each at least 0. `Delay(0, 5)` doubles the features: as they are, and as they were 5 steps
+            ago.
+
+    Raises:
+        ValueError: if there is no delay, one is negative, or one is given twice.
+
+    Example:
+        >>> Delay(0, 2)(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1))[:, 0]
+        tensor([[1., 0.],
+                [2., 0.],
+                [3., 1.]])
+    """
+
+    def __init__(self, *steps: int) -> None:
+        super().__init__()
+        if not steps or len(set(steps)) < len(steps) or min(steps) < 0:
+            raise ValueError(f"Delay: steps must be different whole numbers, each at least 0, got {steps}")
+        self.steps = steps
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "longest B *features"] | None = None
+    ) -> tuple[Float[Tensor, "T B *features_out"], Float[Tensor, "longest B *features"]]:
+        """The delayed copies of `x`, and the last steps that are still under way, starting from `state`; None is silence."""
+        check_sequence(x, "Delay")
+        if x.ndim < 3:
+            raise ValueError(f"Delay: x must be (T, B, features, ...), got shape {tuple(x.shape)}")
+        longest = max(self.steps)
+        before = (longest, *x.shape[1:])
+        if state is None:
+            state = x.new_zeros(before)
+        elif state.shape != before:
+            raise ValueError(
+                f"Delay: state must be the last {longest} steps, {before}, got shape {tuple(state.shape)}; it belongs to "
+                "another batch or layer, None starts from silence"
+            )
+        known = torch.cat((state, x))
+        start = [longest - delay for delay in self.steps]
+        return torch.cat([known[s : s + len(x)] for s in start], dim=2), known[len(x) :]
+
+    def extra_repr(self) -> str:
+        """The delays, for `print(network)`."""
+        return ", ".join(map(str, self.steps))
