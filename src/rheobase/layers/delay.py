@@ -1,8 +1,8 @@
 """Delays: spikes that take different times to arrive.
 
-A layer of leaky neurons sees the past through its decays alone, as a blur. With delays it also sees what happened some steps
-ago, sharply, so that "first this channel, then that one" becomes a coincidence, which neurons are good at detecting. Neuromorphic
-chips have such delays on their axons.
+A layer of leaky neurons sees the past through its decays alone, as a blur. With delays it also sees what happened some
+steps ago, sharply, so that "first this channel, then that one" becomes a coincidence, which neurons are good at detecting.
+Neuromorphic chips have such delays on their axons.
 """
 
 import torch

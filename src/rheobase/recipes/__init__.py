@@ -30,7 +30,14 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
             SpokenDigits(), "at least 85 % test accuracy in 3 minutes on two CPU cores; nothing to download"
         ),
         "spoken-digits-full": Entry(
-            SpokenDigits(edition="full", training=Training(epochs=200, threads=1)),
+            SpokenDigits(
+                edition="full",
+                delays=(0, 5, 10),
+                dropout=0.2,
+                shift_channels=2,
+                drop_events=0.2,
+                training=Training(epochs=100, threads=1),
+            ),
             "at least 90 % test accuracy, on the full set",
         ),
         "mnist": Entry(Mnist(), "about 98 % test accuracy"),

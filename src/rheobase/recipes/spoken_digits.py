@@ -25,7 +25,7 @@ from rheobase.data import (
     split,
     spoken_digits,
 )
-from rheobase.layers import Dropout, LeakyReadout, Sequential
+from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF
 from rheobase.recipes.recipe import Recipe
 from rheobase.surrogate import FastSigmoid
@@ -55,6 +55,8 @@ class SpokenDigits(Recipe):
     """Time constant of a layer's fastest neurons at the start, in steps; the others are spread evenly on a log scale."""
     longest_memory: float = 30.0
     """Time constant of a layer's slowest neurons at the start, in steps."""
+    delays: tuple[int, ...] = (0,)
+    """Steps after which the spikes of a hidden layer arrive at the next one; each further delay adds a copy of its synapses."""
     dropout: float = 0.1
     """Share of hidden neurons that are silenced in a training sample."""
     shift_channels: int = 1
@@ -99,7 +101,7 @@ class SpokenDigits(Recipe):
         return Splits(augmented, validation, test, also_test)
 
     def network(self) -> Sequential:
-        """Linear layers, batch normalisation, LIF neurons with a spread of time constants, and a leaky readout."""
+        """Linear layers, batch normalisation, LIF neurons with a spread of time constants, delays, and a leaky readout."""
         layers: list[nn.Module] = []
         inputs = CHANNELS
         for neurons in self.hidden:
@@ -115,6 +117,7 @@ class SpokenDigits(Recipe):
                     learn=("decay", "threshold"),
                 ),
                 Dropout(self.dropout),
+                Delay(*self.delays),
             ]
-            inputs = neurons
+            inputs = neurons * len(self.delays)
         return Sequential(*layers, nn.Linear(inputs, 10), LeakyReadout(10, decay=0.95, learn=("decay",)))
