@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+import rheobase as rb
 from rheobase.training import Display, Engine, JsonLines, Result, fit
 from rheobase.training.trainer import Trainer
-from training.tiny import Killed, arrays, network, settings
+from training.tiny import CHANNELS, CLASSES, Killed, arrays, network, settings
 
 EPOCHS = 4
 
@@ -45,6 +46,19 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
         Trainer.epoch = train_epoch
 
 
+def normalised() -> rb.Sequential:
+    """A network with running statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rb.Sequential(
+            nn.Linear(CHANNELS, 10),
+            nn.BatchNorm1d(10),
+            rb.LIF(10, threshold=0.5),
+            nn.Linear(10, CLASSES),
+            rb.LeakyReadout(CLASSES),
+        )
+
+
 def diverge(path: Path, engine: Engine) -> None:
     """NaN in the samples of one process alone: both must stop, and say where."""
     net = network(dropout=0.0)
@@ -72,6 +86,7 @@ def main(folder: Path) -> None:
             engine.wait_for_all()
     result = run(folder / "resumed by two", resume=True)
     print(f"process {engine.process} has {len(result.metrics)} epochs", file=sys.stderr, flush=True)
+    fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
     diverge(folder / "diverged", engine)
 
 

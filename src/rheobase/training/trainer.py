@@ -98,6 +98,7 @@ class Trainer:
             if step.share:
                 total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, number)
+        engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
             raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train))
