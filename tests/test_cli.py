@@ -189,7 +189,9 @@ def test_resume_ends_as_the_run_that_was_not_stopped(
 
 def test_resume_of_a_run_that_has_ended(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failing(capsys, "resume", str(finished))
-    assert message.endswith(f"this run has ended, there is nothing to resume; see {finished / 'report.html'}")
+    assert message.endswith(
+        f"this run has ended, there is nothing to resume; `rheobase report {finished}` writes its report"
+    )
 
 
 @pytest.mark.parametrize(

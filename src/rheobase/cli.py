@@ -124,7 +124,9 @@ def resume(run: Run, data: Data = Data(), output: Output = Output()) -> None:
     """Go on with a run that was interrupted; it ends as if it had never stopped."""
     folder = RunFolder(run)
     if folder.summary is not None:
-        raise RunError(f"{run}: this run has ended, there is nothing to resume; see {run / 'report.html'}")
+        raise RunError(
+            f"{run}: this run has ended, there is nothing to resume; `rheobase report {run}` writes its report"
+        )
     _train(recipes.from_config(folder.config), run, data, output, about=folder.config, resume=True)
 
 

@@ -86,7 +86,11 @@ def test_the_data_folder_is_what_is_asked_for_else_the_environments_else_the_cac
 @pytest.mark.parametrize(
     ("load", "name", "remedy"),
     [
-        (partial(spoken_digits, "full"), "fsdd_spikes/fsdd_spikes_train.h5.xz", "--data-dir or RHEOBASE_DATA"),
+        (
+            partial(spoken_digits, "full"),
+            "fsdd_spikes/fsdd_spikes_train.h5.xz",
+            "--data-dir or RHEOBASE_DATA; it is not offered",
+        ),
         (mnist, "mnist/train-images-idx3-ubyte.gz", "https://ossci-datasets.* with --download"),
         (fashion_mnist, "fashion_mnist/train-images-idx3-ubyte.gz", "http://fashion-mnist.* with --download"),
         (cifar10, "cifar10/cifar-10-batches-bin/data_batch_1.bin", "published at https://www.cs.toronto.edu"),

@@ -205,6 +205,20 @@ class TestErrors:
         with pytest.raises(TypeError, match="layer 1, GRU, must return a tensor, got a tuple"):
             network(torch.ones(5, 2, 4))
 
+    @pytest.mark.parametrize("layer", [nn.Linear(6, 2), nn.Conv2d(1, 2, 3)])
+    def test_a_plain_layer_that_cannot_take_its_input(self, layer):
+        message = rf"layer 1, {re.escape(str(layer))}, cannot take a step of shape \(4,\), from \(5, 2, 4\) read as"
+        with pytest.raises(RuntimeError, match=message):
+            Sequential(LIF(4), layer)(torch.ones(5, 2, 4))
+
+    def test_an_error_of_another_kind_passes_as_it_is(self):
+        class Full(nn.Module):
+            def forward(self, x):
+                raise torch.OutOfMemoryError("full")
+
+        with pytest.raises(torch.OutOfMemoryError, match=r"^full$"):
+            Sequential(Full())(torch.ones(5, 2, 4))
+
     def test_a_state_of_another_network(self):
         with pytest.raises(ValueError, match="state must hold one entry per layer, 7, got 2"):
             dense().run(torch.ones(5, 2, 6), [None, None])

@@ -148,6 +148,7 @@ class ArrayDataset(IndexedDataset):
         indices: the samples chosen from `x`; by default all.
 
     Raises:
+        TypeError: `x` is no tensor, or `y` no array.
         DataError: `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
             one per sample; there is no sample.
 
@@ -163,6 +164,12 @@ class ArrayDataset(IndexedDataset):
     indices: Int[np.ndarray, " m"] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor):
+            raise TypeError(
+                f"x: got a {type(self.x).__name__}, expected a torch.Tensor; convert it: torch.as_tensor(x)"
+            )
+        if not isinstance(self.y, np.ndarray):
+            raise TypeError(f"y: got a {type(self.y).__name__}, expected a NumPy array; convert it: numpy.asarray(y)")
         if self.x.ndim < 3 or self.x.shape[0] == 0:
             raise DataError(f"x: got shape {tuple(self.x.shape)}, expected (T, n, *features), time first")
         if not self.x.is_floating_point():
@@ -267,6 +274,19 @@ def check_labels(
         raise DataError(f"{source}: sample {sample} has {labels[sample]}, expected 0 to {highest}")
     labels = labels.astype(np.int64)
     return labels, classes or tuple(str(label) for label in range(labels.max() + 1))
+
+
+def check_dataset(dataset: object, name: str) -> None:
+    """Refuse what is no data set, tensors most likely; `name` is what the error message calls it.
+
+    Raises:
+        TypeError: `dataset` has not all that `Dataset` asks for.
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"{name} must be a data set, got a {type(dataset).__name__}; "
+            "for tensors, rheobase.data.ArrayDataset(x, labels) with x as (T, n, *features)"
+        )
 
 
 def check_seed(seed: tuple[int, ...]) -> None:

@@ -200,6 +200,8 @@ class _File:
             remedy += f", or fetch it from {self.url} with --download"
         elif self.homepage:
             remedy += f"; the data set is published at {self.homepage}"
+        else:
+            remedy += "; it is not offered for download"
         return f"{path}: there is no such file, packed or not; {remedy}"
 
 
