@@ -23,8 +23,9 @@ _NAMED_TRACES = 12
 def percent(value: float, digits: int = 1) -> str:
     """A fraction in per cent, or n/a for NaN.
 
-    >>> percent(0.123), percent(float("nan"))
-    ('12.3%', 'n/a')
+    Example:
+        >>> percent(0.123), percent(float("nan"))
+        ('12.3%', 'n/a')
     """
     return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f}%"
 

@@ -217,7 +217,7 @@ def read_run(folder: Path) -> Run:
         The run; without summary and evaluation when it is unfinished.
 
     Raises:
-        RunError: a file is missing or damaged; the message names the file and what was expected.
+        RunError: if a file is missing or damaged; the message names the file and what was expected.
     """
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder}: not a run folder (no config.json in it); give one that `rheobase train` made")
