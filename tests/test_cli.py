@@ -258,6 +258,17 @@ def test_evaluate(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert succeeding(capsys, "evaluate", str(finished), "--quiet") == ""
 
 
+def test_evaluate_interrupted(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.training, "evaluate", interrupted)
+    assert main(["evaluate", str(finished)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"  # there is nothing to resume
+
+
 def test_evaluate_without_best_weights(place: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "a").mkdir()
     (place / "a" / "config.json").write_bytes((finished / "config.json").read_bytes())

@@ -193,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RheobaseError, ValueError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; [bold]rheobase resume[/bold] goes on from the last epoch")
+        hint = "; [bold]rheobase resume[/bold] goes on from the last epoch" if command in ("train", "resume") else ""
+        Console(stderr=True).print(f"interrupted{hint}")
         return 130
     finally:
         Engine.end()

@@ -104,6 +104,12 @@ def test_a_missing_file_is_named_with_the_remedy(tmp_path, load, name, remedy):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("as_a_user")
+def test_an_edition_that_there_is_not():
+    with pytest.raises(ValueError, match="edition: got 'small', expected 'compact' or 'full'"):
+        spoken_digits("small")
+
+
 def test_event_sets_without_published_checksums_are_read_packed_or_not(tmp_path, events):
     (tmp_path / "shd").mkdir()
     write_events(tmp_path / "shd/shd_train.h5.gz", events)

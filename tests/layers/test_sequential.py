@@ -1,4 +1,6 @@
+import copy
 import itertools
+import pickle
 import re
 from collections import OrderedDict
 
@@ -150,6 +152,32 @@ def test_slices_and_names():
     assert isinstance(network[1], LIF)
     assert network.spikes is network[1]
     assert "inner.weight" in network.state_dict()
+
+
+def test_copies_compute_the_same():
+    network, x = dense(), torch.randn(9, 3, 6)
+    loaded = dense()
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.zero_()
+    loaded.load_state_dict(network.state_dict())
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)), loaded):  # noqa: S301 (our own bytes)
+        assert torch.equal(other(x), network(x))
+
+
+def test_in_float64_throughout():
+    network = dense().double()
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float64}
+    y, state = network.run(torch.randn(9, 3, 6, dtype=torch.float64))
+    assert y.dtype == state[1].dtype == state[-1].dtype == torch.float64
+
+
+# The compiler's own warning, about itself.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.usefixtures("as_a_user")
+def test_torch_compile_takes_it_whole():
+    network, x = dense(), torch.randn(4, 3, 6)
+    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(x), network(x))
 
 
 def test_gradients_reach_every_parameter():
