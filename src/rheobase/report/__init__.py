@@ -24,8 +24,8 @@ def write_report(run: str | Path) -> Path:
     step; when something goes wrong it stays as it is.
 
     Args:
-        run: the run folder, finished or not, with `config.json` and `metrics.jsonl`, and once it is finished also
-            `summary.json` and `evaluation.npz`.
+        run: the run folder, finished or not, with `config.json`, after its first epoch `metrics.jsonl`, and once
+            it is finished also `summary.json` and `evaluation.npz`.
 
     Returns:
         The path of the page.
