@@ -59,6 +59,12 @@ def normalised() -> rb.Sequential:
         )
 
 
+def say(line: str) -> None:
+    """A line in one piece: the processes share one stream, and `print` writes the line break on its own."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def diverge(path: Path, engine: Engine) -> None:
     """NaN in the samples of one process alone: both must stop, and say where."""
     net = network(dropout=0.0)
@@ -69,7 +75,7 @@ def diverge(path: Path, engine: Engine) -> None:
     try:
         fit(net, arrays(), arrays(3, 2), settings=settings(), loss=loss, run=path, display=Display())
     except Exception as error:
-        print(f"process {engine.process}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"process {engine.process}: {type(error).__name__}: {error}")
 
 
 def main(folder: Path) -> None:
@@ -85,7 +91,7 @@ def main(folder: Path) -> None:
         except Killed:
             engine.wait_for_all()
     result = run(folder / "resumed by two", resume=True)
-    print(f"process {engine.process} has {len(result.metrics)} epochs", file=sys.stderr, flush=True)
+    say(f"process {engine.process} has {len(result.metrics)} epochs")
     fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
     diverge(folder / "diverged", engine)
 
