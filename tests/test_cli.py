@@ -189,7 +189,9 @@ def test_resume_ends_as_the_run_that_was_not_stopped(
 
 def test_resume_of_a_run_that_has_ended(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failing(capsys, "resume", str(finished))
-    assert message.endswith(f"this run has ended, there is nothing to resume; see {finished / 'report.html'}")
+    assert message.endswith(
+        f"this run has ended, there is nothing to resume; `rheobase report {finished}` writes its report"
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,17 @@ def test_evaluate(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert found[f"{split}_loss"] == pytest.approx(summary[f"{split}_loss"], rel=1e-6)
         assert found["layers"][0]["name"] == "2 LIF(8)"
     assert succeeding(capsys, "evaluate", str(finished), "--quiet") == ""
+
+
+def test_evaluate_interrupted(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.training, "evaluate", interrupted)
+    assert main(["evaluate", str(finished)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"  # there is nothing to resume
 
 
 def test_evaluate_without_best_weights(place: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,3 +70,8 @@ class TestErrors:
     def test_values(self, loss, shape, labels, message):
         with pytest.raises(ValueError, match=rf"{loss.__name__}: .*{message}"):
             loss(torch.zeros(shape), torch.tensor(labels))
+
+    def test_labels_that_are_no_whole_numbers(self, loss):
+        message = rf"{loss.__name__}: labels must be whole numbers, got torch.float32; convert them: labels.long\(\)"
+        with pytest.raises(TypeError, match=message):
+            loss(torch.zeros(4, 2, 5), torch.tensor([0.0, 1.7]))

@@ -178,10 +178,12 @@ class TestErrors:
             LIF(**arguments)
 
     def test_learn_as_a_string(self):
-        with pytest.raises(
-            TypeError, match=r"LIF: learn must be a collection .* got the string 'decay'; write \('decay',\)"
-        ):
+        with pytest.raises(TypeError, match=r"LIF: learn must be a collection .* got 'decay'; write \('decay',\)"):
             LIF(learn="decay")
+
+    def test_learn_as_a_yes(self):
+        with pytest.raises(TypeError, match=r"LIF: learn must be a collection .* got True; write \('decay',\)"):
+            LIF(learn=True)
 
     def test_the_layer_is_named(self):
         with pytest.raises(ValueError, match="LeakyReadout: learn may name 'decay', got 'threshold'"):

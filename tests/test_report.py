@@ -207,10 +207,20 @@ def test_unfinished_run_says_so(tmp_path: Path, epochs: int) -> None:
 
 def test_run_before_its_first_epoch(tmp_path: Path) -> None:
     run = make_run(tmp_path / "my run", finished=False)
-    (run / "metrics.jsonl").write_text("")
+    for metrics_begun in (True, False):
+        (run / "metrics.jsonl").write_text("") if metrics_begun else (run / "metrics.jsonl").unlink()
+        page = Page(write_report(run))
+        assert "No epoch has ended yet" in page.text
+        assert f"rheobase resume '{run}'" in page.text
+
+
+def test_several_outputs_for_a_class(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", epochs=1)
+    edit_arrays(run / "evaluation.npz", output=np.random.default_rng(0).normal(size=(100, 30)))
     page = Page(write_report(run))
-    assert "No epoch has ended yet" in page.text
-    assert f"rheobase resume '{run}'" in page.text
+    assert "30 outputs for 10 classes" in page.text
+    assert "Membrane of the 30 outputs" in page.source
+    assert "other classes" not in page.text  # which output stands for which class only the decoder knows
 
 
 def test_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def resume(run: Run, data: Data = Data(), output: Output = Output()) -> None:
     """Go on with a run that was interrupted; it ends as if it had never stopped."""
     folder = RunFolder(run)
     if folder.summary is not None:
-        raise RunError(f"{run}: this run has ended, there is nothing to resume; see {run / 'report.html'}")
+        raise RunError(
+            f"{run}: this run has ended, there is nothing to resume; `rheobase report {run}` writes its report"
+        )
     _train(recipes.from_config(folder.config), run, data, output, about=folder.config, resume=True)
 
 
@@ -191,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RheobaseError, ValueError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; [bold]rheobase resume[/bold] goes on from the last epoch")
+        hint = "; [bold]rheobase resume[/bold] goes on from the last epoch" if command in ("train", "resume") else ""
+        Console(stderr=True).print(f"interrupted{hint}")
         return 130
     finally:
         Engine.end()

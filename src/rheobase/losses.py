@@ -11,6 +11,8 @@ from torch.nn import functional
 
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
+    if labels.is_floating_point():
+        raise TypeError(f"{what}: labels must be whole numbers, got {labels.dtype}; convert them: labels.long()")
     if labels.ndim != 1:
         raise ValueError(f"{what}: labels must be (B,), one class per sample, got shape {tuple(labels.shape)}")
     if len(output) == 0:
@@ -40,6 +42,7 @@ def cross_entropy_per_step(
         The loss, a scalar.
 
     Raises:
+        TypeError: if the labels are floating point.
         ValueError: if the shapes do not fit or a label is out of range.
 
     Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", 2022.
@@ -69,6 +72,7 @@ def rate_mse(
         The loss, a scalar.
 
     Raises:
+        TypeError: if the labels are floating point.
         ValueError: if the shapes do not fit or a label is out of range.
 
     Source: Shrestha and Orchard, "SLAYER", 2018 (its spike-rate loss).

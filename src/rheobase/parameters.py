@@ -69,10 +69,9 @@ class FeatureParameters(nn.Module):
         kind = type(self).__name__
         if features is not None and not (isinstance(features, int) and features >= 1):
             raise ValueError(f"{kind}: features must be a whole number, at least 1, got {features}")
-        if isinstance(learn, str):
-            raise TypeError(
-                f"{kind}: learn must be a collection of names, got the string {learn!r}; write ({learn!r},)"
-            )
+        if isinstance(learn, str) or not isinstance(learn, Collection):
+            example = learn if isinstance(learn, str) else next(iter(learnable))
+            raise TypeError(f"{kind}: learn must be a collection of names, got {learn!r}; write ({example!r},)")
         if unknown := set(learn) - set(learnable):
             raise ValueError(
                 f"{kind}: learn may name {', '.join(map(repr, learnable))}, got {', '.join(map(repr, sorted(unknown)))}"

@@ -86,7 +86,11 @@ def test_the_data_folder_is_what_is_asked_for_else_the_environments_else_the_cac
 @pytest.mark.parametrize(
     ("load", "name", "remedy"),
     [
-        (partial(spoken_digits, "full"), "fsdd_spikes/fsdd_spikes_train.h5.xz", "--data-dir or RHEOBASE_DATA"),
+        (
+            partial(spoken_digits, "full"),
+            "fsdd_spikes/fsdd_spikes_train.h5.xz",
+            "--data-dir or RHEOBASE_DATA; it is not offered",
+        ),
         (mnist, "mnist/train-images-idx3-ubyte.gz", "https://ossci-datasets.* with --download"),
         (fashion_mnist, "fashion_mnist/train-images-idx3-ubyte.gz", "http://fashion-mnist.* with --download"),
         (cifar10, "cifar10/cifar-10-batches-bin/data_batch_1.bin", "published at https://www.cs.toronto.edu"),
@@ -98,6 +102,12 @@ def test_a_missing_file_is_named_with_the_remedy(tmp_path, load, name, remedy):
     with pytest.raises(DataError, match=f"{tmp_path}/{name}: there is no such file.*{remedy}"):
         load(data_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_an_edition_that_there_is_not():
+    with pytest.raises(ValueError, match="edition: got 'small', expected 'compact' or 'full'"):
+        spoken_digits("small")
 
 
 def test_event_sets_without_published_checksums_are_read_packed_or_not(tmp_path, events):

@@ -1,4 +1,6 @@
+import copy
 import itertools
+import pickle
 import re
 from collections import OrderedDict
 
@@ -152,6 +154,32 @@ def test_slices_and_names():
     assert "inner.weight" in network.state_dict()
 
 
+def test_copies_compute_the_same():
+    network, x = dense(), torch.randn(9, 3, 6)
+    loaded = dense()
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.zero_()
+    loaded.load_state_dict(network.state_dict())
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)), loaded):  # noqa: S301 (our own bytes)
+        assert torch.equal(other(x), network(x))
+
+
+def test_in_float64_throughout():
+    network = dense().double()
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float64}
+    y, state = network.run(torch.randn(9, 3, 6, dtype=torch.float64))
+    assert y.dtype == state[1].dtype == state[-1].dtype == torch.float64
+
+
+# The compiler's own warning, about itself.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.usefixtures("as_a_user")
+def test_torch_compile_takes_it_whole():
+    network, x = dense(), torch.randn(4, 3, 6)
+    assert torch.equal(torch.compile(network, backend="eager", fullgraph=True)(x), network(x))
+
+
 def test_gradients_reach_every_parameter():
     network = dense().train()
     network(torch.randn(9, 3, 6)).square().mean().backward()
@@ -204,6 +232,20 @@ class TestErrors:
         network = Sequential(nn.Linear(4, 4)).append(nn.GRU(4, 4))
         with pytest.raises(TypeError, match="layer 1, GRU, must return a tensor, got a tuple"):
             network(torch.ones(5, 2, 4))
+
+    @pytest.mark.parametrize("layer", [nn.Linear(6, 2), nn.Conv2d(1, 2, 3)])
+    def test_a_plain_layer_that_cannot_take_its_input(self, layer):
+        message = rf"layer 1, {re.escape(str(layer))}, cannot take a step of shape \(4,\), from \(5, 2, 4\) read as"
+        with pytest.raises(RuntimeError, match=message):
+            Sequential(LIF(4), layer)(torch.ones(5, 2, 4))
+
+    def test_an_error_of_another_kind_passes_as_it_is(self):
+        class Full(nn.Module):
+            def forward(self, x):
+                raise torch.OutOfMemoryError("full")
+
+        with pytest.raises(torch.OutOfMemoryError, match=r"^full$"):
+            Sequential(Full())(torch.ones(5, 2, 4))
 
     def test_a_state_of_another_network(self):
         with pytest.raises(ValueError, match="state must hold one entry per layer, 7, got 2"):

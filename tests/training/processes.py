@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+import rheobase as rb
 from rheobase.training import Display, Engine, JsonLines, Result, fit
 from rheobase.training.trainer import Trainer
-from training.tiny import Killed, arrays, network, settings
+from training.tiny import CHANNELS, CLASSES, Killed, arrays, network, settings
 
 EPOCHS = 4
 
@@ -45,6 +46,25 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
         Trainer.epoch = train_epoch
 
 
+def normalised() -> rb.Sequential:
+    """A network with running statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rb.Sequential(
+            nn.Linear(CHANNELS, 10),
+            nn.BatchNorm1d(10),
+            rb.LIF(10, threshold=0.5),
+            nn.Linear(10, CLASSES),
+            rb.LeakyReadout(CLASSES),
+        )
+
+
+def say(line: str) -> None:
+    """A line in one piece: the processes share one stream, and `print` writes the line break on its own."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def diverge(path: Path, engine: Engine) -> None:
     """NaN in the samples of one process alone: both must stop, and say where."""
     net = network(dropout=0.0)
@@ -55,7 +75,7 @@ def diverge(path: Path, engine: Engine) -> None:
     try:
         fit(net, arrays(), arrays(3, 2), settings=settings(), loss=loss, run=path, display=Display())
     except Exception as error:
-        print(f"process {engine.process}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        say(f"process {engine.process}: {type(error).__name__}: {error}")
 
 
 def main(folder: Path) -> None:
@@ -71,7 +91,8 @@ def main(folder: Path) -> None:
         except Killed:
             engine.wait_for_all()
     result = run(folder / "resumed by two", resume=True)
-    print(f"process {engine.process} has {len(result.metrics)} epochs", file=sys.stderr, flush=True)
+    say(f"process {engine.process} has {len(result.metrics)} epochs")
+    fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
     diverge(folder / "diverged", engine)
 
 

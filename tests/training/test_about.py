@@ -27,6 +27,12 @@ def test_a_result_can_be_had_again_from_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert json.loads(json.dumps(found)) == found
 
 
+def test_the_command_of_a_module_is_one_that_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/rheobase/__main__.py", "train", "mnist"])
+    found = about.about_run(network(), Training(), torch.device("cpu"), {})
+    assert found["command"] == "python -m rheobase train mnist"
+
+
 @pytest.mark.parametrize("error", [OSError("no git"), subprocess.CalledProcessError(128, "git")])
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rheobase.training import Engine, Training
-from training.processes import EPOCHS, run
-from training.tiny import SOURCE, assert_same_run, read_lines, tensors, untimed
+import rheobase as rb
+from rheobase.training import Engine, Training, checkpoint, evaluate
+from training.processes import EPOCHS, normalised, run
+from training.tiny import SOURCE, arrays, assert_same_run, read_lines, tensors, untimed
 
 HERE = Path(__file__).parent
 
@@ -105,6 +106,15 @@ def test_one_process_goes_on_where_two_have_stopped(launched, alone: Path) -> No
     assert_close_runs(path, alone)
 
 
+def test_what_two_processes_report_is_what_they_have_saved(launched) -> None:
+    """Batch normalisation keeps statistics of each process's own samples; one network is saved, and judged."""
+    folder, net = launched[0] / "normalised", normalised()
+    checkpoint.load(folder / "best.safetensors", net)
+    alone, summary = evaluate(net, arrays(11, 3)), json.loads((folder / "summary.json").read_text())
+    assert summary["test_loss"] == pytest.approx(alone.loss, rel=1e-6)
+    assert summary["test_accuracy"] == alone.accuracy
+
+
 def test_only_the_main_process_prints_and_writes(launched) -> None:
     folder, done = launched
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -163,3 +173,4 @@ def test_the_engine_of_a_network_is_where_it_is() -> None:
     assert Engine.where(nn.Identity()).device == torch.device("cpu")
     with torch.device("meta"):
         assert Engine.where(nn.Linear(2, 2)).device.type == "meta"
+    assert Engine.where(rb.LIF(2).to("meta")).device.type == "meta"  # it has buffers alone

@@ -21,6 +21,7 @@ from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate
 from training.tiny import (
     CHANNELS,
     CLASSES,
+    STEPS,
     Killed,
     Stop,
     Wrapped,
@@ -567,7 +568,9 @@ def test_a_loss_that_is_nan() -> None:
     def loss(output: Tensor, labels: Tensor) -> Tensor:
         return output.mean() * torch.nan
 
-    with pytest.raises(DivergenceError, match="in epoch 1, step 1: all outputs are finite, the gradient overflowed"):
+    with pytest.raises(
+        DivergenceError, match=r"in epoch 1, step 1: the outputs of all layers .* the loss makes of them is nan"
+    ):
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
 
 
@@ -577,6 +580,23 @@ def test_a_loss_that_is_nan_with_gradients_that_are_not() -> None:
 
     with pytest.raises(DivergenceError, match="in epoch 1, its mean loss is nan"):
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
+
+
+def test_a_loss_that_is_no_scalar() -> None:
+    with pytest.raises(ValueError, match=r"loss must return a scalar, the mean over the batch, got shape \(8,\)"):
+        fit(network(), *splits(), settings(), loss=lambda output, labels: output.mean((0, 2)), display=QUIET)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_data_set_and_no_settings() -> None:
+    x, good = torch.rand(STEPS, 5, CHANNELS), arrays()
+    for name, sets in (("train", (x, good)), ("validation", (good, None)), ("test", (good, good, (x, x)))):
+        with pytest.raises(TypeError, match=rf"^{name} must be a data set, got a .*ArrayDataset\(x, labels\)"):
+            fit(network(), *sets, display=QUIET)
+    with pytest.raises(TypeError, match="dataset must be a data set, got a Tensor"):
+        evaluate(network(), x)
+    with pytest.raises(TypeError, match=r"settings must be a rheobase.Training, got \{'epochs': 3\}"):
+        fit(network(), good, good, settings={"epochs": 3}, display=QUIET)
 
 
 def test_the_step_that_failed_is_looked_at_with_the_same_dropout() -> None:

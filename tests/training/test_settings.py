@@ -45,6 +45,13 @@ def test_words_that_mean_nothing_are_no_silent_default(name: str, value: str) ->
         settings.__post_init__()
 
 
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(("name", "value"), [("epochs", 1.5), ("epochs", "3"), ("epochs", None), ("patience", 2.0)])
+def test_counts_are_whole_numbers(name: str, value: object) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got {value!r}"):
+        Training(**{name: value})
+
+
 def test_the_ends_of_the_ranges_are_allowed() -> None:
     Training(epochs=1, batch_size=1, patience=1, seed=0, weight_decay=0.0, warmup=0.0, clip_gradient=math.inf)
 

@@ -29,7 +29,7 @@ class Recording(NamedTuple):
     channels: int
 
     def keep(self, mask: Shaped[np.ndarray, " events"]) -> "Recording":
-        """Return the recording of the events where `mask` is True."""
+        """The recording of the events where `mask` is True."""
         # Indices are counted once and used twice, which is faster than to apply the mask to both arrays.
         kept = np.flatnonzero(mask)
         if len(kept) == len(self.times):
@@ -42,7 +42,7 @@ class Augmentation(Protocol):
     """What changes a recording: every draw comes from `rng`, so that the same generator makes the same change."""
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the changed recording."""
+        """The changed recording."""
         ...
 
 
@@ -58,9 +58,10 @@ class ShiftChannels:
     Args:
         max: the largest shift, in channels of the recording, >= 0.
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> ShiftChannels(3)(recording, np.random.default_rng(0)).units.tolist()  # Higher by 2: the last one is gone.
-    [2, 7]
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> ShiftChannels(3)(recording, np.random.default_rng(0)).units.tolist()  # Higher by 2: the last one is gone.
+        [2, 7]
     """
 
     max: int
@@ -69,7 +70,7 @@ class ShiftChannels:
         _check("ShiftChannels", "max", self.max, self.max >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the shifted recording."""
+        """The shifted recording."""
         shift = np.int32(rng.integers(-self.max, self.max, endpoint=True))
         return _within_channels(recording._replace(units=recording.units + shift))
 
@@ -81,9 +82,10 @@ class JitterChannels:
     Args:
         std: standard deviation, in channels of the recording, >= 0.
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> JitterChannels(1.0)(recording, np.random.default_rng(2)).units.tolist()
-    [2, 5, 9]
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> JitterChannels(1.0)(recording, np.random.default_rng(2)).units.tolist()
+        [2, 5, 9]
     """
 
     std: float | int
@@ -92,7 +94,7 @@ class JitterChannels:
         _check("JitterChannels", "std", self.std, self.std >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the jittered recording."""
+        """The jittered recording."""
         moves = rng.standard_normal(len(recording.units), dtype=np.float32)
         moves *= np.float32(self.std)
         moved = recording.units + np.rint(moves, out=moves).astype(np.int32)
@@ -106,10 +108,11 @@ class ShiftTime:
     Args:
         max: the largest shift, seconds, >= 0.
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> moved = ShiftTime(0.2)(recording, np.random.default_rng(3))  # Earlier by 0.17: the first one is gone.
-    >>> [f"{time:.2f}" for time in moved.times]
-    ['0.03', '0.13']
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> moved = ShiftTime(0.2)(recording, np.random.default_rng(3))  # Earlier by 0.17: the first one is gone.
+        >>> [f"{time:.2f}" for time in moved.times]
+        ['0.03', '0.13']
     """
 
     max: float | int
@@ -118,7 +121,7 @@ class ShiftTime:
         _check("ShiftTime", "max", self.max, self.max >= 0, "at least 0 seconds")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the shifted recording."""
+        """The shifted recording."""
         moved = recording._replace(times=recording.times + np.float32(rng.uniform(-self.max, self.max)))
         return moved.keep(moved.times >= 0)
 
@@ -131,10 +134,11 @@ class StretchTime:
         low: the smallest factor, > 0.
         high: the largest factor, >= low.
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> slower = StretchTime(0.5, 2.0)(recording, np.random.default_rng(1))
-    >>> [f"{time:.2f}" for time in slower.times]
-    ['0.13', '0.25', '0.38']
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> slower = StretchTime(0.5, 2.0)(recording, np.random.default_rng(1))
+        >>> [f"{time:.2f}" for time in slower.times]
+        ['0.13', '0.25', '0.38']
     """
 
     low: float | int
@@ -145,7 +149,7 @@ class StretchTime:
         _check("StretchTime", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the stretched recording."""
+        """The stretched recording."""
         return recording._replace(times=recording.times * np.float32(rng.uniform(self.low, self.high)))
 
 
@@ -156,9 +160,10 @@ class DropEvents:
     Args:
         max: the largest probability, in [0, 1].
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> DropEvents(0.9)(recording, np.random.default_rng(2)).units.tolist()
-    [5, 9]
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> DropEvents(0.9)(recording, np.random.default_rng(2)).units.tolist()
+        [5, 9]
     """
 
     max: float | int
@@ -167,7 +172,7 @@ class DropEvents:
         _check("DropEvents", "max", self.max, self.max <= 1, "a probability, 0 to 1")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the thinned recording."""
+        """The thinned recording."""
         probability = np.float32(rng.uniform(0, self.max))
         return recording.keep(rng.random(len(recording.times), dtype=np.float32) >= probability)
 
@@ -181,9 +186,10 @@ class DropChannels:
     Args:
         max: the widest band, in channels of the recording, >= 0.
 
-    >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
-    >>> DropChannels(6)(recording, np.random.default_rng(3)).units.tolist()
-    [5, 9]
+    Example:
+        >>> recording = Recording(np.float32([0.1, 0.2, 0.3]), np.int32([0, 5, 9]), channels=10)
+        >>> DropChannels(6)(recording, np.random.default_rng(3)).units.tolist()
+        [5, 9]
     """
 
     max: int
@@ -192,7 +198,7 @@ class DropChannels:
         _check("DropChannels", "max", self.max, self.max >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        """Return the recording without the band."""
+        """The recording without the band."""
         width = int(rng.integers(0, min(self.max, recording.channels), endpoint=True))
         first = int(rng.integers(0, recording.channels - width, endpoint=True))
         # As unsigned numbers, channels below the band are beyond it: one comparison for both ends.

@@ -50,15 +50,15 @@ class Dataset(Protocol):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """Return the samples at `indices` and their labels; with a `seed` (integers >= 0) the samples are augmented."""
+        """The samples at `indices` and their labels; with a `seed` (integers >= 0) the samples are augmented."""
         ...
 
     def subset(self, indices: Int[np.ndarray, " m"]) -> "Dataset":
-        """Return the data set of the samples at `indices`, in that order."""
+        """The data set of the samples at `indices`, in that order."""
         ...
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over all that `batch` is computed from, so that a resumed run can refuse other data."""
+        """A SHA-256 over all that `batch` is computed from, so that a resumed run can refuse other data."""
         ...
 
 
@@ -93,7 +93,7 @@ class IndexedDataset(ABC):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """Return the samples at `indices` and their labels; with a `seed` the samples are augmented."""
+        """The samples at `indices` and their labels; with a `seed` the samples are augmented."""
 
     @property
     def chosen(self) -> Int[np.ndarray, " n"]:
@@ -118,11 +118,11 @@ class IndexedDataset(ABC):
         return (self[index] for index in range(len(self)))
 
     def subset(self: S, indices: Int[np.ndarray, " m"]) -> S:
-        """Return the data set of the samples at `indices`, in that order; it shares this one's memory.
+        """The data set of the samples at `indices`, in that order; it shares this one's memory.
 
         Raises:
-            IndexError: an index is negative or beyond the last sample.
-            ValueError: there is no index.
+            IndexError: if an index is negative or beyond the last sample.
+            ValueError: if there is no index.
         """
         if len(indices) == 0:
             raise ValueError("indices: a data set needs at least one sample, got none")
@@ -148,13 +148,15 @@ class ArrayDataset(IndexedDataset):
         indices: the samples chosen from `x`; by default all.
 
     Raises:
-        DataError: `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
+        TypeError: if `x` is no tensor, or `y` no array.
+        DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
             one per sample; there is no sample.
 
-    >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
-    >>> x, y = data.batch(np.array([0, 3]))
-    >>> x.shape, y
-    (torch.Size([5, 2, 3]), tensor([0, 1]))
+    Example:
+        >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
+        >>> x, y = data.batch(np.array([0, 3]))
+        >>> x.shape, y
+        (torch.Size([5, 2, 3]), tensor([0, 1]))
     """
 
     x: Shaped[Tensor, "..."]
@@ -163,6 +165,12 @@ class ArrayDataset(IndexedDataset):
     indices: Int[np.ndarray, " m"] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.x, Tensor):
+            raise TypeError(
+                f"x: got a {type(self.x).__name__}, expected a torch.Tensor; convert it: torch.as_tensor(x)"
+            )
+        if not isinstance(self.y, np.ndarray):
+            raise TypeError(f"y: got a {type(self.y).__name__}, expected a NumPy array; convert it: numpy.asarray(y)")
         if self.x.ndim < 3 or self.x.shape[0] == 0:
             raise DataError(f"x: got shape {tuple(self.x.shape)}, expected (T, n, *features), time first")
         if not self.x.is_floating_point():
@@ -196,12 +204,12 @@ class ArrayDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """Return the samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
+        """The samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
         chosen = torch.from_numpy(self._in_full_set(indices))
         return self.x.index_select(1, chosen.to(self.x.device)), torch.from_numpy(self.y)[chosen]
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the tensor, the labels, the classes and the choice of samples."""
+        """A SHA-256 over the tensor, the labels, the classes and the choice of samples."""
         x = self.x.detach().cpu().contiguous()
         return digest(str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self.y, self.chosen)
 
@@ -219,12 +227,13 @@ def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
         (rest, part), both in the order of `dataset`.
 
     Raises:
-        ValueError: the fraction or the seed is out of range, or a class has a single sample.
+        ValueError: if the fraction or the seed is out of range, or a class has a single sample.
 
-    >>> data = ArrayDataset(torch.rand(5, 20, 3), np.arange(20) % 2)
-    >>> rest, part = split(data, 0.1, seed=0)
-    >>> len(rest), len(part), np.bincount(part.labels).tolist()
-    (18, 2, [1, 1])
+    Example:
+        >>> data = ArrayDataset(torch.rand(5, 20, 3), np.arange(20) % 2)
+        >>> rest, part = split(data, 0.1, seed=0)
+        >>> len(rest), len(part), np.bincount(part.labels).tolist()
+        (18, 2, [1, 1])
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction: got {fraction}, expected a number between 0 and 1")
@@ -247,13 +256,14 @@ def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
 def check_labels(
     labels: Shaped[np.ndarray, "..."], classes: tuple[str, ...], source: str
 ) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
-    """Return labels as int64, with the names of the classes (numbers, where `classes` is empty).
+    """Labels as int64, with the names of the classes (numbers, where `classes` is empty).
 
     Raises:
-        DataError: labels are not one row of integers, there is none, or one is out of the range of `classes`.
+        DataError: if labels are not one row of integers, there is none, or one is out of the range of `classes`.
 
-    >>> check_labels(np.array([1, 0], np.uint8), (), "labels")
-    (array([1, 0]), ('0', '1'))
+    Example:
+        >>> check_labels(np.array([1, 0], np.uint8), (), "labels")
+        (array([1, 0]), ('0', '1'))
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(f"{source}: got {labels.dtype} of shape {labels.shape}, expected one integer per sample")
@@ -269,6 +279,19 @@ def check_labels(
     return labels, classes or tuple(str(label) for label in range(labels.max() + 1))
 
 
+def check_dataset(dataset: object, name: str) -> None:
+    """Refuse what is no data set, tensors most likely; `name` is what the error message calls it.
+
+    Raises:
+        TypeError: if `dataset` has not all that `Dataset` asks for.
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"{name} must be a data set, got a {type(dataset).__name__}; "
+            "for tensors, rheobase.data.ArrayDataset(x, labels) with x as (T, n, *features)"
+        )
+
+
 def check_seed(seed: tuple[int, ...]) -> None:
     """Raise ValueError unless all parts of a seed are integers >= 0, which is what NumPy's generators take."""
     if any(part < 0 for part in seed):
@@ -276,15 +299,16 @@ def check_seed(seed: tuple[int, ...]) -> None:
 
 
 def generator(seed: tuple[int, ...], sample: int) -> np.random.Generator:
-    """Return the generator of one sample's augmentation; `sample` is the index in the full set."""
+    """The generator of one sample's augmentation; `sample` is the index in the full set."""
     return np.random.default_rng((*seed, sample))
 
 
 def digest(description: str, *arrays: Shaped[np.ndarray, "..."]) -> str:
-    """Return the SHA-256, as hex digits, of a description and of arrays with their shapes and types.
+    """The SHA-256, as hex digits, of a description and of arrays with their shapes and types.
 
-    >>> digest("a", np.zeros(2)) == digest("a", np.zeros(3))
-    False
+    Example:
+        >>> digest("a", np.zeros(2)) == digest("a", np.zeros(3))
+        False
     """
     sha = hashlib.sha256(description.encode())
     for array in arrays:

@@ -41,7 +41,7 @@ def read_events(path: Path, *, channels: int = 700, limit: int = LIMIT) -> Event
         The recordings with their labels; class names, speakers and their names where the file has them.
 
     Raises:
-        DataError: the file is missing, truncated, too large or not HDF5, lacks a field, or holds values that it must not
+        DataError: if the file is missing, truncated, too large or not HDF5, lacks a field, or holds values that it must not
             hold; the message names the file, the field, the sample, what was got and what was expected.
     """
     return parse_events(read_bytes(path, limit), str(path), channels=channels)
@@ -129,7 +129,7 @@ class _Reader:
         return name in self.file
 
     def rows(self, name: str, kinds: str, expected: str) -> tuple[Shaped[np.ndarray, " events"], np.ndarray]:
-        """Return a field of variable-length rows as one flat array, and where each row ends."""
+        """A field of variable-length rows as one flat array, and where each row ends."""
         field = self._field(name)
         row_type = h5py.check_vlen_dtype(field.dtype)
         if row_type is None or np.dtype(row_type).kind not in kinds or field.ndim != 1:
@@ -140,14 +140,14 @@ class _Reader:
         return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
 
     def array(self, name: str, kinds: str, expected: str) -> Shaped[np.ndarray, " n"]:
-        """Return a field of one number per sample."""
+        """A field of one number per sample."""
         field = self._field(name)
         if field.dtype.kind not in kinds or field.ndim != 1:
             raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected {expected}, one per sample")
         return field[:]
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return a field of strings; none where the file does not have it."""
+        """A field of strings; none where the file does not have it."""
         if not self.has(name):
             return ()
         field = self._field(name)

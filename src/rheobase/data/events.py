@@ -34,11 +34,12 @@ class Events:
         source: what error messages call these events, such as the file that they came from.
 
     Raises:
-        DataError: an argument does not hold what is said above; the message names the recording.
+        DataError: if an argument does not hold what is said above; the message names the recording.
 
-    >>> events = Events(np.float32([0.0, 0.01, 0.005]), np.int32([0, 4, 2]), np.array([0, 2, 3]), np.array([1, 0]), 5)
-    >>> len(events), events.classes, events.recording(0).units.tolist()
-    (2, ('0', '1'), [0, 4])
+    Example:
+        >>> events = Events(np.float32([0.0, 0.01, 0.005]), np.int32([0, 4, 2]), np.array([0, 2, 3]), np.array([1, 0]), 5)
+        >>> len(events), events.classes, events.recording(0).units.tolist()
+        (2, ('0', '1'), [0, 4])
     """
 
     times: Float[np.ndarray, " events"]
@@ -99,7 +100,7 @@ class Events:
         return len(self.labels)
 
     def recording(self, sample: int) -> Recording:
-        """Return the events of one sample, sharing this set's memory."""
+        """The events of one sample, sharing this set's memory."""
         part = slice(self.offsets[sample], self.offsets[sample + 1])
         return Recording(self.times[part], self.units[part], self.channels)
 
@@ -113,14 +114,15 @@ class Events:
 
 
 def concatenate(*parts: Events) -> Events:
-    """Return the recordings of several sets as one, in order: to choose a speaker from training and test data alike.
+    """The recordings of several sets as one, in order: to choose a speaker from training and test data alike.
 
     Raises:
-        DataError: the parts differ in channels, classes or speakers' names; the message names the two.
+        DataError: if the parts differ in channels, classes or speakers' names; the message names the two.
 
-    >>> one = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
-    >>> concatenate(one, one, one).offsets.tolist()
-    [0, 1, 2, 3]
+    Example:
+        >>> one = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
+        >>> concatenate(one, one, one).offsets.tolist()
+        [0, 1, 2, 3]
     """
     first = parts[0]
     for part in parts[1:]:
@@ -159,13 +161,14 @@ class EventDataset(IndexedDataset):
         indices: the recordings chosen from `events`; by default all.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: if an argument is out of range.
 
-    >>> events = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 3]), np.array([0]), channels=4)
-    >>> x, label = EventDataset(events, dt=0.01, steps=2, group=2)[0]
-    >>> x
-    tensor([[1., 0.],
-            [0., 2.]])
+    Example:
+        >>> events = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 3]), np.array([0]), channels=4)
+        >>> x, label = EventDataset(events, dt=0.01, steps=2, group=2)[0]
+        >>> x
+        tensor([[1., 0.],
+                [0., 2.]])
     """
 
     events: Events
@@ -203,7 +206,7 @@ class EventDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B channels"], Int[Tensor, " B"]]:
-        """Return the counts of the samples at `indices`, and their labels.
+        """The counts of the samples at `indices`, and their labels.
 
         Args:
             indices: (B,) which samples, 0 to `len(self) - 1`.
@@ -214,8 +217,8 @@ class EventDataset(IndexedDataset):
             (T, B, channels // group) float32 counts, and (B,) int64 labels.
 
         Raises:
-            IndexError: an index is negative or beyond the last sample.
-            ValueError: a part of the seed is negative.
+            IndexError: if an index is negative or beyond the last sample.
+            ValueError: if a part of the seed is negative.
         """
         chosen = self._in_full_set(indices)
         recordings = [self.events.recording(sample) for sample in chosen.tolist()]
@@ -254,15 +257,15 @@ class EventDataset(IndexedDataset):
         return torch.from_numpy(counts.astype(np.float32)).view(shape)
 
     def where(self, *, speaker: str) -> "EventDataset":
-        """Return the data set of the samples of one speaker.
+        """The data set of the samples of one speaker.
 
         Raises:
-            DataError: the set does not tell its speakers, or has none of this name; the message lists the names.
+            DataError: if the set does not tell its speakers, or has none of this name; the message lists the names.
         """
         return self.subset(np.flatnonzero(self._spoken_by(speaker)))
 
     def without(self, *, speaker: str) -> "EventDataset":
-        """Return the data set of the samples of all other speakers.
+        """The data set of the samples of all other speakers.
 
         Raises:
             DataError: as for `where`.
@@ -279,15 +282,16 @@ class EventDataset(IndexedDataset):
         return speakers == self.events.speaker_names.index(speaker)
 
     def augmented(self, *augment: Augmentation) -> "EventDataset":
-        """Return the same data set with other augmentation.
+        """The same data set with other augmentation.
 
-        >>> from rheobase.data import ShiftChannels, StretchTime
-        >>> events = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
-        >>> data = EventDataset(events, dt=0.01, steps=2).augmented(ShiftChannels(20), StretchTime(0.9, 1.1))
+        Example:
+            >>> from rheobase.data import ShiftChannels, StretchTime
+            >>> events = Events(np.float32([0.0]), np.int32([0]), np.array([0, 1]), np.array([0]), channels=4)
+            >>> data = EventDataset(events, dt=0.01, steps=2).augmented(ShiftChannels(20), StretchTime(0.9, 1.1))
         """
         return replace(self, augment=augment)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the events, the labels, the choice of samples, the binning and the augmentation."""
+        """A SHA-256 over the events, the labels, the choice of samples, the binning and the augmentation."""
         settings = (self.events.digest, self.dt, self.steps, self.group, self.clip, self.augment)
         return digest(str(settings), self.chosen)

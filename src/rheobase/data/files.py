@@ -21,7 +21,7 @@ def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
         limit: the largest uncompressed size, in bytes; a file that unpacks to more is refused before it fills the memory.
 
     Raises:
-        DataError: the file is missing, cannot be read, is truncated or damaged, or is larger than `limit`.
+        DataError: if the file is missing, cannot be read, is truncated or damaged, or is larger than `limit`.
     """
     openers = {".gz": gzip.open, ".xz": lzma.open}
     chunks, size = [], 0

@@ -26,7 +26,7 @@ _OBJECT = struct.Struct("<H6xQ")
 
 
 def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: str) -> list[np.ndarray]:
-    """Return the rows of a one-dimensional field of variable-length rows, as views of the file's content.
+    """The rows of a one-dimensional field of variable-length rows, as views of the file's content.
 
     Args:
         content: the whole file.
@@ -35,7 +35,7 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
         source: what error messages call the field.
 
     Raises:
-        DataError: the references are stored in an unusual way, or lead to where no row of their length is.
+        DataError: if the references are stored in an unusual way, or lead to where no row of their length is.
     """
     return _follow(content, _references(content, field, source), item_type, source)
 
@@ -113,7 +113,7 @@ def _unfiltered(piece: bytes, filters: list[int], size: int, source: str) -> np.
 
 
 def _collection(content: bytes, address: int, source: str) -> tuple[dict[int, tuple[int, int]], int]:
-    """Return where the data of each object of a heap collection starts and its size, by number; and the whole's size."""
+    """Where the data of each object of a heap collection starts and its size, by number; and the whole's size."""
     header = content[address : address + _COLLECTION.size]
     signature, version, size = _COLLECTION.unpack(header.ljust(_COLLECTION.size, b"\0"))
     end = address + size

@@ -35,10 +35,11 @@ class Images:
         source: what error messages call these images, such as the file that they came from.
 
     Raises:
-        DataError: there is no image, labels are out of range, or not one per image.
+        DataError: if there is no image, labels are out of range, or not one per image.
 
-    >>> len(Images(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2])))
-    3
+    Example:
+        >>> len(Images(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2])))
+        3
     """
 
     pixels: UInt8[np.ndarray, "n *shape"]
@@ -86,12 +87,13 @@ class ImageDataset(IndexedDataset):
         indices: the images chosen from `images`; by default all.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: if an argument is out of range.
 
-    >>> images = Images(np.full((3, 28, 28), 255, np.uint8), np.array([0, 1, 2]))
-    >>> x, label = ImageDataset(images, steps=4, flatten=False)[2]
-    >>> x.shape, x.max().item(), label
-    (torch.Size([4, 1, 28, 28]), 1.0, 2)
+    Example:
+        >>> images = Images(np.full((3, 28, 28), 255, np.uint8), np.array([0, 1, 2]))
+        >>> x, label = ImageDataset(images, steps=4, flatten=False)[2]
+        >>> x.shape, x.max().item(), label
+        (torch.Size([4, 1, 28, 28]), 1.0, 2)
     """
 
     images: Images
@@ -128,7 +130,7 @@ class ImageDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """Return the encoded images at `indices`, and their labels.
+        """The encoded images at `indices`, and their labels.
 
         Args:
             indices: (B,) which samples, 0 to `len(self) - 1`.
@@ -139,8 +141,8 @@ class ImageDataset(IndexedDataset):
             (T, B, *features) float32, and (B,) int64 labels.
 
         Raises:
-            IndexError: an index is negative or beyond the last sample.
-            ValueError: a part of the seed is negative.
+            IndexError: if an index is negative or beyond the last sample.
+            ValueError: if a part of the seed is negative.
         """
         chosen = self._in_full_set(indices)
         pixels = self.images.pixels[chosen]
@@ -167,11 +169,11 @@ class ImageDataset(IndexedDataset):
         return moved[..., ::-1] if mirrored else moved
 
     def augmented(self, *, shift: int = 0, flip: bool = False) -> "ImageDataset":
-        """Return the same data set with other augmentation."""
+        """The same data set with other augmentation."""
         return replace(self, shift=shift, flip=flip)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
+        """A SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
         settings = (self.images.digest, self.steps, self.encoding, self.flatten, self.shift, self.flip)
         return digest(str(settings), self.chosen)
 
@@ -180,7 +182,7 @@ def read_idx(path: Path, limit: int = LIMIT) -> UInt8[np.ndarray, "..."]:
     """Read an idx file of bytes, the format of MNIST (`.gz` or not).
 
     Raises:
-        DataError: the file is missing, damaged, truncated, followed by other bytes, or not idx.
+        DataError: if the file is missing, damaged, truncated, followed by other bytes, or not idx.
     """
     return parse_idx(read_bytes(path, limit), str(path))
 
@@ -194,8 +196,9 @@ def parse_idx(content: bytes, source: str) -> UInt8[np.ndarray, "..."]:
     Raises:
         DataError: as for `read_idx`.
 
-    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "example")
-    array([7, 9], dtype=uint8)
+    Example:
+        >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "example")
+        array([7, 9], dtype=uint8)
     """
     if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4:
         raise DataError(
@@ -229,7 +232,7 @@ def read_cifar10(*paths: Path, limit: int = LIMIT) -> Images:
     """Read files of CIFAR-10 in its binary version (`.bin`, packed or not), one after the other.
 
     Raises:
-        DataError: a file is missing, damaged, not a whole number of records, or has a label above 9.
+        DataError: if a file is missing, damaged, not a whole number of records, or has a label above 9.
     """
     return parse_cifar10(*((read_bytes(path, limit), str(path)) for path in paths))
 

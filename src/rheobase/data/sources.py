@@ -40,12 +40,13 @@ FASHION_MNIST_CLASSES = (
 
 
 def data_folder(explicit: Path | None = None) -> Path:
-    """Return the folder that data sets lie in: what is asked for, else `RHEOBASE_DATA`, else the user's cache.
+    """The folder that data sets lie in: what is asked for, else `RHEOBASE_DATA`, else the user's cache.
 
     The folder need not be there. The cache is `$XDG_CACHE_HOME/rheobase`, by default `~/.cache/rheobase`.
 
-    >>> data_folder(Path("my-data")).name
-    'my-data'
+    Example:
+        >>> data_folder(Path("my-data")).name
+        'my-data'
     """
     if explicit is not None:
         return explicit
@@ -55,55 +56,56 @@ def data_folder(explicit: Path | None = None) -> Path:
 
 
 def spoken_digits(
-    version: Literal["compact", "full"] = "compact", data_dir: Path | None = None
+    edition: Literal["compact", "full"] = "compact", data_dir: Path | None = None
 ) -> tuple[Events, Events]:
-    """Return the Free Spoken Digit Dataset as cochlea spikes, (train, test): ten digits, six speakers, 2,700 + 300.
+    """The Free Spoken Digit Dataset as cochlea spikes, (train, test): ten digits, six speakers, 2,700 + 300.
 
     The recordings are those of the Free Spoken Digit Dataset (Z. Jackson and contributors, CC BY-SA 4.0) passed through
     the cochlea model of Cramer and others (2020). They are not the Spiking Heidelberg Digits, and accuracies on the two
     cannot be compared.
 
     Args:
-        version: "compact" is embedded in the package: 140 channels, times on a grid of 5 ms, at most 1 s. "full" has 700
+        edition: "compact" is embedded in the package: 140 channels, times on a grid of 5 ms, at most 1 s. "full" has 700
             channels and is read from `fsdd_spikes/` in the data folder.
         data_dir: the data folder; see `data_folder`.
 
     Raises:
-        ValueError: there is no such version.
-        DataError: a file is missing, damaged, or does not match its checksum.
+        ValueError: if there is no such edition.
+        DataError: if a file is missing, damaged, or does not match its checksum.
 
-    >>> train, test = spoken_digits()
-    >>> len(train), len(test), train.channels, train.speaker_names[0]
-    (2700, 300, 140, 'george')
+    Example:
+        >>> train, test = spoken_digits()
+        >>> len(train), len(test), train.channels, train.speaker_names[0]
+        (2700, 300, 140, 'george')
     """
-    if version == "compact":
+    if edition == "compact":
         with as_file(files("rheobase.data") / "embedded") as folder:
             return _events_of(_COMPACT_TRAIN, folder, 140), _events_of(_COMPACT_TEST, folder, 140)
-    if version == "full":
+    if edition == "full":
         folder = data_folder(data_dir)
         return _events_of(_SPOKEN_TRAIN, folder, 700), _events_of(_SPOKEN_TEST, folder, 700)
-    raise ValueError(f"version: got {version!r}, expected 'compact' or 'full'")
+    raise ValueError(f"edition: got {edition!r}, expected 'compact' or 'full'")
 
 
 def shd(data_dir: Path | None = None) -> tuple[Events, Events]:
-    """Return the Spiking Heidelberg Digits (Cramer and others, 2020), (train, test), from `shd/` in the data folder.
+    """The Spiking Heidelberg Digits (Cramer and others, 2020), (train, test), from `shd/` in the data folder.
 
     No checksum of these files is published with the paper, so none is compared; every value is checked as it is read.
 
     Raises:
-        DataError: a file is missing, damaged, or holds values that it must not hold.
+        DataError: if a file is missing, damaged, or holds values that it must not hold.
     """
     folder = data_folder(data_dir)
     return _events_of(_SHD_TRAIN, folder, 700), _events_of(_SHD_TEST, folder, 700)
 
 
 def ssc(data_dir: Path | None = None) -> tuple[Events, Events, Events]:
-    """Return the Spiking Speech Commands (Cramer and others, 2020), (train, validation, test), from `ssc/`.
+    """The Spiking Speech Commands (Cramer and others, 2020), (train, validation, test), from `ssc/`.
 
     No checksum of these files is published with the paper, so none is compared; every value is checked as it is read.
 
     Raises:
-        DataError: a file is missing, damaged, or holds values that it must not hold.
+        DataError: if a file is missing, damaged, or holds values that it must not hold.
     """
     folder = data_folder(data_dir)
     return _events_of(_SSC_TRAIN, folder, 700), _events_of(_SSC_VALID, folder, 700), _events_of(_SSC_TEST, folder, 700)
@@ -112,7 +114,7 @@ def ssc(data_dir: Path | None = None) -> tuple[Events, Events, Events]:
 def mnist(
     data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Images, Images]:
-    """Return MNIST (LeCun, Cortes and Burges), (train, test): 60,000 + 10,000 digits of 28 x 28, from `mnist/`.
+    """MNIST (LeCun, Cortes and Burges), (train, test): 60,000 + 10,000 digits of 28 x 28, from `mnist/`.
 
     Args:
         data_dir: the data folder; see `data_folder`.
@@ -120,7 +122,7 @@ def mnist(
         progress: told how a download goes.
 
     Raises:
-        DataError: a file is missing, damaged, does not match its checksum, or cannot be downloaded.
+        DataError: if a file is missing, damaged, does not match its checksum, or cannot be downloaded.
     """
     return _read_idx(_MNIST, tuple("0123456789"), data_folder(data_dir), download, progress)
 
@@ -128,7 +130,7 @@ def mnist(
 def fashion_mnist(
     data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Images, Images]:
-    """Return Fashion-MNIST (Zalando SE, MIT), (train, test): 60,000 + 10,000 clothes of 28 x 28, from `fashion_mnist/`.
+    """Fashion-MNIST (Zalando SE, MIT), (train, test): 60,000 + 10,000 clothes of 28 x 28, from `fashion_mnist/`.
 
     Args:
         data_dir: the data folder; see `data_folder`.
@@ -136,13 +138,13 @@ def fashion_mnist(
         progress: told how a download goes.
 
     Raises:
-        DataError: a file is missing, damaged, does not match its checksum, or cannot be downloaded.
+        DataError: if a file is missing, damaged, does not match its checksum, or cannot be downloaded.
     """
     return _read_idx(_FASHION_MNIST, FASHION_MNIST_CLASSES, data_folder(data_dir), download, progress)
 
 
 def cifar10(data_dir: Path | None = None, *, test_samples: Literal[10_000, 1_000] = 10_000) -> tuple[Images, Images]:
-    """Return CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/cifar-10-batches-bin/` in the data folder.
+    """CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/cifar-10-batches-bin/` in the data folder.
 
     Args:
         data_dir: the data folder; see `data_folder`.
@@ -150,8 +152,8 @@ def cifar10(data_dir: Path | None = None, *, test_samples: Literal[10_000, 1_000
             images, for folders that have no more. Say so beside an accuracy: its standard error is 1 percentage point.
 
     Raises:
-        ValueError: `test_samples` is neither.
-        DataError: a file is missing, damaged, or does not match its checksum.
+        ValueError: if `test_samples` is neither.
+        DataError: if a file is missing, damaged, or does not match its checksum.
     """
     if test_samples not in _CIFAR10_TEST:
         raise ValueError(f"test_samples: got {test_samples}, expected 10000 or 1000")
@@ -182,7 +184,7 @@ class _File:
     homepage: str | None = None
 
     def read(self, folder: Path, download: bool = False, progress: Progress | None = None) -> tuple[bytes, str]:
-        """Return the unpacked content, checked, and the path where it lies."""
+        """The unpacked content, checked, and the path where it lies."""
         paths = [folder / f"{self.name}{ending}" for ending in self.packed]
         path = next((path for path in paths if path.is_file()), None)
         if path is None:
@@ -200,6 +202,8 @@ class _File:
             remedy += f", or fetch it from {self.url} with --download"
         elif self.homepage:
             remedy += f"; the data set is published at {self.homepage}"
+        else:
+            remedy += "; it is not offered for download"
         return f"{path}: there is no such file, packed or not; {remedy}"
 
 

@@ -56,7 +56,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         """The outputs for `x` and the states of all layers after it, starting from `state`; None is rest.
 
         Raises:
+            TypeError: if `x` is no floating-point tensor, or a layer returns something else than a tensor.
             ValueError: if `x` is not `(T, B, *features)`, or `state` is not of this network.
+            RuntimeError: if a plain layer cannot take its input; the message names the layer.
         """
         return self._walk(x, state, streaming=True)
 
@@ -77,7 +79,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         for position, layer in enumerate(self):
             before = None if state is None else state[position]
             if not isinstance(layer, Temporal):
-                y = layer(x.flatten(0, 1))
+                y = self._folded(position, layer, x)
                 if not isinstance(y, Tensor):
                     raise TypeError(
                         f"Sequential: layer {position}, {type(layer).__name__}, must return a tensor, "
@@ -90,3 +92,14 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                 x, after = layer(x), None
             states.append(after)
         return x, states
+
+    def _folded(self, position: int, layer: nn.Module, x: Tensor) -> Any:
+        try:
+            return layer(x.flatten(0, 1))
+        except RuntimeError as error:
+            if type(error) is not RuntimeError:  # such as an accelerator that is out of memory
+                raise
+            raise RuntimeError(
+                f"Sequential: layer {position}, {layer}, cannot take a step of shape {tuple(x.shape[2:])}, from "
+                f"{tuple(x.shape)} read as (T, B, *features): {error}"
+            ) from error

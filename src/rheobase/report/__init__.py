@@ -24,18 +24,19 @@ def write_report(run: str | Path) -> Path:
     step; when something goes wrong it stays as it is.
 
     Args:
-        run: the run folder, finished or not, with `config.json` and `metrics.jsonl`, and once it is finished also
-            `summary.json` and `evaluation.npz`.
+        run: the run folder, finished or not, with `config.json`, after its first epoch `metrics.jsonl`, and once
+            it is finished also `summary.json` and `evaluation.npz`.
 
     Returns:
         The path of the page.
 
     Raises:
-        RunError: the folder is no run folder, or one of its files is missing or damaged.
+        RunError: if the folder is no run folder, or one of its files is missing or damaged.
 
-    >>> write_report("no-such-run")
-    Traceback (most recent call last):
-    rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
+    Example:
+        >>> write_report("no-such-run")
+        Traceback (most recent call last):
+        rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
     """
     # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
     run = Path(run)

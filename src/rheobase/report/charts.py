@@ -37,8 +37,9 @@ class Scale:
     def covering(cls, values: Iterable[float], *, low: float | None = None, percent: bool = False) -> "Scale":
         """The axis that shows all finite values, beginning at `low` if that is given.
 
-        >>> Scale.covering([2.0, float("nan"), 5.0])
-        Scale(low=2.0, high=5.0, percent=False, whole=False)
+        Example:
+            >>> Scale.covering([2.0, float("nan"), 5.0])
+            Scale(low=2.0, high=5.0, percent=False, whole=False)
         """
         finite = [value for value in values if abs(value) < _HUGE] or [0.0]
         bottom = min(finite) if low is None else low
@@ -54,8 +55,9 @@ class Scale:
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
         """Round values along the axis, as (fraction of the axis, text).
 
-        >>> [text for _, text in Scale(0.0, 0.5, percent=True).ticks()]
-        ['0%', '10%', '20%', '30%', '40%', '50%']
+        Example:
+            >>> [text for _, text in Scale(0.0, 0.5, percent=True).ticks()]
+            ['0%', '10%', '20%', '30%', '40%', '50%']
         """
         least = (self.high - self.low) / most
         least = max(least, 1.0) if self.whole else least
@@ -166,9 +168,10 @@ def pooled(
 ) -> Float[np.ndarray, "fewer_rows fewer_columns"]:
     """Sum neighbouring pixels until the image has at most so many rows and columns.
 
-    >>> pooled(np.ones((4, 3), dtype=np.uint8), rows=2, columns=10)
-    array([[2., 2., 2.],
-           [2., 2., 2.]])
+    Example:
+        >>> pooled(np.ones((4, 3), dtype=np.uint8), rows=2, columns=10)
+        array([[2., 2., 2.],
+               [2., 2., 2.]])
     """
     for axis, most in enumerate((rows, columns)):
         if image.shape[axis] > most:

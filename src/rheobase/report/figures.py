@@ -23,8 +23,9 @@ _NAMED_TRACES = 12
 def percent(value: float, digits: int = 1) -> str:
     """A fraction in per cent, or n/a for NaN.
 
-    >>> percent(0.123), percent(float("nan"))
-    ('12.3%', 'n/a')
+    Example:
+        >>> percent(0.123), percent(float("nan"))
+        ('12.3%', 'n/a')
     """
     return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f}%"
 
@@ -225,29 +226,37 @@ def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
 def _traces(evaluation: Evaluation, ticks: str) -> str:
     """The readout's membrane over time, named at the right end; the predicted and the true class stand out."""
     output, classes = evaluation.output.astype(np.float64), evaluation.classes
+    outputs = range(output.shape[1])
+    one_each = len(outputs) == len(
+        classes
+    )  # else a decoder gathers several outputs to a class, in a way not known here
     y = Scale.covering(output.ravel().tolist())
     x = Scale(0.0, float(len(output)))
     times = (np.arange(len(output)) + 0.5).tolist()
 
     def style(k: int) -> str:
+        if not one_each:
+            return "faint"
         return "c1" if k == evaluation.prediction else "c2" if k == evaluation.label else "faint"
 
     # The two that matter are drawn last, on top.
-    order = sorted(range(len(classes)), key=lambda k: (k == evaluation.prediction, k == evaluation.label))
+    order = sorted(outputs, key=lambda k: (k == evaluation.prediction, k == evaluation.label))
     drawing = "".join(line(times, output[:, k].tolist(), x, y, style(k)) for k in order)
     last = np.nan_to_num(output[-1], nan=y.low)
     heights = np.array([y.at(float(value)) for value in last])
     matter = {evaluation.prediction, evaluation.label}
-    named = sorted(sorted(range(len(classes)), key=lambda k: (k not in matter, -heights[k]))[:_NAMED_TRACES])
+    named = sorted(sorted(outputs, key=lambda k: (k not in matter, -heights[k]))[:_NAMED_TRACES]) if one_each else []
     names = "".join(
         f'<i class="trace {style(k)}" style="bottom:{100 * at:.2f}%">{escape(classes[k])}</i>'
         for k, at in zip(named, _apart([float(heights[k]) for k in named], 1 / _NAMED_TRACES), strict=True)
     )
-    if evaluation.prediction == evaluation.label:
+    if not one_each:
+        key = legend([("faint", f"{len(outputs)} outputs for {len(classes)} classes")])
+    elif evaluation.prediction == evaluation.label:
         key = legend([("c1", "predicted and true"), ("faint", "other classes")])
     else:
         key = legend([("c1", "predicted"), ("c2", "true"), ("faint", "other classes")])
-    alt = escape(f"Membrane of the {len(classes)} outputs over time; predicted: {classes[evaluation.prediction]}.")
+    alt = escape(f"Membrane of the {len(outputs)} outputs over time; predicted: {classes[evaluation.prediction]}.")
     return (
         f'<div class="name">readout<small>membrane over time</small>{key}</div>'
         f'<div class="lane traces"><div class="area" role="img" aria-label="{alt}">{svg(drawing)}{ticks}</div>'

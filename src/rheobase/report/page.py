@@ -61,9 +61,10 @@ def wilson(accuracy: float, samples: int, z: float = 1.959964) -> tuple[float, f
     Returns:
         Lower and upper end, or None when there is no rate or no sample.
 
-    >>> low, high = wilson(0.9, 300)
-    >>> round(low, 3), round(high, 3)
-    (0.861, 0.929)
+    Example:
+        >>> low, high = wilson(0.9, 300)
+        >>> round(low, 3), round(high, 3)
+        (0.861, 0.929)
     """
     if math.isnan(accuracy) or samples < 1:
         return None
@@ -76,8 +77,9 @@ def wilson(accuracy: float, samples: int, z: float = 1.959964) -> tuple[float, f
 def amount(value: float) -> str:
     """A number of things, readable at any size; or n/a for NaN.
 
-    >>> amount(1234.5), amount(0.0567), amount(2.5e7), amount(float("nan"))
-    ('1,234', '0.0567', '25.0 million', 'n/a')
+    Example:
+        >>> amount(1234.5), amount(0.0567), amount(2.5e7), amount(float("nan"))
+        ('1,234', '0.0567', '25.0 million', 'n/a')
     """
     if math.isnan(value):
         return "n/a"
@@ -91,8 +93,9 @@ def amount(value: float) -> str:
 def duration(seconds: float) -> str:
     """A time in the units in which people say it.
 
-    >>> duration(151.2), duration(7.25), duration(8000.0)
-    ('2 min 31 s', '7.2 s', '2 h 13 min')
+    Example:
+        >>> duration(151.2), duration(7.25), duration(8000.0)
+        ('2 min 31 s', '7.2 s', '2 h 13 min')
     """
     if math.isnan(seconds):
         return "n/a"
@@ -263,8 +266,9 @@ def _reproduction(run: Run) -> str:
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (dotted name, value as JSON) pairs, in their order.
 
-    >>> flattened({"seed": 0, "data": {"steps": 100, "name": "speech"}})
-    [('seed', '0'), ('data.steps', '100'), ('data.name', 'speech')]
+    Example:
+        >>> flattened({"seed": 0, "data": {"steps": 100, "name": "speech"}})
+        [('seed', '0'), ('data.steps', '100'), ('data.name', 'speech')]
     """
     pairs: list[tuple[str, str]] = []
     for name, value in settings.items():

@@ -5,7 +5,7 @@ Everything that the page relies on is therefore checked here, once, and handed o
 draw and write never meet a missing key or an array of the wrong shape. A number that is not finite is no damage (a
 loss can overflow); it becomes NaN, which the charts leave out.
 
-The folder holds `config.json` (written at the start), `metrics.jsonl` (one line after every epoch) and, once the run
+The folder holds `config.json` (written at the start), `metrics.jsonl` (a line after every epoch) and, once the run
 is finished, `summary.json` and `evaluation.npz`.
 """
 
@@ -125,7 +125,7 @@ class Evaluation:
     rates: tuple[Float[np.ndarray, " _"], ...]
     rasters: tuple[UInt8[np.ndarray, "T _"], ...]
     raster_input: Float[np.ndarray, "T N"]
-    output: Float[np.ndarray, "T C"]
+    output: Float[np.ndarray, "T outputs"]
     label: int
     prediction: int
     dt: float
@@ -217,7 +217,7 @@ def read_run(folder: Path) -> Run:
         The run; without summary and evaluation when it is unfinished.
 
     Raises:
-        RunError: a file is missing or damaged; the message names the file and what was expected.
+        RunError: if a file is missing or damaged; the message names the file and what was expected.
     """
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder}: not a run folder (no config.json in it); give one that `rheobase train` made")
@@ -264,6 +264,8 @@ def _read_setup(path: Path) -> Setup:
 
 
 def _read_epochs(path: Path, finished: bool) -> tuple[Epoch, ...]:
+    if not finished and not path.exists():  # it appears with the first epoch
+        return ()
     lines = _read_text(path).split("\n")
     # A complete file ends with a line break. In an unfinished run, text after the last one is a line being written.
     if lines[-1] and finished:
@@ -358,7 +360,7 @@ def _read_evaluation(path: Path) -> Evaluation:
     classes = tuple(map(str, array("classes", "U", None)))
     # A network may have no spiking layer at all; an empty list has no kind of its own.
     layers = tuple(map(str, array("layers", "U", None))) if arrays.get("layers", np.ones(1)).size else ()
-    output = _finite(array("output", "f", None, len(classes)))
+    output = _finite(array("output", "f", None, None))
     steps = len(output)
     confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
     if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.

@@ -24,7 +24,7 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
         "recipe": None,
         "description": None,
         "config": asdict(settings),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "seed": settings.seed,
         "versions": {
             "python": platform.python_version(),
@@ -41,6 +41,13 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
         "layers": [name for name, _ in neuron_layers(network)],
         **more,
     }
+
+
+def _command() -> str:
+    """The command that this process was started with; `python -m rheobase` leaves a path to `__main__.py` in its place."""
+    program = Path(sys.argv[0])
+    name = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*name, *sys.argv[1:]])
 
 
 def _commit() -> str | None:

@@ -1,9 +1,11 @@
 """When a number stops being finite: where it happened, in words.
 
 `loss = nan` tells a user nothing. The step that failed is run once more with an eye on every layer, and the first one whose
-parameters or output are not finite is named; if all are finite, the gradient overflowed, and the parameters that it hit are
-named instead.
+parameters or output are not finite is named; if all are finite, the loss is at fault, or the gradient overflowed, and the
+parameters that it hit are named instead.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +16,16 @@ def _count(tensor: Tensor) -> int:
 
 
 @torch.no_grad()
-def explain(network: nn.Module, x: Tensor) -> str:
+def explain(network: nn.Module, x: Tensor, loss: float) -> str:
     """Where the first value that is not finite appears, when `network` (holding its gradients) sees `x`.
 
     Args:
         network: the network, its parameters and gradients as they were at the failure.
         x: the batch, `(T, B, *features)`.
+        loss: what the loss was.
 
     Returns:
-        A sentence that names the input, a layer, or the parameters whose gradients overflowed.
+        A sentence that names the input, a layer, the loss, or the parameters whose gradients overflowed.
     """
     if bad := _count(x):
         return f"the input batch holds {bad} values that are not finite"
@@ -50,9 +53,11 @@ def explain(network: nn.Module, x: Tensor) -> str:
             handle.remove()
     if found:
         return found[0]
+    if not math.isfinite(loss):
+        return f"the outputs of all layers are finite, what the loss makes of them is {loss}"
     gradients = [
         name for name, parameter in network.named_parameters() if parameter.grad is not None and _count(parameter.grad)
     ]
     if gradients:
         return f"all outputs are finite, the gradient overflowed first at {gradients[-1]}; try a lower learning rate"
-    return "all outputs and gradients are finite: the loss itself overflowed"
+    return "all outputs and gradients are finite in this process"

@@ -8,6 +8,7 @@ processes together, and each takes its share of every batch; so two processes co
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ class Engine:
     @classmethod
     def where(cls, network: nn.Module) -> "Engine":
         """The engine of one process on the device where `network` is."""
-        return cls(next((parameter.device for parameter in network.parameters()), torch.device("cpu")))
+        tensors = chain(network.parameters(), network.buffers())  # neurons that learn nothing have buffers alone
+        return cls(next((tensor.device for tensor in tensors), torch.device("cpu")))
 
     @property
     def is_main(self) -> bool:
@@ -104,6 +106,12 @@ class Engine:
         moved = tensor.to(self.device)
         torch.distributed.all_reduce(moved)
         return moved.to(tensor.device)
+
+    def agree_on_buffers(self, network: nn.Module) -> None:
+        """Give every process the main one's buffers, which are what is saved: running statistics differ after an epoch."""
+        if self.processes > 1:
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def agree(self, text: str) -> str:
         """The main process's `text`, on every process."""

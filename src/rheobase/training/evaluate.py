@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from rheobase import decoding
 from rheobase.data import Dataset
+from rheobase.data.dataset import check_dataset
 from rheobase.health import InputHealth, LayerHealth, Recorder
 from rheobase.training.engine import Engine
 
@@ -69,6 +70,7 @@ def evaluate(
         Accuracy, loss, confusion matrix, and the health of every layer over these samples.
 
     Raises:
+        TypeError: if `dataset` is no data set.
         ValueError: if the network's output does not fit the labels.
 
     Example:
@@ -77,6 +79,7 @@ def evaluate(
         >>> evaluate(rb.Sequential(nn.Linear(3, 2), rb.LeakyReadout(2)), data).confusion.sum()
         tensor(8)
     """
+    check_dataset(dataset, "dataset")
     engine = engine or Engine.where(network)
     loss = loss or loss_of(decode)
     classes = len(dataset.classes)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rheobase import decoding
 from rheobase.data import Dataset
+from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
 from rheobase.training import checkpoint
@@ -76,7 +77,7 @@ def fit(
         test: the samples that are looked at once, after the last choice; None leaves them out.
         settings: epochs, batch size, learning rate and so on; None is `Training()`.
         loss: of the output `(T, B, C)` and the labels `(B,)`, the mean over the batch; None is the cross-entropy of the decoded
-            output.
+            output. A loss on logits is `lambda output, labels: loss(decoding.mean(output), labels)`.
         decode: from the output to one value per class; the largest is the answer.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
         resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped.
@@ -92,7 +93,8 @@ def fit(
             intact.
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network, or with
             other data or settings.
-        ValueError: if a setting is out of range, or the network's output does not fit the labels.
+        TypeError: if a data set is none (tensors, for instance), or `settings` are no `Training`.
+        ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
 
     Example:
         >>> import numpy as np
@@ -105,9 +107,13 @@ def fit(
         >>> len(result.metrics)
         2
     """
-    settings = settings or Training()
-    for name, dataset in {"validation": validation, "test": test, **(also_test or {})}.items():
-        if dataset is not None and dataset.classes != train.classes:
+    settings = Training() if settings is None else settings
+    if not isinstance(settings, Training):
+        raise TypeError(f"settings must be a rheobase.Training, got {settings!r}; write Training(epochs=...)")
+    tests = {**({} if test is None else {"test": test}), **(also_test or {})}
+    for name, dataset in {"train": train, "validation": validation, **tests}.items():
+        check_dataset(dataset, name)
+        if dataset.classes != train.classes:
             raise ValueError(
                 f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
                 "are made"

@@ -10,6 +10,7 @@ from torch import nn
 from rheobase.data import Dataset
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
+from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation
 
 
@@ -19,9 +20,8 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     The arrays: `confusion` (C, C), `classes`, `layers`, and for layer k `rates_k` (N,) and `raster_k` (T, N); `raster_input`
     (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN.
     """
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     x, label = dataset.batch(np.array([0]))
-    spikes, output = record_spikes(network, x.to(device))
+    spikes, output = record_spikes(network, x.to(Engine.where(network).device))
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),
         "classes": np.array(dataset.classes),

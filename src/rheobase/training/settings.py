@@ -11,6 +11,7 @@ class Training:
     """The settings of `rheobase.fit`.
 
     Raises:
+        TypeError: if a count is no whole number.
         ValueError: if a setting is out of its range, or not one of the words that it may be.
 
     Example:
@@ -37,15 +38,20 @@ class Training:
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     threads: int | None = None
-    """CPU threads of PyTorch, per process; None leaves the choice to PyTorch. In small networks the threads wait for each other
-    longer than they work: 1 is then fastest, most of all on a busy machine, and the result does not depend on the cores."""
+    """CPU threads of PyTorch, per process; None leaves the choice to PyTorch. Small networks are fastest with 1."""
+    # In them the threads wait for each other longer than they work, most of all on a busy machine. And with a fixed number the
+    # result does not depend on how many cores there are.
     seed: int = 0
     """Decides the order of samples, their augmentation and the dropout masks; at the command line, the weights too."""
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("threads", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < low:
+            if value is None and name in ("patience", "threads"):
+                continue
+            if not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")

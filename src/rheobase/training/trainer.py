@@ -72,6 +72,7 @@ class Trainer:
 
         Raises:
             DivergenceError: if a gradient or the mean loss is not finite.
+            ValueError: if the network's output does not fit the labels, or the loss is no scalar.
         """
         self.wrapped.train()
         engine, settings = self.engine, self.settings
@@ -86,6 +87,8 @@ class Trainer:
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
             loss = self.loss(output, labels)
+            if loss.ndim:
+                raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean.
@@ -93,14 +96,15 @@ class Trainer:
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
-                raise self._diverged(f"in epoch {epoch}, step {number}", x)
+                raise self._diverged(f"in epoch {epoch}, step {number}", x, loss.item())
             self.optimizer.step()
             if step.share:
                 total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, number)
+        engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
-            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train))
+            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train), loss)
         return loss, correct
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
@@ -123,7 +127,7 @@ class Trainer:
         seen = self.evaluate(dataset)
         if not math.isfinite(seen.loss):
             when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
-            raise self._diverged(when, self._first_batch(dataset))
+            raise self._diverged(when, self._first_batch(dataset), seen.loss)
         return seen
 
     def weights(self) -> dict[str, Tensor]:
@@ -151,9 +155,9 @@ class Trainer:
     def _step(self, batch: Future[tuple[Tensor, Tensor]], share: float) -> Step:
         return Step(*self.engine.to_device(*batch.result()), share)
 
-    def _diverged(self, when: str, x: Tensor) -> DivergenceError:
+    def _diverged(self, when: str, x: Tensor, loss: float) -> DivergenceError:
         with self.engine.precision():
-            where = explain(self.network, x)
+            where = explain(self.network, x, loss)
         return DivergenceError(f"training diverged {when}: {where}")
 
     def _first_batch(self, dataset: Dataset) -> Tensor:
