@@ -15,6 +15,7 @@ import torch
 
 from rheobase import cli
 from rheobase.cli import main
+from rheobase.errors import RunError
 from rheobase.data import spoken_digits
 from rheobase.recipes import RECIPES
 from rheobase.training import Display, RunFolder, Training, fit
@@ -235,7 +236,7 @@ def test_resume_with_other_settings(
     for change, message in [
         ({"hidden": [9]}, "a checkpoint of another network"),
         ({"shift_time": 0.01}, "the data is not what this run was started with"),
-        ({"training": {**config["config"]["training"], "seed": 9}}, "cannot go on with"),
+        ({"training": {**config["config"]["training"], "seed": 9}}, "was started with seed 0, not 9"),
     ]:
         path.write_text(json.dumps({**config, "config": {**config["config"], **change}}))
         assert message in failing(capsys, "resume", "runs/a", "--quiet")
@@ -350,3 +351,9 @@ def test_two_processes_print_once_and_end_well(place: Path) -> None:
     assert lines[0]["processes"] == 2
     (run,) = (place / "runs").iterdir()  # both have taken the main process's name for it
     assert (run / "report.html").exists()
+
+
+def test_a_traceback_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RHEOBASE_TRACEBACK", "1")
+    with pytest.raises(RunError, match="there is no such folder"):
+        main(["resume", str(tmp_path / "none")])

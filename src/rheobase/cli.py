@@ -5,6 +5,7 @@ recipe's fields, the configuration file and `--help` cannot disagree.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ HELP = """\
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
 
 Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
-report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].\
+report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].
+RHEOBASE_TRACEBACK=1 shows where in the code an error came from.\
 """
 
 R = TypeVar("R", bound=Recipe)
@@ -191,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:  # tyro's own way out, after a help text or a wrong flag
         return ended.code if isinstance(ended.code, int) else 0
     except (RheobaseError, ValueError, OSError) as error:
+        if os.environ.get("RHEOBASE_TRACEBACK"):
+            raise
         return _fail(str(error))
     except KeyboardInterrupt:
         hint = "; [bold]rheobase resume[/bold] goes on from the last epoch" if command in ("train", "resume") else ""

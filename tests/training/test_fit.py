@@ -383,7 +383,7 @@ def test_resume_refuses_other_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"seed": 6}, {"epochs": 7}, {"batch_size": 9}, {"precision": "bfloat16"}])
 def test_resume_refuses_other_settings(tmp_path: Path, change: dict[str, Any]) -> None:
     run = interrupted(tmp_path)
-    with pytest.raises(RunError, match=r"was started with .*, cannot go on with"):
+    with pytest.raises(RunError, match=r"was started with .*, not .*; resume it with the same settings"):
         train(run, resume=True, **{"learning_rate": 0.8, "epochs": 6, **change})
 
 

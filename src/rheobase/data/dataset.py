@@ -143,12 +143,12 @@ class ArrayDataset(IndexedDataset):
 
     Args:
         x: (T, n, *features), floating point, finite.
-        y: (n,) integer labels, 0 to `len(classes) - 1`.
+        y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         indices: the samples chosen from `x`; by default all.
 
     Raises:
-        TypeError: if `x` is no tensor, or `y` no array.
+        TypeError: if `x` is no tensor, or `y` neither tensor nor array.
         DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
             one per sample; there is no sample.
 
@@ -160,7 +160,7 @@ class ArrayDataset(IndexedDataset):
     """
 
     x: Shaped[Tensor, "..."]
-    y: Shaped[np.ndarray, "..."]
+    y: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
     classes: tuple[str, ...] = ()
     indices: Int[np.ndarray, " m"] | None = None
 
@@ -169,13 +169,15 @@ class ArrayDataset(IndexedDataset):
             raise TypeError(
                 f"x: got a {type(self.x).__name__}, expected a torch.Tensor; convert it: torch.as_tensor(x)"
             )
-        if not isinstance(self.y, np.ndarray):
-            raise TypeError(f"y: got a {type(self.y).__name__}, expected a NumPy array; convert it: numpy.asarray(y)")
+        if not isinstance(self.y, np.ndarray | Tensor):
+            raise TypeError(
+                f"y: got a {type(self.y).__name__}, expected a tensor or a NumPy array; convert it: torch.as_tensor(y)"
+            )
         if self.x.ndim < 3 or self.x.shape[0] == 0:
             raise DataError(f"x: got shape {tuple(self.x.shape)}, expected (T, n, *features), time first")
         if not self.x.is_floating_point():
             raise DataError(f"x: got {self.x.dtype}, expected a floating point tensor; convert it with x.float()")
-        labels, classes = check_labels(self.y, self.classes, "labels")
+        labels, classes = check_labels(torch.as_tensor(self.y).cpu().numpy(), self.classes, "labels")
         if len(labels) != self.x.shape[1]:
             raise DataError(
                 f"labels: got {len(labels)} for {self.x.shape[1]} samples: x has shape {tuple(self.x.shape)}, "
@@ -199,19 +201,21 @@ class ArrayDataset(IndexedDataset):
 
     @property
     def _all_labels(self) -> Int[np.ndarray, " all"]:
-        return self.y
+        return np.asarray(self.y)
 
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
         """The samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
         chosen = torch.from_numpy(self._in_full_set(indices))
-        return self.x.index_select(1, chosen.to(self.x.device)), torch.from_numpy(self.y)[chosen]
+        return self.x.index_select(1, chosen.to(self.x.device)), torch.from_numpy(self._all_labels)[chosen]
 
     def fingerprint(self) -> str:
         """A SHA-256 over the tensor, the labels, the classes and the choice of samples."""
         x = self.x.detach().cpu().contiguous()
-        return digest(str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self.y, self.chosen)
+        return digest(
+            str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self._all_labels, self.chosen
+        )
 
 
 def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:

@@ -6,6 +6,7 @@ and ends bit-identical to the one that was not killed; several processes compute
 NaN stops the run with the layer and the step named and the last good checkpoint intact.
 """
 
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -221,7 +222,8 @@ class _Run:
                 )
             if position.settings != start.settings:
                 raise RunError(
-                    f"{folder.path}: was started with {position.settings}, cannot go on with {start.settings}"
+                    f"{folder.path}: was started with {_difference(position.settings, start.settings)}; resume it with the "
+                    "same settings, or start a new run"
                 )
             if position.best_epoch < position.epoch:
                 found = checkpoint.load(folder.best, trainer.network).epoch
@@ -310,3 +312,13 @@ class _Run:
             self.folder.write_summary(summary)
         trainer.display.finish(summary)
         return Result(position.best_epoch, validation, tested, metrics, summary)
+
+
+def _difference(before: str, now: str) -> str:
+    """The settings in which two runs differ, in words; both as `Training.decisive` writes them."""
+    started, wanted = json.loads(before), json.loads(now)
+    return ", ".join(
+        f"{name} {started.get(name)}, not {wanted.get(name)}"
+        for name in {**started, **wanted}
+        if started.get(name) != wanted.get(name)
+    )
