@@ -15,8 +15,8 @@ import torch
 
 from rheobase import cli
 from rheobase.cli import main
-from rheobase.errors import RunError
 from rheobase.data import spoken_digits
+from rheobase.errors import RunError
 from rheobase.recipes import RECIPES
 from rheobase.training import Display, RunFolder, Training, fit
 from training.tiny import SOURCE, network, settings, splits, untimed
