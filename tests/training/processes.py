@@ -1,6 +1,6 @@
 """Run by `test_engine.py` in two processes at once: the same runs that the test then makes in one.
 
-A network without dropout and data without augmentation: dropout is drawn by each process for its own samples, so that it
+A network without dropout: dropout is drawn by each process for its own samples, so that it
 differs, as it should, from that of one process.
 """
 
@@ -31,7 +31,7 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
     Trainer.epoch = stopping
     try:
         return fit(
-            network(dropout=0.0),
+            normalised(),
             arrays(),
             arrays(3, 2),
             arrays(11, 3),
@@ -47,15 +47,19 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
 
 
 def normalised() -> rb.Sequential:
-    """A network with running statistics."""
+    """A network with learned decays and thresholds, and with layers that look at the whole batch.
+
+    No bias in front of a normalisation: it has no effect, its gradient is rounding alone, and Adam makes steps of that.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return rb.Sequential(
-            nn.Linear(CHANNELS, 10),
+            nn.Linear(CHANNELS, 10, bias=False),
             nn.BatchNorm1d(10),
-            rb.LIF(10, threshold=0.5),
-            nn.Linear(10, CLASSES),
-            rb.LeakyReadout(CLASSES),
+            rb.LIF(10, decay=0.8, threshold=0.5, learn=("decay", "threshold")),
+            nn.Linear(10, CLASSES, bias=False),
+            nn.BatchNorm1d(CLASSES, momentum=None, affine=False),
+            rb.LeakyReadout(CLASSES, learn=("decay",)),
         )
 
 

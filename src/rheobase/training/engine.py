@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rheobase.training.batch_norm import share_statistics
 from rheobase.training.settings import Training
 
 
@@ -61,9 +62,13 @@ class Engine:
         return self.process == 0
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """The network on the device; with several processes, wrapped so that gradients are averaged over them."""
+        """The network on the device; with several processes, wrapped so that gradients are averaged over them, and with batch
+        normalisation over all of them."""
         network.to(self.device)
-        return DistributedDataParallel(network) if self.processes > 1 else network
+        if self.processes == 1:
+            return network
+        share_statistics(network)
+        return DistributedDataParallel(network)
 
     def precision(self) -> AbstractContextManager[object]:
         """The block in which the network runs forward."""
@@ -108,7 +113,7 @@ class Engine:
         return moved.to(tensor.device)
 
     def agree_on_buffers(self, network: nn.Module) -> None:
-        """Give every process the main one's buffers, which are what is saved: running statistics differ after an epoch."""
+        """Give every process the main one's buffers, which are what is saved, where a layer keeps statistics of its own."""
         if self.processes > 1:
             for buffer in network.buffers():
                 torch.distributed.broadcast(buffer, 0)

@@ -30,7 +30,7 @@ class Step:
     x: Tensor
     labels: Tensor
     share: float
-    """The part of the batch that these samples are; 0 for a stand-in, where the batch has fewer samples than processes."""
+    """The part of the whole batch that these samples are; 0 where a batch has fewer samples than there are processes."""
 
 
 class Trainer:
@@ -86,20 +86,19 @@ class Trainer:
                 output = self.wrapped(x)
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
-            loss = self.loss(output, labels)
+            loss = self.loss(output, labels) if len(labels) else output.sum() * 0
             if loss.ndim:
                 raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
-            # gradient of the whole batch's mean.
+            # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
             (loss * (step.share * engine.processes)).backward()
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
                 raise self._diverged(f"in epoch {epoch}, step {number}", x, loss.item())
             self.optimizer.step()
-            if step.share:
-                total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
+            total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, number)
         engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
@@ -143,9 +142,7 @@ class Trainer:
             ahead: tuple[Future[tuple[Tensor, Tensor]], float] | None = None
             for number, indices in enumerate(self.engine.share(order, batch_size)):
                 whole = order[number * batch_size : (number + 1) * batch_size]
-                # Without a sample of its own a process takes one of the others', for batch normalisation needs one.
-                chosen = indices if len(indices) else whole[:1]
-                coming = worker.submit(self.train.batch, chosen, seed), len(indices) / len(whole)
+                coming = worker.submit(self.train.batch, indices, seed), len(indices) / len(whole)
                 if ahead is not None:
                     yield self._step(*ahead)
                 ahead = coming
