@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rheobase import cli
+import rheobase
+from rheobase import cli, recipes
+from rheobase import data as rb_data
 from rheobase.cli import main
 from rheobase.data import spoken_digits
 from rheobase.errors import RunError
@@ -357,3 +359,27 @@ def test_a_traceback_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("RHEOBASE_TRACEBACK", "1")
     with pytest.raises(RunError, match="there is no such folder"):
         main(["resume", str(tmp_path / "none")])
+
+
+def test_a_download_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def downloading(self, data_dir=None, *, download=False, progress=None):
+        assert download
+        for done in (0, 512, 1024):
+            progress("digits.gz", done, 1024)
+        return splits
+
+    part = rb_data.ArrayDataset(torch.rand(2, 4, 3), torch.tensor([0, 1, 0, 1]))
+    splits = rb_data.Splits(part, part, part)
+    monkeypatch.setattr(recipes.Mnist, "splits", downloading)
+    data = cli.Data(download=True)
+    assert data.splits(recipes.Mnist(), cli.Output()) is splits
+    shown = capsys.readouterr().out
+    assert "digits.gz" in shown
+    assert "1.0/1.0 kB" in shown
+    assert data.splits(recipes.Mnist(), cli.Output(quiet=True)) is splits
+    assert capsys.readouterr().out == ""
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "rheobase", "--version"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, f"rheobase {rheobase.__version__}\n")

@@ -39,7 +39,9 @@ class Pictures(Recipe):
     """Share of hidden neurons that are silenced in a training sample."""
     shift: int = 1
     """Augmentation: a picture moves by up to so many pixels."""
-    training: Training = field(default_factory=lambda: Training(epochs=10, batch_size=128, learning_rate=2e-3, threads=1))
+    training: Training = field(
+        default_factory=lambda: Training(epochs=10, batch_size=128, learning_rate=2e-3, threads=1)
+    )
 
     def __post_init__(self) -> None:
         self.check_hidden(self.hidden)
