@@ -373,11 +373,14 @@ def test_a_download_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(recipes.Mnist, "splits", downloading)
     data = cli.Data(download=True)
     assert data.splits(recipes.Mnist(), cli.Output()) is splits
-    shown = capsys.readouterr().out
-    assert "digits.gz" in shown
-    assert "1.0/1.0 kB" in shown
+    assert capsys.readouterr().out == "fetching digits.gz\n"
     assert data.splits(recipes.Mnist(), cli.Output(quiet=True)) is splits
     assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich can tell
+    assert data.splits(recipes.Mnist(), cli.Output()) is splits
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    assert "digits.gz" in shown
+    assert "1.0/1.0 kB" in shown
 
 
 def test_the_package_is_a_program() -> None:

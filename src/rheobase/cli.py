@@ -72,22 +72,26 @@ class Data:
     """Fetch what is missing into that folder, and check its checksum."""
 
     def splits(self, recipe: Recipe, output: Output) -> Splits:
-        """The recipe's data; a download shows how far it is."""
+        """The recipe's data; a download shows how far it is, elsewhere than on a terminal in one line per file."""
         columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        bars = Bars(*columns, transient=True, disable=output.quiet or output.json)
+        console = Console(quiet=output.quiet or output.json, highlight=False)
+        bars = Bars(*columns, transient=True, console=console)
         tasks: dict[str, TaskID] = {}
 
         def progress(name: str, done: int, total: int | None) -> None:
-            bars.start()  # only now: an empty picture is a line too many
             if name not in tasks:
                 tasks[name] = bars.add_task(name)
+                if console.is_terminal:
+                    bars.start()  # only now: an empty picture is a line too many
+                else:
+                    console.print(f"fetching {name}", markup=False)
             bars.update(tasks[name], completed=done, total=total)
 
         try:
             with Engine.start(recipe.training).main_first():
                 return recipe.splits(self.data_dir, download=self.download, progress=progress)
         finally:
-            if tasks:
+            if bars.live.is_started:
                 bars.stop()
 
 
