@@ -49,8 +49,8 @@ class SharedBatchNorm(_BatchNorm):
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
-        # About the mean, in a second round: the difference of two large sums would lose the digits of a small variance. (This is
-        # closer to float64 than PyTorch's own float32 batch normalisation on the CPU, from which it differs by that rounding.)
+        # About the mean, in a second round: the difference of two large sums would lose the digits of a small variance.
+        # (PyTorch's own, in float32 on the CPU, is farther from the result in float64; by that much the two differ.)
         squares = _Sum.apply(centred.square().sum(axes))
         assert isinstance(squares, Tensor)
         variance = squares / count
