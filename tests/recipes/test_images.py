@@ -43,7 +43,7 @@ def test_the_parts_and_a_short_training(made_up: None, kind: type[Recipe], encod
         plain, drawn = part.batch(np.arange(8))[0], part.batch(np.arange(8), (0, 1))[0]
         assert torch.equal(plain, drawn) is not changes
     result = recipe.train(splits, display=Display())
-    assert [layer.name for layer in result.test.layers] == ["1 LIF(6)"]
+    assert [layer.name for layer in result.test.layers] == ["2 LIF(6)"]
 
 
 @KINDS
