@@ -1,0 +1,35 @@
+"""Tests of tools/recipe_results.py, which makes the README's table."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from report_runs import make_run
+
+
+def load_tool():
+    path = Path(__file__).parents[1] / "tools/recipe_results.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:
+    tool, runs = load_tool(), []
+    for seed, (recipe, accuracy, seconds) in enumerate(
+        [("digits", 0.90, 60.0), ("digits", 0.92, 120.0), ("digits", 0.94, 600.0), ("alone", 0.5, 30.0)]
+    ):
+        run = make_run(tmp_path / str(seed), epochs=2, neurons=(4,), steps=5, inputs=3)
+        for name, changes in (
+            ("config.json", {"recipe": recipe, "seed": seed}),
+            ("summary.json", {"test_accuracy": accuracy, "seconds": seconds}),
+        ):
+            content = json.loads((run / name).read_text()) | changes
+            (run / name).write_text(json.dumps(content))
+        runs.append(run)
+    collected = tool.collect(runs)
+    assert [result["test_accuracy"] for result in collected] == [0.90, 0.92, 0.94, 0.5]
+    assert json.loads(json.dumps(collected)) == collected
+    rows = tool.table(collected).splitlines()[2:]
+    assert rows == ["| `digits` | 92.00 ± 2.00 % | 0, 1, 2 | 2 | 2.0 min |", "| `alone` | 50.00 % | 3 | 2 | 0.5 min |"]
