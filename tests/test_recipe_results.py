@@ -1,22 +1,14 @@
 """Tests of tools/recipe_results.py, which makes the README's table."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+from load_tool import load_tool
 from report_runs import make_run
 
 
-def load_tool():
-    path = Path(__file__).parents[1] / "tools/recipe_results.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
 def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:
-    tool, runs = load_tool(), []
+    tool, runs = load_tool("recipe_results"), []
     for seed, (recipe, accuracy, seconds) in enumerate(
         [("digits", 0.90, 60.0), ("digits", 0.92, 120.0), ("digits", 0.94, 600.0), ("alone", 0.5, 30.0)]
     ):

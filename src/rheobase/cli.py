@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TransferSpeedColumn
 from rich.progress import Progress as Bars
@@ -228,7 +227,7 @@ def _train(
     splits = data.splits(recipe, output)
     display = output.display()
     recipe.train(splits, run=run, resume=resume, about=about, display=display)
-    if PartialState().is_main_process:
+    if Engine.start(recipe.training).is_main:
         page = report.write_report(run)
         if not (output.quiet or output.json):
             Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)

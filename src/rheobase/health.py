@@ -86,9 +86,8 @@ class Recorder:
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
         self._source: str | None = None  # whose spikes are on their way; None outside a call of the network
         self._spikes: dict[str, Tensor] = {}
-        self._steps: dict[
-            str, Tensor
-        ] = {}  # samples times steps: of each layer, for one that is used twice has twice as many
+        # Samples times steps, of each layer: one that is used twice has twice as many.
+        self._steps: dict[str, Tensor] = {}
         self._operations: dict[str, Tensor] = {}
         self._samples = torch.zeros((), dtype=torch.float64)
         self._handles: list[RemovableHandle] = []

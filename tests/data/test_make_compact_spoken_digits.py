@@ -1,20 +1,10 @@
 """Tests of tools/make_compact_spoken_digits.py."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import torch
 
+from load_tool import load_tool
 from rheobase.data import EventDataset, Events
-
-
-def load_tool():
-    path = Path(__file__).parents[2] / "tools/make_compact_spoken_digits.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
 
 
 def test_the_cut_keeps_all_counts_of_the_first_second():
@@ -23,7 +13,7 @@ def test_the_cut_keeps_all_counts_of_the_first_second():
     times = np.sort(np.round(rng.random((8, 500)) * 1.2, 3), axis=1).astype(np.float16)
     offsets = np.array([0, 0, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4000])  # The first and last are empty.
     full = Events(times.ravel(), rng.integers(0, 700, 4000), offsets, np.arange(10), 700)
-    compact = load_tool().cut(full)
+    compact = load_tool("make_compact_spoken_digits").cut(full)
     assert compact.channels == 140
     assert len(compact.times) < 4000
     samples = np.arange(10)

@@ -54,6 +54,8 @@ class Delay(Temporal):
                 f"Delay: state must be the last {longest} steps, {before}, got shape {tuple(state.shape)}; it belongs to "
                 "another batch or layer, None starts from silence"
             )
+        if longest == 0:  # no delay but 0: the input itself, without a copy
+            return x, state
         known = torch.cat((state, x))
         start = [longest - delay for delay in self.steps]
         return torch.cat([known[s : s + len(x)] for s in start], dim=2), known[len(x) :]
