@@ -1,7 +1,7 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential
+from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential, SpikeLinear
 from rheobase.neurons import LIF, Neuron
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
@@ -16,6 +16,7 @@ __all__ = [
     "LeakyReadout",
     "Neuron",
     "Sequential",
+    "SpikeLinear",
     "Temporal",
     "Training",
     "data",
