@@ -87,15 +87,26 @@ def _worthwhile(x: Tensor, weight: Tensor) -> bool:
 
 def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
     """Why there can be no lists, in words; None if they can be."""
-    if torch.is_autocast_enabled(x.device.type):
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return f"there are lists on the CPU alone, x is on {x.device}, weight on {weight.device}"
+    if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
-    for tensor in (x, weight) if bias is None else (x, weight, bias):
-        if tensor.dtype not in (torch.float32, torch.float64) or tensor.dtype != x.dtype:
-            return f"there are lists for float32 and float64, all of one type, got {tensor.dtype}"
-        if type(tensor) not in (Tensor, Parameter) or tensor.layout != torch.strided:
-            return f"there are lists for plain dense tensors, got {type(tensor).__name__}, {tensor.layout}"
-        if tensor.device != x.device:
-            return f"weight and bias must be on {x.device}, got {tensor.device}"
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+    if x.dtype not in (torch.float32, torch.float64) or any(tensor.dtype != x.dtype for tensor in tensors):
+        return f"there are lists for float32 and float64, x is {x.dtype}, weight {weight.dtype}"
+    if x.ndim == 0 or x.shape[-1:] != weight.shape[1:]:
         return f"x of shape {tuple(x.shape)} does not fit a weight of shape {tuple(weight.shape)}"
-    return "there are lists on the CPU alone" if x.device.type != "cpu" else kernels.why_not("cpu")
+    if not torch.compiler.is_compiling() and not all(map(_plain, tensors)):
+        return "there are lists for plain dense tensors, and not within torch.jit.trace or a transform of torch.func"
+    return kernels.why_not("cpu")
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether this is memory full of numbers, which kernels can read, and the gradients are those of `backward()`."""
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.layout == torch.strided
+        and not torch.jit.is_tracing()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # there is no public name for this
+        and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
+    )

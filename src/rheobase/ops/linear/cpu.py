@@ -1,20 +1,24 @@
 """Spike lists on the CPU: built from dense spikes, summed over weights, and summed into the gradient of the weights.
 
-A list holds, row after row, which inputs are not zero. A row of the output is then the bias plus the columns of the weight
-that its spikes name, `d * I` of them at a density d instead of all I; the gradient of the weight adds a row of the output's
-gradient to as many of its columns. What makes this fast:
+A list holds, row after row, which inputs are not zero. A row of the output is the bias plus those columns of the weight that
+its spikes name: `d * I` of them at a density d, instead of I. The gradient of the weight is such a sum too, once the lists
+are turned around: for each input, the rows in which it spiked name the rows of the output's gradient to be added up.
+What makes this fast:
 
-- The list is built in two passes. The first reads the spikes, which are far larger than anything else here, once, into one
-  bit each; the second turns the few bits that are set into a list of just the right size.
-- Outputs are treated in blocks of four vectors, 64 in float32. The weights of a block, `(I + 1, 64)`, lie together and
-  mostly stay in the cache nearest to the processor but one, and the sums of a row stay in registers. The last row of a block
-  belongs to the bias, as if to an input that always fires.
+- The list is built in two passes. The first reads the spikes, which are far larger than all that follows, once, and leaves
+  one bit for each; the second turns the few bits that are set into a list of just the right size.
+- Outputs are treated in blocks of up to 512 bytes of numbers, 128 in float32, whose sums stay in registers. The weights of a
+  block lie together, `(I + 1, width)`, and stay in the cache; the last row is the bias, as of an input that always fires.
+- For the gradient, lists are turned around by blocks of rows, whose gradients stay in the cache. (Adding each row of the
+  gradient to the sums that its spikes name needs no turning, but a sum must be stored before it is loaded for the next row,
+  and waiting for that cost a factor of 1 to 3, at random, in measurements.)
 - No result depends on the number of threads: they share rows in the forward pass, and in the backward pass blocks of outputs
-  and a number of parts of the rows that is fixed by the shapes, added in a fixed order.
+  and parts of the rows, as many as the shapes say, which are added in order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import no_type_check
 
 import numpy as np
@@ -23,20 +27,22 @@ from numba import njit
 from torch import Tensor
 
 from rheobase.ops import memory, threads
-from rheobase.ops.linear.simd import BYTES, add, differs, load, lowest, population, scale, store
+from rheobase.ops.linear.simd import add, differs, load, lowest, population, scale, store
 
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check` on every kernel.
 _jit = njit(nogil=True, cache=True, error_model="numpy")
 
-_BLOCK_BYTES = 4 * BYTES
-_ROWS = 256
-"""Rows per pass over the blocks, so that their spikes and outputs stay in the cache from block to block."""
-
 _SAMPLE = 64
 """Rows that are looked at first. Input whose sample is far beyond the limit is dense, and costs nothing more."""
 
+_WIDEST = 512
+"""Bytes of a block's sums: 8 registers of 64 bytes, or all 16 of 32."""
+
+_ROWS = 512
+"""Rows of a block: what belongs to them stays in the cache while the blocks of outputs go by."""
+
 _PARTS = 8
-"""Blocks of outputs times parts of the rows in the backward pass, at least: so many threads have something to do."""
+"""How many threads have something to do in the backward pass, at least: blocks of outputs times parts of the rows."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
     """
     rows, inputs = x.shape
     dense = x.numpy()
-    sample = dense[:: max(1, rows // _SAMPLE)]
+    sample = dense[:: max(1, rows // _SAMPLE)] != 0
     if np.count_nonzero(sample) > 1.5 * limit * sample.size:
         return None
     bits = np.empty((rows, -(-inputs // 64)), np.uint64)
@@ -85,13 +91,12 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
 def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`x @ weight.T + bias` for the spikes in the lists: `(R, O)` from `weight (O, I)` and `bias (O,)`."""
     rows, outputs = len(lists.start) - 1, len(weight)
-    if bias is None:
-        bias = weight.new_zeros(outputs)
-    blocks = _blocks(1, outputs, lists.inputs, weight.dtype)[0]
-    pack = partial(_pack, _array(weight), _array(bias), _array(blocks))
+    width = _width(outputs, weight.dtype)
+    blocks = memory.empty((-(-outputs // width), lists.inputs + 1, width), weight.dtype)
+    pack = partial(_pack, _array(weight), _array(weight.new_zeros(outputs) if bias is None else bias), _array(blocks))
     threads.split(pack, len(blocks), blocks.numel(), align=1)
     y = memory.empty((rows, outputs), weight.dtype)
-    gather = partial(_gather, *_arrays(lists), _array(blocks), _array(y))
+    gather = partial(_gather(width), *_arrays(lists), _array(blocks), _array(y))
     threads.split(gather, rows, len(lists.index) * outputs)
     return y
 
@@ -99,25 +104,30 @@ def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None) -> Tensor:
 def weight_gradient(lists: SpikeLists, on_y: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of weight, `(O, I)`, and bias, `(O,)`, from that of the output, `(R, O)`."""
     rows, outputs = on_y.shape
-    blocks = -(-outputs // _block(on_y.dtype))
-    parts = max(1, min(-(-_PARTS // max(blocks, 1)), rows // 1024))
-    sums = _blocks(parts, outputs, lists.inputs, on_y.dtype)
-    scatter = partial(_scatter, *_arrays(lists), _array(on_y), _array(sums))
-    threads.split(scatter, parts * blocks, len(lists.index) * outputs, align=1)
-    on_weight = memory.empty((outputs, lists.inputs), on_y.dtype)
-    on_bias = memory.empty((outputs,), on_y.dtype)
-    unpack = partial(_unpack, _array(sums), _array(on_weight), _array(on_bias))
-    threads.split(unpack, blocks, sums.numel(), align=1)
+    dtype, width = on_y.dtype, _width(outputs, on_y.dtype)
+    blocks, groups = -(-outputs // width), -(-rows // _ROWS)
+    parts = max(1, min(-(-_PARTS // max(blocks, 1)), groups // 2))
+    turned = SpikeLists(
+        lists.inputs,
+        memory.empty((groups, lists.inputs + 1), torch.int64),
+        memory.empty(tuple(lists.index.shape), torch.int32),
+        None if lists.value is None else memory.empty(tuple(lists.value.shape), dtype),
+    )
+    turn = partial(_turn, *_arrays(lists), *_arrays(turned))
+    threads.split(turn, groups, len(lists.index) + turned.start.numel(), align=1)
+    sums = memory.empty((parts, blocks, lists.inputs + 1, width), dtype)
+    gather = partial(_gather_gradient(width), *_arrays(turned), _array(on_y), _array(sums))
+    threads.split(gather, parts * blocks, len(lists.index) * outputs, align=1)
+    on_weight, on_bias = memory.empty((outputs, lists.inputs), dtype), memory.empty((outputs,), dtype)
+    threads.split(partial(_unpack, _array(sums), _array(on_weight), _array(on_bias)), blocks, sums.numel(), align=1)
     return on_weight, on_bias
 
 
-def _block(dtype: torch.dtype) -> int:
-    return _BLOCK_BYTES // dtype.itemsize
-
-
-def _blocks(parts: int, outputs: int, inputs: int, dtype: torch.dtype) -> Tensor:
-    width = _block(dtype)
-    return memory.empty((parts, -(-outputs // width), inputs + 1, width), dtype)
+def _width(outputs: int, dtype: torch.dtype) -> int:
+    """How many outputs make a block: as many as fit, unless much of the last block would be empty."""
+    widths = [_WIDEST // dtype.itemsize >> halved for halved in range(4)]
+    padded = [-(-outputs // width) * width for width in widths]
+    return next(width for width, size in zip(widths, padded, strict=True) if size <= 1.3 * min(padded))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -130,10 +140,11 @@ def _arrays(lists: SpikeLists) -> tuple[np.ndarray, np.ndarray, np.ndarray | Non
 
 @_jit
 @no_type_check
-def _mark(x, bits, counts, others, lo, hi):
+def _mark(x, bits, counts, others, low, high):
+    """One bit for each entry that is not zero; their number in each row, and whether one is not 1."""
     inputs, flat = x.shape[1], x.reshape(-1)
     zero, one = flat.dtype.type(0), flat.dtype.type(1)
-    for r in range(lo, hi):
+    for r in range(low, high):
         count, other = 0, np.uint64(0)
         for word in range(bits.shape[1]):
             at, rest = r * inputs + 64 * word, inputs - 64 * word
@@ -158,8 +169,9 @@ def _mark(x, bits, counts, others, lo, hi):
 
 @_jit
 @no_type_check
-def _list(x, bits, start, index, value, lo, hi):
-    for r in range(lo, hi):
+def _list(x, bits, start, index, value, low, high):
+    """The list of the bits that are set."""
+    for r in range(low, high):
         q = start[r]
         for word in range(bits.shape[1]):
             left = bits[r, word]
@@ -174,10 +186,11 @@ def _list(x, bits, start, index, value, lo, hi):
 
 @_jit
 @no_type_check
-def _pack(weight, bias, blocks, lo, hi):
+def _pack(weight, bias, blocks, low, high):
+    """Weight and bias by blocks of outputs, the last one filled up with zeros."""
     outputs, inputs = weight.shape
     width = blocks.shape[2]
-    for block in range(lo, hi):
+    for block in range(low, high):
         first = block * width
         used = min(width, outputs - first)
         for i in range(inputs):
@@ -191,105 +204,122 @@ def _pack(weight, bias, blocks, lo, hi):
             blocks[block, inputs, k] = 0
 
 
-@_jit
+@cache
 @no_type_check
-def _gather(start, index, value, blocks, y, lo, hi):
-    outputs = y.shape[1]
-    count, inputs, width = blocks.shape[0], blocks.shape[1] - 1, blocks.shape[2]
-    weights, out = blocks.reshape(-1), y.reshape(-1)
-    rest = np.empty(width, y.dtype)
-    lane = width // 4
-    for first in range(lo, hi, _ROWS):
-        for block in range(count):
-            base = block * (inputs + 1) * width
-            used = min(width, outputs - block * width)
-            for r in range(first, min(first + _ROWS, hi)):
-                at = base + inputs * width
-                a, b = load(weights, at), load(weights, at + lane)
-                c, d = load(weights, at + 2 * lane), load(weights, at + 3 * lane)
-                for q in range(start[r], start[r + 1]):
-                    at = base + index[q] * width
-                    if value is None:
-                        a = add(a, load(weights, at))
-                        b = add(b, load(weights, at + lane))
-                        c = add(c, load(weights, at + 2 * lane))
-                        d = add(d, load(weights, at + 3 * lane))
+def _gather(width: int) -> Callable[..., None]:
+    """The kernel of the forward pass for blocks of `width` outputs."""
+
+    @_jit
+    def kernel(start, index, value, blocks, y, low, high):
+        outputs = y.shape[1]
+        weights, out = blocks.reshape(-1), y.reshape(-1)
+        size = blocks.shape[1] * width
+        last = np.empty(width, y.dtype)
+        for first in range(low, high, _ROWS):
+            for block in range(blocks.shape[0]):
+                base, used = block * size, min(width, outputs - block * width)
+                for r in range(first, min(first + _ROWS, high)):
+                    total = load(weights, base + size - width, width)
+                    for q in range(start[r], start[r + 1]):
+                        term = load(weights, base + index[q] * width, width)
+                        if value is not None:
+                            term = scale(term, value[q])
+                        total = add(total, term)
+                    at = r * outputs + block * width
+                    if used == width:
+                        store(out, at, total)
                     else:
-                        a = add(a, scale(load(weights, at), value[q]))
-                        b = add(b, scale(load(weights, at + lane), value[q]))
-                        c = add(c, scale(load(weights, at + 2 * lane), value[q]))
-                        d = add(d, scale(load(weights, at + 3 * lane), value[q]))
-                at = r * outputs + block * width
-                if used == width:
-                    store(out, at, a)
-                    store(out, at + lane, b)
-                    store(out, at + 2 * lane, c)
-                    store(out, at + 3 * lane, d)
-                else:  # the last outputs fill a part of the vectors
-                    store(rest, 0, a)
-                    store(rest, lane, b)
-                    store(rest, 2 * lane, c)
-                    store(rest, 3 * lane, d)
-                    for k in range(used):
-                        out[at + k] = rest[k]
+                        store(last, 0, total)
+                        for k in range(used):
+                            out[at + k] = last[k]
+
+    return kernel
 
 
 @_jit
 @no_type_check
-def _scatter(start, index, value, on_y, sums, lo, hi):
-    rows, outputs = on_y.shape
-    parts, count, inputs, width = sums.shape[0], sums.shape[1], sums.shape[2] - 1, sums.shape[3]
-    gradients, total = on_y.reshape(-1), sums.reshape(-1)
-    rest = np.zeros(width, on_y.dtype)
-    lane = width // 4
-    for task in range(lo, hi):
-        part, block = task // count, task % count
-        base = task * (inputs + 1) * width
-        used = min(width, outputs - block * width)
-        for at in range(base, base + (inputs + 1) * width):
-            total[at] = 0
-        for r in range(rows * part // parts, rows * (part + 1) // parts):
-            at = r * outputs + block * width
-            if used == width:
-                a, b = load(gradients, at), load(gradients, at + lane)
-                c, d = load(gradients, at + 2 * lane), load(gradients, at + 3 * lane)
-            else:
-                for k in range(used):
-                    rest[k] = gradients[at + k]
-                a, b, c, d = load(rest, 0), load(rest, lane), load(rest, 2 * lane), load(rest, 3 * lane)
+def _turn(start, index, value, turned_start, row, turned_value, low, high):
+    """Lists of rows by input, for each group of rows on its own; rows are counted from the first of the group."""
+    inputs = turned_start.shape[1] - 1
+    free = np.empty(inputs, np.int64)
+    for group in range(low, high):
+        first, end = group * _ROWS, min((group + 1) * _ROWS, len(start) - 1)
+        for i in range(inputs):
+            free[i] = 0
+        for q in range(start[first], start[end]):
+            free[index[q]] += 1
+        total = start[first]
+        for i in range(inputs):
+            turned_start[group, i] = total
+            total += free[i]
+            free[i] = turned_start[group, i]
+        turned_start[group, inputs] = total
+        for r in range(first, end):
             for q in range(start[r], start[r + 1]):
-                at = base + index[q] * width
-                if value is None:
-                    store(total, at, add(load(total, at), a))
-                    store(total, at + lane, add(load(total, at + lane), b))
-                    store(total, at + 2 * lane, add(load(total, at + 2 * lane), c))
-                    store(total, at + 3 * lane, add(load(total, at + 3 * lane), d))
-                else:
-                    store(total, at, add(load(total, at), scale(a, value[q])))
-                    store(total, at + lane, add(load(total, at + lane), scale(b, value[q])))
-                    store(total, at + 2 * lane, add(load(total, at + 2 * lane), scale(c, value[q])))
-                    store(total, at + 3 * lane, add(load(total, at + 3 * lane), scale(d, value[q])))
-            at = base + inputs * width
-            store(total, at, add(load(total, at), a))
-            store(total, at + lane, add(load(total, at + lane), b))
-            store(total, at + 2 * lane, add(load(total, at + 2 * lane), c))
-            store(total, at + 3 * lane, add(load(total, at + 3 * lane), d))
+                place = free[index[q]]
+                row[place] = r - first
+                if value is not None:
+                    turned_value[place] = value[q]
+                free[index[q]] = place + 1
+
+
+@cache
+@no_type_check
+def _gather_gradient(width: int) -> Callable[..., None]:
+    """The kernel of the backward pass for blocks of `width` outputs; sums are those of a block in a part of the rows."""
+
+    @_jit
+    def kernel(start, row, value, on_y, sums, low, high):
+        rows, outputs = on_y.shape
+        groups, inputs = start.shape[0], start.shape[1] - 1
+        parts, blocks = sums.shape[0], sums.shape[1]
+        total, size = sums.reshape(-1), (inputs + 1) * width
+        gradients, last = on_y.reshape(-1), np.zeros(_ROWS * width, on_y.dtype)
+        for at in range(low * size, high * size):
+            total[at] = 0
+        for part in range(low // blocks, -(-high // blocks)):
+            for group in range(groups * part // parts, groups * (part + 1) // parts):
+                first = group * _ROWS
+                count = min(_ROWS, rows - first)
+                for block in range(max(low - part * blocks, 0), min(high - part * blocks, blocks)):
+                    base, used = (part * blocks + block) * size, min(width, outputs - block * width)
+                    if used == width:
+                        source, begin, step = gradients, first * outputs + block * width, outputs
+                    else:  # a vector of the last block would end in the next row, or behind the last
+                        source, begin, step = last, 0, width
+                        for r in range(count):
+                            for k in range(used):
+                                last[r * width + k] = gradients[(first + r) * outputs + block * width + k]
+                    for i in range(inputs):
+                        if start[group, i] < start[group, i + 1]:
+                            result = load(total, base + i * width, width)
+                            for q in range(start[group, i], start[group, i + 1]):
+                                term = load(source, begin + row[q] * step, width)
+                                if value is not None:
+                                    term = scale(term, value[q])
+                                result = add(result, term)
+                            store(total, base + i * width, result)
+                    result = load(total, base + inputs * width, width)
+                    for r in range(count):
+                        result = add(result, load(source, begin + r * step, width))
+                    store(total, base + inputs * width, result)
+
+    return kernel
 
 
 @_jit
 @no_type_check
-def _unpack(sums, weight, bias, lo, hi):
+def _unpack(sums, weight, bias, low, high):
+    """The gradients of weight and bias, from their sums by parts and blocks."""
     parts, width = sums.shape[0], sums.shape[3]
     outputs, inputs = weight.shape
-    for block in range(lo, hi):
+    for block in range(low, high):
+        total = sums[0, block]
+        for part in range(1, parts):
+            for i in range(inputs + 1):
+                for k in range(width):
+                    total[i, k] += sums[part, block, i, k]
         for k in range(min(width, outputs - block * width)):
-            o = block * width + k
             for i in range(inputs):
-                total = sums[0, block, i, k]
-                for part in range(1, parts):
-                    total += sums[part, block, i, k]
-                weight[o, i] = total
-            total = sums[0, block, inputs, k]
-            for part in range(1, parts):
-                total += sums[part, block, inputs, k]
-            bias[o] = total
+                weight[block * width + k, i] = total[i, k]
+            bias[block * width + k] = total[inputs, k]

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rheobase.ops.linear import reference
 
@@ -37,8 +36,11 @@ class _Linear(torch.autograd.Function):
         return _cpu().forward(lists, weight, bias).view(*x.shape[:-1], len(weight))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, on_y: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if torch.is_grad_enabled():  # that is, with `create_graph`
+            raise RuntimeError(
+                "linear: there is no second derivative by spike lists; use rheobase.SpikeLinear(..., path='dense')"
+            )
         weight, *kept = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         on_x = on_weight = on_bias = None
