@@ -41,7 +41,7 @@ _WIDEST = 512
 _ROWS = 512
 """Rows of a block: what belongs to them stays in the cache while the blocks of outputs go by."""
 
-_PARTS = 8
+_PARTS = 4
 """How many threads have something to do in the backward pass, at least: blocks of outputs times parts of the rows."""
 
 
@@ -124,10 +124,10 @@ def weight_gradient(lists: SpikeLists, on_y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _width(outputs: int, dtype: torch.dtype) -> int:
-    """How many outputs make a block: as many as fit, unless much of the last block would be empty."""
-    widths = [_WIDEST // dtype.itemsize >> halved for halved in range(4)]
-    padded = [-(-outputs // width) * width for width in widths]
-    return next(width for width, size in zip(widths, padded, strict=True) if size <= 1.3 * min(padded))
+    """How many outputs make a block: as many as registers hold, or a quarter if they would mostly be empty."""
+    wide = _WIDEST // dtype.itemsize
+    narrow = wide // 4
+    return wide if -(-outputs // wide) * wide <= 1.3 * -(-outputs // narrow) * narrow else narrow
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -7,6 +7,7 @@ an operator that keeps the spikes and makes the list again for the gradient. The
 two dense matrices, made only when something in front of the layer needs it.
 """
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -55,7 +56,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _rows(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1]).contiguous()
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).contiguous()
 
 
 def _cpu() -> ModuleType:
@@ -98,8 +99,10 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _operator_backward(ctx: Any, on_y: Tensor) -> tuple[Tensor | None, ...]:
     weight, x = ctx.saved_tensors
     on_x = None if weight is None else on_y @ weight
-    gradients = (None, None) if x is None else torch.ops.rheobase.linear_backward(x, on_y, ctx.limit)
-    return on_x, *gradients, None
+    if x is None:
+        return on_x, None, None, None
+    on_weight, on_bias = torch.ops.rheobase.linear_backward(x, on_y, ctx.limit)
+    return on_x, on_weight, on_bias if ctx.needs_input_grad[2] else None, None
 
 
 _operator.register_autograd(_operator_backward, setup_context=_save)
