@@ -23,9 +23,12 @@ Path = Literal["auto", "lists", "dense"]
 LIMIT = 0.25
 """The share of entries that are not zero, up to which `"auto"` takes lists."""
 
+# Measured by `benchmarks/spike_linear.py`, forward pass and gradient together, lists broke even at a density of 45 % for 128
+# outputs and more, 40 % for 64, 25 to 45 % for 32, 10 to 25 % for 16: the fewer outputs there are, the fewer share the
+# cost of the list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
+_OUTPUTS_FOR_LIMIT = 160
 _LEAST_OUTPUTS = 16
-_LEAST_WORK = 1 << 22
-"""Multiplications of the dense product: below, it is over before a list is built."""
+_LEAST_WORK = 1 << 22  # multiplications of the dense product; below, it is over before a list is built
 
 
 def linear(
@@ -48,7 +51,7 @@ def linear(
         weight: `(outputs, inputs)`.
         bias: `(outputs,)`.
         path: `"dense"` is PyTorch's product, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"` takes lists
-            where they can be and are faster, up to a density of 25 %, else the dense product.
+            where they can be and are faster, up to a density of 25 %, less for fewer than 40 outputs; else the dense product.
 
     Raises:
         ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
@@ -65,7 +68,8 @@ def linear(
         return reference.linear(x, weight, bias)
     reason = _why_not(x, weight, bias)
     if reason is None:
-        return fused.linear(x, weight, bias, limit=1.0 if path == "lists" else LIMIT)
+        limit = 1.0 if path == "lists" else min(LIMIT, len(weight) / _OUTPUTS_FOR_LIMIT)
+        return fused.linear(x, weight, bias, limit)
     if path == "lists":
         raise ValueError(f"linear: path='lists' is not possible: {reason}; path='auto' takes the dense product then")
     return reference.linear(x, weight, bias)
@@ -106,7 +110,8 @@ def _plain(tensor: Tensor) -> bool:
     return (
         type(tensor) in (Tensor, Parameter)
         and tensor.layout == torch.strided
-        and not torch.jit.is_tracing()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # there is no public name for this
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        # PyTorch has no public name for this.
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
         and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
     )

@@ -135,7 +135,9 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _arrays(lists: SpikeLists) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    return _array(lists.start), _array(lists.index), None if lists.value is None else _array(lists.value)
+    # Unsigned, because a kernel must ask of every other index whether it is negative and counts from the end.
+    index = _array(lists.index).view(np.uint32)
+    return _array(lists.start), index, None if lists.value is None else _array(lists.value)
 
 
 @_jit
@@ -241,26 +243,25 @@ def _gather(width: int) -> Callable[..., None]:
 def _turn(start, index, value, turned_start, row, turned_value, low, high):
     """Lists of rows by input, for each group of rows on its own; rows are counted from the first of the group."""
     inputs = turned_start.shape[1] - 1
-    free = np.empty(inputs, np.int64)
+    free = np.empty(inputs, np.uint64)
     for group in range(low, high):
         first, end = group * _ROWS, min((group + 1) * _ROWS, len(start) - 1)
         for i in range(inputs):
             free[i] = 0
         for q in range(start[first], start[end]):
-            free[index[q]] += 1
-        total = start[first]
+            free[index[q]] += np.uint64(1)
+        total = np.uint64(start[first])
         for i in range(inputs):
             turned_start[group, i] = total
-            total += free[i]
-            free[i] = turned_start[group, i]
+            free[i], total = total, total + free[i]
         turned_start[group, inputs] = total
         for r in range(first, end):
             for q in range(start[r], start[r + 1]):
                 place = free[index[q]]
+                free[index[q]] = place + np.uint64(1)
                 row[place] = r - first
                 if value is not None:
                     turned_value[place] = value[q]
-                free[index[q]] = place + 1
 
 
 @cache
