@@ -181,10 +181,11 @@ class TestLists:
         assert cpu.build(torch.ones(100, 64), 1.0) is not None
 
     def test_a_sample_that_misleads_is_no_error(self):
-        x = torch.zeros(640, 64)
-        x[::10] = 1  # every row that is looked at first is dense
-        x[5::10] = 0
-        assert cpu.build(x, 0.25) is None
+        sampled = torch.zeros(704, 64)
+        sampled[::11] = 1  # every row that is looked at first
+        assert cpu.build(sampled, 0.25) is None
+        assert len(cpu.build(sampled, 0.7).index) == 64 * 64
+        assert cpu.build(1 - sampled, 0.25) is None  # none of them
 
 
 class TestNumbersThatAreNotFinite:

@@ -28,7 +28,8 @@ LIMIT = 0.25
 # cost of the list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
 _OUTPUTS_FOR_LIMIT = 160
 _LEAST_OUTPUTS = 16
-_LEAST_WORK = 1 << 22  # multiplications of the dense product; below, it is over before a list is built
+_LEAST_ROWS = 128  # fewer do not pay for laying out the weight
+_LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
 
 
 def linear(
@@ -86,7 +87,10 @@ def check_path(path: Path, what: str) -> None:
 
 
 def _worthwhile(x: Tensor, weight: Tensor) -> bool:
-    return weight.ndim == 2 and len(weight) >= _LEAST_OUTPUTS and x.numel() * len(weight) >= _LEAST_WORK
+    """Whether the product is so large that looking for zeros can pay."""
+    if x.ndim == 0 or weight.ndim != 2 or len(weight) < _LEAST_OUTPUTS:
+        return False
+    return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
 
 
 def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:

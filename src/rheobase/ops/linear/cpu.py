@@ -69,7 +69,7 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
     """
     rows, inputs = x.shape
     dense = x.numpy()
-    sample = dense[:: max(1, rows // _SAMPLE)] != 0
+    sample = dense[:: rows // _SAMPLE | 1] != 0  # by an odd step, which does not keep in step with the batch
     if np.count_nonzero(sample) > 1.5 * limit * sample.size:
         return None
     bits = np.empty((rows, -(-inputs // 64)), np.uint64)
