@@ -2,7 +2,7 @@
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
 from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential
-from rheobase.neurons import LIF, Neuron
+from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit
@@ -15,7 +15,9 @@ __all__ = [
     "Dropout",
     "LeakyReadout",
     "Neuron",
+    "RecurrentLIF",
     "Sequential",
+    "SynapticLIF",
     "Temporal",
     "Training",
     "data",

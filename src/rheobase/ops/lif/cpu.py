@@ -108,7 +108,7 @@ def backward(
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, on_threshold)]
     number = np.float64 if decay.dtype == torch.float64 else np.float32
     numbers = number(dampening), number(sharpness)
-    threads.split(lambda low, high: kernel(*arrays, *numbers, low, high), lanes, steps * lanes)
+    threads.split(lambda low, high: kernel(*arrays, *numbers, 0, steps, low, high), lanes, steps * lanes)
     return on_x, on_initial, on_decay, on_threshold
 
 
@@ -192,19 +192,19 @@ def backward_kernel(
     reset: str, states: int, type_of_x: str, shape: str, *, detach_reset: bool, learn: bool
 ) -> Callable[..., None]:
     """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
-    the membrane potential in place of that of the spikes."""
+    the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
+    gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
     sequence, state, number = _types(type_of_x)
     half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
     zero, one, two, pi = number(0), number(1), number(2), number(np.pi)
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
+    numbers = [state, state, types.intp, types.intp, types.intp, types.intp]
 
-    @njit(
-        types.void(*inputs, *outputs, state, state, types.intp, types.intp), nogil=True, cache=True, error_model="numpy"
-    )
+    @njit(types.void(*inputs, *outputs, *numbers), nogil=True, cache=True, error_model="numpy")
     def lif_backward(
         on_spikes, on_last, membrane, slope, decay, threshold, initial,
-        on_x, on_initial, on_decay, on_threshold, dampening, sharpness, low, high,
+        on_x, on_initial, on_decay, on_threshold, dampening, sharpness, start, stop, low, high,
     ):  # fmt: skip
         # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
         lane = np.empty((10, _WIDTH), number)
@@ -222,7 +222,7 @@ def backward_kernel(
                 if learn:
                     lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
                     lane[_ON_SYNAPSE_DECAY, j] = lane[_ON_NEXT_CURRENT, j] = zero
-            for t in range(len(on_x) - 1, -1, -1):
+            for t in range(stop - 1, start - 1, -1):
                 row_spikes, row_x = on_spikes[t, first:end], on_x[t, first:end]
                 if fire or learn:
                     row_membrane = membrane[t, first:end]
@@ -296,12 +296,12 @@ def backward_kernel(
                 if synapse:
                     on_initial[1, first + j] = lane[_CURRENT, j]
                 if learn:
-                    on_decay[0, first + j] = lane[_ON_DECAY, j]
+                    on_decay[0, first + j] += lane[_ON_DECAY, j]
                     if fire:
-                        on_threshold[first + j] = lane[_ON_THRESHOLD, j]
+                        on_threshold[first + j] += lane[_ON_THRESHOLD, j]
                     if synapse:
                         on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
-                        on_decay[1, first + j] = lane[_ON_SYNAPSE_DECAY, j] + on_step
+                        on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
 
     return lif_backward
 

@@ -72,6 +72,13 @@ def _forward(
     return spikes, last, (membrane, *parameters)
 
 
+def surrogate_in_kernel(surrogate: Surrogate, membrane: Tensor, threshold: Tensor) -> tuple[str, Tensor]:
+    """The shape that a backward kernel is compiled for, and the surrogate derivative where it is not one that kernels know."""
+    if type(surrogate) in _IN_KERNELS:
+        return type(surrogate).__name__, membrane.new_empty([0] * membrane.ndim)
+    return "given", surrogate.derivative(membrane - threshold)
+
+
 class _Lif(torch.autograd.Function):
     """The gradients are computed by one kernel, in one pass."""
 
@@ -95,9 +102,7 @@ class _Lif(torch.autograd.Function):
         reset, surrogate, detach_reset = ctx.rule
         step, count = ctx.shape[1:], len(decay)
         wanted = ctx.needs_input_grad[4:]  # threshold, decays, initials
-        shape, slope = type(surrogate).__name__, membrane.new_empty(0, 0)
-        if type(surrogate) not in _IN_KERNELS:
-            shape, slope = "given", surrogate.derivative(membrane - threshold)
+        shape, slope = surrogate_in_kernel(surrogate, membrane, threshold)
         on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
