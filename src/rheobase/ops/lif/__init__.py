@@ -82,7 +82,7 @@ def synaptic_lif(
     synapse_decay: float | Float[Tensor, "*c"],
     decay: float | Float[Tensor, "*d"],
     threshold: float | Float[Tensor, "*t"] = 1.0,
-    initial: tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]] | None = None,
+    initial: tuple[Float[Tensor, "*s"], Float[Tensor, "*i"]] | None = None,
     *,
     reset: Reset = "subtract",
     surrogate: Surrogate | None = None,

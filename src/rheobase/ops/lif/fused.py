@@ -97,7 +97,9 @@ class _Lif(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]  # threshold, decays, initials
         shape, slope = type(surrogate).__name__, membrane.new_empty(0, 0)
         if type(surrogate) not in _IN_KERNELS:
-            shape, slope = "given", surrogate.derivative(membrane - threshold)
+            # Asked about a sequence in its own shape, as by the reference: the surrogate may look at the axes.
+            derivative = surrogate.derivative((membrane - threshold).view(ctx.shape))
+            shape, slope = "given", sequence_to_lanes(derivative.to(membrane.dtype))
         on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
