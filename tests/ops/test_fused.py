@@ -1,8 +1,6 @@
 """The kernels against the reference: outputs to the last bit, all gradients, for everything that a user may hand in."""
 
-import math
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from computing import computed_by
-from rheobase.ops import integrate, lif, synaptic_lif
+from rheobase.ops import lif, synaptic_lif
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
 
 
