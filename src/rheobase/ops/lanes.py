@@ -36,6 +36,15 @@ def rows(states: Tensor, step: Sequence[int]) -> list[Tensor]:
     return [row.view(tuple(step)) for row in states.unbind(0)]
 
 
+def as_constants(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors that share their memory with these, and are not views to autograd.
+
+    Within the forward pass of an `autograd.Function` views are made without their history, and PyTorch then forbids to change
+    in place what they view: `dropout(spikes, inplace=True)`, or a parameter. That a saved tensor was changed is still noticed.
+    """
+    return tuple(tensor.detach() for tensor in tensors)
+
+
 def sum_to(gradient: Tensor, step: Sequence[int], shape: Sequence[int]) -> Tensor:
     """The gradient of a value of the given shape, from that of every lane, `(M,)`.
 

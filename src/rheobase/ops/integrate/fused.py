@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from rheobase.ops.lanes import rows, sequence_to_lanes, stack, sum_to
+from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_to
 
 
 def integrate(x: Tensor, decays: Sequence[Tensor], initials: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -24,14 +24,10 @@ def integrate(x: Tensor, decays: Sequence[Tensor], initials: Sequence[Tensor]) -
         initials: the states before the first step, likewise.
     """
     step = x.shape[1:]
-    parameters = (*decays, *initials)
     if torch.compiler.is_compiling():
         membrane, last = torch.ops.rheobase.integrate(sequence_to_lanes(x), stack(decays, step), stack(initials, step))
-    elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters)):
-        return _Integrate.apply(x, *parameters)  # pyright: ignore[reportReturnType]
-    else:
-        membrane, last = _kernels(x).forward(sequence_to_lanes(x), stack(decays, step), stack(initials, step))
-    return membrane.view(x.shape), *rows(last, step)
+        return membrane.view(x.shape), *rows(last, step)
+    return _Integrate.apply(x, *decays, *initials)  # pyright: ignore[reportReturnType]
 
 
 class _Integrate(torch.autograd.Function):
@@ -40,18 +36,19 @@ class _Integrate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         step, count = x.shape[1:], len(states) // 2
+        ctx.shapes = [tensor.shape for tensor in states]
+        states = as_constants(*states)
         decay, initial = stack(states[:count], step), stack(states[count:], step)
         membrane, last = _kernels(x).forward(sequence_to_lanes(x), decay, initial)
-        membrane = membrane.view(x.shape)
+        membrane, *after = as_constants(membrane.view(x.shape), *rows(last, step))
         ctx.learn = any(ctx.needs_input_grad[1 : 1 + count])
         ctx.save_for_backward(membrane if ctx.learn else None, decay, initial)
         ctx.shape = x.shape
-        ctx.shapes = [tensor.shape for tensor in states]
-        return membrane, *rows(last, step)
+        return membrane, *after
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative()
         on_membrane, *on_last = gradients
         membrane, decay, initial = ctx.saved_tensors
         step = ctx.shape[1:]

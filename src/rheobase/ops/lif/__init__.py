@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,7 +81,7 @@ def synaptic_lif(
     synapse_decay: float | Float[Tensor, "*c"],
     decay: float | Float[Tensor, "*d"],
     threshold: float | Float[Tensor, "*t"] = 1.0,
-    initial: tuple[Float[Tensor, "*s"], Float[Tensor, "*s"]] | None = None,
+    initial: tuple[Float[Tensor, "*s"], Float[Tensor, "*i"]] | None = None,
     *,
     reset: Reset = "subtract",
     surrogate: Surrogate | None = None,
@@ -115,7 +114,7 @@ def synaptic_lif(
         in float32 where `x` is float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is no `Surrogate`.
         ValueError: if a shape does not fit, or `reset` is unknown.
 
     Example:
@@ -130,6 +129,8 @@ def synaptic_lif(
     surrogate = surrogate or FastSigmoid()
     check_sequence(x, "synaptic_lif")
     check_rule(reset, surrogate, "synaptic_lif")
+    if initial is not None and not (isinstance(initial, tuple) and len(initial) == 2):
+        raise TypeError(f"synaptic_lif: initial must be a pair (membrane, current), got {type(initial).__name__}")
     membrane, current = initial or (None, None)
     decays = [as_step(decay, "decay", x, "synaptic_lif"), as_step(synapse_decay, "synapse_decay", x, "synaptic_lif")]
     initials = [as_step(state, "initial", x, "synaptic_lif") for state in (membrane, current)]
@@ -150,9 +151,7 @@ def _run(
 ) -> tuple[Tensor, ...]:
     """The spikes and the states after the last step: of the membrane alone, or of the membrane and its synapse."""
     if kernels.fused(x) and fused.can(surrogate):
-        # The CPU has no arithmetic for float16.
-        read = x.float() if x.dtype == torch.float16 and x.device.type == "cpu" else x
-        spikes, *last = fused.lif(read, decays, threshold, initials, reset, surrogate, detach_reset)
+        spikes, *last = fused.lif(fused.readable(x), decays, threshold, initials, reset, surrogate, detach_reset)
         return spikes.to(x.dtype), *last
     current, after = x.to(state_type(x)), []
     if len(decays) == 2:

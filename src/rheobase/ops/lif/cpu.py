@@ -119,7 +119,7 @@ def type_of(x: Tensor) -> str:
 
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor's memory; a bfloat16 number is the upper half of a float32, as which kernels read it."""
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_neg()  # an imaginary part may be marked as "to be negated" instead of being so
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
@@ -325,16 +325,18 @@ def _to_bfloat16(x):
 def _exp(x):
     """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorise.
 
+    Below -87 it is 0: what is left there is close to the smallest number of full precision, 1e-38.
+
     exp(x) = 2^n exp(r), n = round(x / ln 2), r in [-ln 2 / 2, ln 2 / 2]; ln 2 is taken away in two parts, the first with few
     enough digits to make the difference exact. exp(r) is its Taylor polynomial, 2^n is written into the exponent's bits.
     """
-    one = np.float32(1)
-    # min and max would drop a NaN
-    clamped = np.float32(-87.0) if x < np.float32(-87.0) else x
+    zero, one = np.float32(0), np.float32(1)
+    vanishes = x < np.float32(-87)  # false of a NaN, which min and max would drop
+    clamped = np.float32(-87) if vanishes else x
     n = np.floor(clamped * np.float32(1.4426950408889634) + np.float32(0.5))
     r = (clamped - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
     p = np.float32(1 / 5040)
     for coefficient in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2):
         p = p * r + np.float32(coefficient)
     p = (p * r + one) * r + one
-    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return zero if vanishes else p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)

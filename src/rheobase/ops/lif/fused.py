@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from rheobase.ops.lanes import rows, sequence_to_lanes, stack, sum_to, to_lanes
+from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_to, to_lanes
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
 
@@ -28,6 +28,12 @@ def can(surrogate: Surrogate) -> bool:
     # `torch.compile` cannot pass an object to an operator, so there the surrogate must be one that kernels know by name.
     step = type(surrogate).spike is Surrogate.spike
     return step and (type(surrogate) in _IN_KERNELS or not torch.compiler.is_compiling())
+
+
+def readable(x: Tensor) -> Tensor:
+    """`x` in a type that the kernels read; the CPU has no arithmetic for float16."""
+    types = (torch.float32, torch.float64, torch.bfloat16) + ((torch.float16,) if x.device.type == "cuda" else ())
+    return x if x.dtype in types else x.float()
 
 
 def lif(
@@ -42,7 +48,7 @@ def lif(
     """The spikes `(T, B, *features)`, and each state after the last step, `(B, *features)`.
 
     Args:
-        x: the input current, `(T, B, *features)`: float32, float64, bfloat16, on the GPU float16.
+        x: the input current, `(T, B, *features)`, `readable`.
         decays: what each state keeps per step, broadcasting to `(B, *features)`.
         threshold: where a neuron fires, likewise.
         initials: the states before the first step, likewise.
@@ -57,26 +63,25 @@ def lif(
         spikes, last, _ = torch.ops.rheobase.lif(sequence_to_lanes(x), *parameters, *rule)
         return spikes.view(x.shape), *rows(last, step)
     parameters = (threshold, *decays, *initials)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters)):
-        return _Lif.apply(x, reset, surrogate, detach_reset, *parameters)  # pyright: ignore[reportReturnType]
-    spikes, last, _ = _forward(x, decays, threshold, initials, reset, save=False)
-    return spikes.view(x.shape), *rows(last, step)
+    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
+    return _Lif.apply(x, reset, surrogate, detach_reset, save, *parameters)  # pyright: ignore[reportReturnType]
 
 
-def _forward(
-    x: Tensor, decays: Sequence[Tensor], threshold: Tensor, initials: Sequence[Tensor], reset: Reset, *, save: bool
-) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-    step = x.shape[1:]
-    parameters = stack(decays, step), to_lanes(threshold, step), stack(initials, step)
-    spikes, last, membrane = _kernels(x).forward(sequence_to_lanes(x), *parameters, reset, save)
-    return spikes, last, (membrane, *parameters)
+def surrogate_in_kernel(
+    surrogate: Surrogate, membrane: Tensor, threshold: Tensor, shape: Sequence[int]
+) -> tuple[str, Tensor]:
+    """What a backward kernel is told of the surrogate: its name, or "given" and the derivative itself, `(T, M)`.
 
-
-def surrogate_in_kernel(surrogate: Surrogate, membrane: Tensor, threshold: Tensor) -> tuple[str, Tensor]:
-    """The shape that a backward kernel is compiled for, and the surrogate derivative where it is not one that kernels know."""
+    Args:
+        surrogate: any whose spike is a step.
+        membrane: the membrane potential before the reset, `(T, M)`.
+        threshold: `(M,)`.
+        shape: that of the sequence, `(T, B, *features)`: a surrogate of the user's may look at the axes.
+    """
     if type(surrogate) in _IN_KERNELS:
-        return type(surrogate).__name__, membrane.new_empty([0] * membrane.ndim)
-    return "given", surrogate.derivative(membrane - threshold)
+        return type(surrogate).__name__, membrane.new_empty(0, 0)
+    derivative = surrogate.derivative((membrane - threshold).view(tuple(shape)))
+    return "given", sequence_to_lanes(derivative.to(membrane.dtype))
 
 
 class _Lif(torch.autograd.Function):
@@ -84,25 +89,34 @@ class _Lif(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, reset: Reset, surrogate: Surrogate, detach_reset: bool, threshold: Tensor, *states: Tensor
+        ctx: Any,
+        x: Tensor,
+        reset: Reset,
+        surrogate: Surrogate,
+        detach_reset: bool,
+        save: bool,
+        threshold: Tensor,
+        *states: Tensor,
     ) -> tuple[Tensor, ...]:
-        count = len(states) // 2
-        spikes, last, saved = _forward(x, states[:count], threshold, states[count:], reset, save=True)
-        ctx.save_for_backward(*saved)
+        step, count = x.shape[1:], len(states) // 2
+        ctx.shapes = [tensor.shape for tensor in (threshold, *states)]
+        threshold, *constants = as_constants(threshold, *states)
+        parameters = stack(constants[:count], step), to_lanes(threshold, step), stack(constants[count:], step)
+        spikes, last, membrane = _kernels(x).forward(sequence_to_lanes(x), *parameters, reset, save)
+        ctx.save_for_backward(membrane, *parameters)
         ctx.rule = reset, surrogate, detach_reset
         ctx.shape = x.shape
-        ctx.shapes = [tensor.shape for tensor in (threshold, *states)]
-        return spikes.view(x.shape), *rows(last, x.shape[1:])
+        return as_constants(spikes.view(x.shape), *rows(last, step))
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative()
         on_spikes, *on_last = gradients
         membrane, decay, threshold, initial = ctx.saved_tensors
         reset, surrogate, detach_reset = ctx.rule
         step, count = ctx.shape[1:], len(decay)
-        wanted = ctx.needs_input_grad[4:]  # threshold, decays, initials
-        shape, slope = surrogate_in_kernel(surrogate, membrane, threshold)
+        wanted = ctx.needs_input_grad[5:]  # threshold, decays, initials
+        shape, slope = surrogate_in_kernel(surrogate, membrane, threshold, ctx.shape)
         on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
@@ -112,7 +126,7 @@ class _Lif(torch.autograd.Function):
             sum_to(gradient, step, shape) if needed else None
             for gradient, shape, needed in zip(per_lane, ctx.shapes, wanted, strict=True)
         )
-        return on_x.view(ctx.shape), None, None, None, *on_parameters
+        return on_x.view(ctx.shape), None, None, None, None, *on_parameters
 
 
 def _kernels(x: Tensor) -> ModuleType:

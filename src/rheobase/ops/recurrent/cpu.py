@@ -83,7 +83,7 @@ def backward(
         on_last: the gradient of the membrane potential after the last step, `(B, N)`.
         membrane: what `forward` saved.
         spikes: what `forward` returned.
-        slope: the surrogate derivative, `(T, B, N)`, if `shape` is "given"; else `(0, 0, 0)`.
+        slope: the surrogate derivative, `(T, B * N)`, if `shape` is "given"; else `(0, 0)`.
         weight: as in `forward`.
         decay: as in `forward`.
         threshold: as in `forward`.
@@ -109,8 +109,8 @@ def backward(
     # The gradient of a step's spikes: what came from outside, and what its successor sends back.
     on_fired = on_spikes if detach_recurrent else memory.empty((steps, batch, neurons), on_spikes.dtype)
     kernel = backward_kernel(reset, 1, type_of(on_spikes), shape, detach_reset=detach_reset, learn=learn)
-    sequences = [tensor.view(len(tensor), lanes) if len(tensor) else tensor.view(0, 0) for tensor in (membrane, slope)]
-    inputs = (on_fired.view(steps, lanes), on_membrane, *sequences, decay.view(1, lanes), threshold)
+    sequences = on_fired.view(steps, lanes), on_membrane, membrane.view(steps, lanes), slope
+    inputs = (*sequences, decay.view(1, lanes), threshold)
     outputs = (initial.view(1, lanes), on_x.view(steps, lanes), on_membrane, on_decay, on_threshold)
     arrays = [array(tensor) for tensor in (*inputs, *outputs)]
     number = np.float64 if on_spikes.dtype == torch.float64 else np.float32

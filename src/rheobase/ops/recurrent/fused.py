@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from rheobase.ops.lanes import to_lanes
+from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.lanes import as_constants, sum_to, to_lanes
 from rheobase.ops.lif.fused import surrogate_in_kernel
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import Surrogate
@@ -30,19 +30,24 @@ def recurrent_lif(
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes `(T, B, N)`, membrane potential and spikes after the last step; see `rheobase.ops.recurrent.recurrent_lif`."""
-    step = x.shape[1:]
-    states = [value.expand(step).contiguous() for value in (membrane, spikes)]
-    parameters = weight.contiguous(), to_lanes(decay, step), to_lanes(threshold, step), *states
+    parameters = (weight, decay, threshold, membrane, spikes)
     if torch.compiler.is_compiling():
         rule = reset, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent
-        fired, last, _ = torch.ops.rheobase.recurrent_lif(x.contiguous(), *parameters, *rule)
-    elif torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters)):
-        fired, last = _RecurrentLif.apply(
-            x.contiguous(), (reset, surrogate, detach_reset, detach_recurrent), *parameters
-        )
+        fired, last, _ = torch.ops.rheobase.recurrent_lif(x.contiguous(), *_whole(x, *parameters), *rule)
     else:
-        fired, last, _ = _cpu().forward(x.contiguous(), *parameters, reset, False)
-    return fired, last, fired[-1] if len(fired) else states[1]
+        save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
+        rule = reset, surrogate, detach_reset, detach_recurrent, save
+        fired, last = _RecurrentLif.apply(x, rule, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
+    return fired, last, fired[-1] if len(fired) else spikes.expand(x.shape[1:])
+
+
+def _whole(
+    x: Tensor, weight: Tensor, decay: Tensor, threshold: Tensor, membrane: Tensor, spikes: Tensor
+) -> tuple[Tensor, ...]:
+    """The parameters as kernels read them: decay and threshold for every lane, the states for every neuron."""
+    step = x.shape[1:]
+    states = (state.expand(step).contiguous() for state in (membrane, spikes))
+    return weight.contiguous(), to_lanes(decay, step), to_lanes(threshold, step), *states
 
 
 class _RecurrentLif(torch.autograd.Function):
@@ -50,26 +55,34 @@ class _RecurrentLif(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, rule: tuple[Reset, Surrogate, bool, bool], *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        fired, last, membrane = _cpu().forward(x, *parameters, rule[0], True)
-        ctx.save_for_backward(membrane, fired, *parameters)
-        ctx.rule = rule
+        ctx: Any, x: Tensor, rule: tuple[Reset, Surrogate, bool, bool, bool], *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        *ctx.rule, save = rule
+        ctx.shapes = [tensor.shape for tensor in parameters]
+        whole = _whole(x, *as_constants(*parameters))
+        fired, last, membrane = _cpu().forward(x.contiguous(), *whole, rule[0], save)
+        fired, last = as_constants(fired, last)
+        ctx.save_for_backward(membrane, fired, *whole)
         return fired, last
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative()
         on_fired, on_last = gradients
         membrane, fired, weight, decay, threshold, initial, sent = ctx.saved_tensors
         reset, surrogate, detach_reset, detach_recurrent = ctx.rule
-        shape, slope = surrogate_in_kernel(surrogate, membrane, threshold.view(membrane.shape[1:]))
-        on_x, *on_parameters = _cpu().backward(
+        step, wanted = membrane.shape[1:], ctx.needs_input_grad[2:]
+        potentials = membrane.view(len(membrane), len(threshold))
+        shape, slope = surrogate_in_kernel(surrogate, potentials, threshold, membrane.shape)
+        on_x, on_weight, *on_lanes = _cpu().backward(
             on_fired.contiguous(), on_last.contiguous(), membrane, fired, slope, weight, decay, threshold, initial, sent,
-            reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent,
-            any(ctx.needs_input_grad[3:5]),
+            reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent, any(wanted[1:3]),
         )  # fmt: skip
-        return on_x, None, *on_parameters
+        on_parameters = (
+            sum_to(gradient, step, shape) if needed else None
+            for gradient, shape, needed in zip(on_lanes, ctx.shapes[1:], wanted[1:], strict=True)
+        )
+        return on_x, None, on_weight, *on_parameters
 
 
 def _cpu() -> ModuleType:
@@ -122,7 +135,7 @@ def _backward_operator(
     detach_recurrent: bool,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    slope = membrane.new_empty(0, 0, 0)
+    slope = membrane.new_empty(0, 0)
     return _cpu().backward(
         on_fired.contiguous(), on_last.contiguous(), membrane, fired, slope, weight, decay, threshold, initial, sent,
         reset, shape, dampening, sharpness, detach_reset, detach_recurrent, learn,
