@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | doctor`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TransferSpeedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from rheobase import recipes, report, training
+from rheobase import environment, recipes, report, training
 from rheobase.data import Splits
 from rheobase.errors import RheobaseError, RunError
 from rheobase.recipes import RECIPES, Recipe
@@ -37,6 +37,7 @@ HELP = """\
   [bold]rheobase evaluate[/bold] RUN              test a run's best network
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
+  [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
 
 Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
 report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].
@@ -171,11 +172,26 @@ def list_recipes() -> None:
     Console().print(table)
 
 
+def doctor(env: bool = False) -> None:
+    """Say what is wrong.
+
+    Args:
+        env: Look at this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
+    """
+    if not env:
+        raise RheobaseError("doctor: say what to look at; `rheobase doctor --env` looks at this installation")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, what in environment.describe().items():
+        table.add_row(f"[bold]{name}[/bold]", what)
+    Console(highlight=False).print(table)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "report": write_report,
     "recipes": list_recipes,
+    "doctor": doctor,
 }
 
 
