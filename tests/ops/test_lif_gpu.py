@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from computing import computed_by
 from ops.triton_kernels import DEVICE, compiling, load, running
 from rheobase import surrogate as surrogates
 from rheobase.ops.integrate import reference as integrate_reference
-from rheobase.ops.lif import reference
+from rheobase.ops.lif import fused, reference, synaptic_lif
 
 RESETS = ("subtract", "zero", "none")
 SHAPES = ("FastSigmoid", "Arctan", "Triangular", "Exponential", "Gaussian")
@@ -185,6 +186,23 @@ def test_without_save_there_is_no_membrane(gpu):
     assert membrane.shape == (0, 0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtype):
+    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+
+    def results(computer: str) -> list[Tensor]:
+        x = torch.linspace(-1, 2, 30).view(3, 2, 5).transpose(0, 1).to(DEVICE, dtype).requires_grad_()
+        decay, threshold = (torch.full((5,), value, device=DEVICE, requires_grad=True) for value in (0.8, 0.7))
+        with computed_by(computer), running():
+            spikes, (membrane, current) = synaptic_lif(x, 0.5, decay, threshold, detach_reset=False)
+            loss = (spikes * spikes.detach().cumsum(0)).sum() + membrane.sum() + 2 * current.sum()
+            return [spikes, membrane, *torch.autograd.grad(loss, (x, decay, threshold))]
+
+    for output, right in zip(results("kernels"), results("reference"), strict=True):
+        assert output.dtype == right.dtype
+        torch.testing.assert_close(output, right, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("states", "dtype", "reset", "shape", "detach_reset", "learn", "compact"),
     [
@@ -199,7 +217,7 @@ def test_without_save_there_is_no_membrane(gpu):
 def test_compiles_to_machine_code(tmp_path, states, dtype, reset, shape, detach_reset, learn, compact):
     # What the interpreter does not check: types that change in a loop, Python that Triton does not know, arguments.
     gpu = load("lif", interpret=False)
-    layout = gpu.layout(512, torch.device("cpu"))._replace(tile=4)
+    layout = gpu.layout(512, torch.device("cpu"))._replace(tile=2)
     gpu.layout = lambda lanes, device: layout
     case = make_case(5, 3, states, dtype)
     with compiling(str(tmp_path)) as compiled:
