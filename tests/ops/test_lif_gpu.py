@@ -172,6 +172,8 @@ def test_compact_states_recover_the_spikes_and_nearly_the_gradients(gpu, reset):
     case.x[0, 0] = case.threshold[0] = case.initial[0, 0] = 0  # on the threshold, where a rounded membrane would err
     exact = computed(gpu, case, reset, "FastSigmoid", True)
     compact = computed(gpu, case, reset, "FastSigmoid", True, compact=True)
+    assert torch.equal(exact[0], expected(case, reset, "FastSigmoid", True)[0].bfloat16())
+    assert exact[0][0, 0] == 1
     assert torch.equal(exact[0], compact[0])
     assert torch.equal(exact[1], compact[1])
     for a, b in zip(exact[2:], compact[2:], strict=True):
