@@ -1,7 +1,7 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential
+from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
 from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
@@ -18,6 +18,7 @@ __all__ = [
     "Recompute",
     "RecurrentLIF",
     "Sequential",
+    "SpikeLinear",
     "SynapticLIF",
     "Temporal",
     "Training",
