@@ -1,4 +1,5 @@
 """The command line: `rheobase train | resume | evaluate | report | recipes | doctor`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -38,6 +39,7 @@ HELP = """\
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
   [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
+  [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
 Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
 report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].
@@ -184,6 +186,29 @@ def doctor(env: bool = False) -> None:
     for name, what in environment.describe().items():
         table.add_row(f"[bold]{name}[/bold]", what)
     Console(highlight=False).print(table)
+def bench(
+    workloads: tyro.conf.Positional[tuple[str, ...]] = (),
+    only: tuple[str, ...] | None = None,
+    rounds: int = 7,
+    quick: bool = False,
+    compiled: bool = False,
+    toy: bool = False,
+    file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> None:
+    """Measure training steps, beside those of the other libraries that are installed.
+
+    Args:
+        workloads: W1 to W6; T100, T1000, T10000, T100000: the cost against the number of steps. By default all.
+        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx. By default all.
+        rounds: How often each row has its turn.
+        quick: Only processor time on one thread.
+        compiled: Also what takes half a minute to compile.
+        toy: Toy sizes, which show that everything runs, and nothing else.
+        file: Keep everything in this file, anew after every workload.
+    """
+    from rheobase.bench import command
+
+    command.bench(workloads, only, rounds=rounds, quick=quick, compiled=compiled, toy=toy, file=file)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -192,6 +217,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": write_report,
     "recipes": list_recipes,
     "doctor": doctor,
+    "bench": bench,
 }
 
 
