@@ -187,19 +187,19 @@ def doctor(env: bool = False) -> None:
         table.add_row(f"[bold]{name}[/bold]", what)
     Console(highlight=False).print(table)
 def bench(
-    workloads: tyro.conf.Positional[tuple[str, ...]] = (),
-    only: tuple[str, ...] | None = None,
+    workloads: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORKLOAD ...")] = (),
+    only: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LIBRARY ...")] = None,
     rounds: int = 7,
     quick: bool = False,
     compiled: bool = False,
     toy: bool = False,
-    file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
 ) -> None:
     """Measure training steps, beside those of the other libraries that are installed.
 
     Args:
         workloads: W1 to W6; T100, T1000, T10000, T100000: the cost against the number of steps. By default all.
-        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx. By default all.
+        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx, or none. By default all.
         rounds: How often each row has its turn.
         quick: Only processor time on one thread.
         compiled: Also what takes half a minute to compile.

@@ -1,7 +1,7 @@
 """What no implementation of a task can do without: its dense products, and the bytes that its neurons move.
 
-A row of the table says little by itself. Beside the products alone and the time in which the machine could have moved the bytes, it
-says how much there is left to gain, and whether from the neurons at all.
+A row of the table says little by itself. Beside the products alone and the time in which the machine could have moved the
+bytes, it says how much there is left to gain, and whether from the neurons at all.
 """
 
 import math

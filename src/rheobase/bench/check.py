@@ -1,8 +1,9 @@
 """Is it the same that is compared? Spikes and gradients of every library against ours, on a small network.
 
-Two of the libraries subtract the threshold one step later than we do, after the decay: `v[t] = decay * v[t-1] + x[t] - threshold *
-s[t-1]`, where ours amounts to `- decay * threshold * s[t-1]`. Fed with `x[t] + (1 - decay) * threshold * s[t-1]` they must fire as ours
-do, to the spike, and give the same gradient. So even where models differ, the difference is known to be this and nothing else.
+Two of the libraries subtract the threshold one step later than we do, after the decay: `v[t] = decay * v[t-1] + x[t] -
+threshold * s[t-1]`, where ours amounts to `- decay * threshold * s[t-1]`. Fed with `x[t] + (1 - decay) * threshold *
+s[t-1]` they must fire as ours do, to the spike, and give the same gradient. So even where models differ, the difference
+is known to be this and nothing else.
 """
 
 from dataclasses import dataclass, replace

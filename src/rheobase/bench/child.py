@@ -1,8 +1,9 @@
 """A process that measures: one workload, or one figure of one row.
 
-The measuring is not done in the command's own process, for three reasons. The number of threads of some libraries is fixed when they
-start; first calls and peak memory need a process that has done nothing; and a library that ends its process must not end the
-table. The parent gives a job, as JSON; this one answers in lines of JSON. What libraries print goes to standard error.
+The measuring is not done in the command's own process, for three reasons. The number of threads of some libraries is
+fixed when they start; first calls and peak memory need a process that has done nothing; and a library that ends its
+process must not end the table. The parent gives a job, as JSON; this one answers in lines of JSON. What libraries print
+goes to standard error.
 """
 
 import json
@@ -88,19 +89,14 @@ def times(job: Job) -> Iterator[Message]:
         if implementation.skip:
             continue
         try:
-            if job.agreement and library in peers.PEERS:
-                agreement = check.compare(implementation, job.workload)
-                if agreement:
-                    yield {
-                        "message": "agreement",
-                        "row": implementation.name,
-                        "agreement": {**asdict(agreement), "holds": agreement.holds},
-                    }
             step = implementation.build(task)
             step()
             steps[implementation.name] = step
-        except Exception as error:  # noqa: BLE001
-            yield _failed(implementation.name, error)
+        except Exception as error:
+            yield {"message": "failed", "row": implementation.name, "why": _said(error)}
+            continue
+        if job.agreement and library in peers.PEERS:
+            yield {"message": "agreement", "row": implementation.name, "agreement": agreement(implementation, job)}
     copy, copied = bounds.copying(1 if job.toy else 256)
     copy()
     steps[COPY] = copy
@@ -108,15 +104,26 @@ def times(job: Job) -> Iterator[Message]:
     seconds = 0.001 if job.toy else measure.SAMPLE_SECONDS
     for name, taken in measure.interleave(steps, job.rounds, seconds):
         if isinstance(taken, Exception):
-            yield _failed(name, taken)
+            yield {"message": "failed", "row": name, "why": _said(taken)}
         else:
             yield {"message": "sample", "row": name, "cpu": taken.cpu, "wall": taken.wall}
+
+
+def agreement(implementation: Implementation, job: Job) -> dict[str, Any] | None:
+    """How a row's spikes and gradients compare with ours; or why that cannot be known."""
+    try:
+        found = check.compare(implementation, job.workload)
+    except Exception as error:
+        return {"holds": False, "why": _said(error)}
+    return found and {**asdict(found), "holds": found.holds}
 
 
 def first(job: Job) -> Iterator[Message]:
     """The `first_call` of a row in seconds, and its `peak` in MiB if that is wanted."""
     workload = WORKLOADS[job.workload]
-    found = {implementation.name: (library, implementation) for library, implementation in rows(job, workload.make(True))}
+    found = {
+        implementation.name: (library, implementation) for library, implementation in rows(job, workload.make(True))
+    }
     library, implementation = found[job.row]
     if library in peers.PEERS:
         import_module(peers.PEERS[library].module)
@@ -136,8 +143,8 @@ def main() -> None:
         print(json.dumps(message), file=channel, flush=True)
 
 
-def _failed(name: str, error: Exception) -> Message:
-    return {"message": "failed", "row": name, "why": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What can only be seen in a process that has done nothing yet: peak memory, the first call, the time of an import.
 
-A process that has trained before has compiled, has its threads, and holds memory that it will use again; so each of these figures
-comes from a process of its own.
+A process that has trained before has compiled, has its threads, and holds memory that it will use again; so each of these
+figures comes from a process of its own.
 """
 
 import ctypes

@@ -1,9 +1,9 @@
 """Time, such that a ratio of two times can be believed.
 
-A machine has good and bad minutes, and a library that is measured in a bad one looks slow. So all implementations take turns,
-in one process, and a ratio is that of two times from the same round. What counts on one thread is the processor time, user
-and system, of the whole process: other processes on the machine hardly change it, and a library that starts threads of its own does
-not look faster by it. On all cores it is the time on the wall.
+A machine has good and bad minutes, and a library that is measured in a bad one looks slow. So all implementations take
+turns, in one process, and a ratio is that of two times from the same round. What counts on one thread is the processor
+time, user and system, of the whole process: other processes on the machine hardly change it, and a library that starts
+threads of its own does not look faster by it. On all cores it is the time on the wall.
 """
 
 import gc
@@ -56,7 +56,7 @@ def interleave(
         for name, step in list(running.items()):
             try:
                 taken = sample(step, seconds)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 del running[name]
                 yield name, error
                 continue

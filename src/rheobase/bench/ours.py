@@ -37,7 +37,7 @@ def neurons(recurrent: Tensor | None = None, *, detach_reset: bool = True) -> nn
     settings = {"decay": DECAY, "threshold": THRESHOLD, "surrogate": surrogate, "detach_reset": detach_reset}
     if recurrent is None:
         return rheobase.LIF(**settings)
-    layer = rheobase.RecurrentLIF(len(recurrent), **settings)
+    layer = rheobase.RecurrentLIF(len(recurrent), **settings)  # pyright: ignore[reportAttributeAccessIssue]
     return _with_weight(layer, layer.weight, recurrent)
 
 

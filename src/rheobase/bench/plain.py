@@ -111,7 +111,12 @@ def with_recurrence(neuron: OneStep, weight: Tensor) -> OneStep:
 
 def leaky_integration(x: Tensor) -> Tensor:
     """The readout as a loop over time."""
-    return over_time([lambda x, v: (x if v is None else DECAY * v + x,) * 2], x)
+
+    def one_step(x: Tensor, v: Any) -> tuple[Tensor, Any]:
+        v = x if v is None else DECAY * v + x
+        return v, v
+
+    return over_time([one_step], x)
 
 
 def _folded(layer: Layer) -> Layer:

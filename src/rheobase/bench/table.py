@@ -1,49 +1,71 @@
 """The benchmark's table on a terminal."""
 
+from collections.abc import Callable
+
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
 from rheobase.bench.measure import Summary
 from rheobase.bench.results import Row, Table
 
+Column = tuple[str, Callable[[Row], str]]
+
 
 def render(table: Table, threads: int) -> RenderableType:
-    """A workload's rows, the fastest first, bounds last."""
+    """A workload's rows, the fastest first and bounds last, and below them what has to be said of some."""
+    columns: list[Column] = [
+        ("CPU ms\n1 thread", lambda row: _time(row.cpu)),
+        ("\n/ ours", lambda row: _ratio(row.cpu_ratio)),
+        (f"wall ms\n{threads} threads", lambda row: _time(row.wall)),
+        ("\n/ ours", lambda row: _ratio(row.wall_ratio)),
+        ("peak\nMiB", lambda row: "" if row.peak_mib is None else f"{row.peak_mib:,.0f}"),
+        ("first call\ns, cold", lambda row: _seconds(row, "cold")),
+        ("\ncached", lambda row: _seconds(row, "cached")),
+    ]
+    rows = sorted((row for row in table.rows if row.cpu), key=_order)
+    columns = [(heading, cell) for heading, cell in columns if any(cell(row) for row in rows)]
     grid = Grid(box=None, pad_edge=False, header_style="dim")
     grid.add_column("")
-    for heading in (
-        *("CPU ms, 1 thread", "", "times ours"),
-        *(f"wall ms, {threads} threads", "", "times ours"),
-        *("peak MiB", "first call s, cold", "cached"),
-    ):
-        grid.add_column(heading, justify="right")
-    grid.add_column("remarks", style="dim")
-    for row in sorted(table.rows, key=_order):
-        grid.add_row(
-            Text(row.name, style="bold" if row.library == "rheobase" else "dim" if row.library == "bound" else ""),
-            *_time(row.cpu, row.cpu_ratio),
-            *_time(row.wall, row.wall_ratio),
-            "" if row.peak_mib is None else f"{row.peak_mib:,.0f}",
-            *(f"{row.first_call[cache]:.2f}" if cache in row.first_call else "" for cache in ("cold", "cached")),
-            _remarks(row),
-        )
-    return Group(Text(f"{table.workload}: {table.title}", style="bold"), grid, "")
+    for heading, _ in columns:
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        style = {"rheobase": "bold", "bound": "dim"}.get(row.library, "")
+        grid.add_row(row.name, *(cell(row) for _, cell in columns), style=style)
+    notes: dict[str, list[str]] = {}
+    for row in table.rows:
+        note = row.why or ("" if row.library == "bound" else row.differs)
+        if note:
+            notes.setdefault(note, []).append(row.name)
+    wrong = [Text(f"not the same model: {_difference(row)}", style="bold red") for row in table.rows if _disagrees(row)]
+    title = Text(f"{table.workload}: {table.title}", style="bold")
+    remarks = [Text(f"{'; '.join(names)}: {note}", style="dim") for note, names in notes.items()]
+    return Group(title, Padding(Group(grid, *wrong, *remarks), (0, 0, 1, 2)))
 
 
 def _order(row: Row) -> tuple[bool, float]:
-    return row.library == "bound", row.cpu.median if row.cpu else float("inf")
+    return row.library == "bound", row.cpu.median if row.cpu else 0.0
 
 
-def _time(summary: Summary | None, ratio: float | None) -> tuple[str, str, str]:
-    if summary is None:
-        return "", "", ""
-    return f"{summary.median:,.1f}", f"±{summary.spread:.0%}", "" if ratio is None else f"{ratio:.2f}"
+def _time(summary: Summary | None) -> str:
+    return "" if summary is None else f"{summary.median:,.1f} ±{summary.spread:3.0%}"
 
 
-def _remarks(row: Row) -> Text:
-    remarks = Text(", ".join(filter(None, (row.why, row.differs))))
-    if row.agreement and not row.agreement["holds"]:
-        remarks.append(" not the same model: ", style="bold red")
-        remarks.append(f"{row.agreement['differing']} spikes differ, gradients by {row.agreement['gradient']:.1e}")
-    return remarks
+def _ratio(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _seconds(row: Row, cache: str) -> str:
+    return f"{row.first_call[cache]:.2f}" if cache in row.first_call else ""
+
+
+def _disagrees(row: Row) -> bool:
+    return row.agreement is not None and not row.agreement.get("holds", False)
+
+
+def _difference(row: Row) -> str:
+    agreement = row.agreement or {}
+    if "why" in agreement:
+        return f"{row.name} could not be held against ours, {agreement['why']}"
+    return f"{row.name}: {agreement['differing']} spikes differ, the gradient by {agreement['gradient']:.1e}"

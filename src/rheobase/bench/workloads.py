@@ -97,7 +97,8 @@ class Task:
     @property
     def features(self) -> tuple[tuple[int, ...], ...]:
         """The features that come out of every stage."""
-        shape, shapes = tuple(self.x.shape[2:]), []
+        shape: tuple[int, ...] = tuple(self.x.shape[2:])
+        shapes: list[tuple[int, ...]] = []
         for stage in self.stages:
             match stage:
                 case Linear(weight):

@@ -1,7 +1,7 @@
 """Sinabs: layers over a whole sequence, batch first, which walk time in Python.
 
-Source: Sinabs 3.1.3, `layers.LIF` and `layers.LIFRecurrent`. They index `x[:, t]`, whose backward pass allocates a tensor as large as
-the sequence for every step: at long T a training step takes minutes.
+Source: Sinabs 3.1.3, `layers.LIF` and `layers.LIFRecurrent`. They index `x[:, t]`, whose backward pass allocates a tensor
+as large as the sequence for every step: at long T a training step takes minutes.
 """
 
 import math

@@ -1,8 +1,9 @@
 """SpikingJelly: multi-step neurons of its torch backend, a loop over time with a backward pass written by hand.
 
-Source: SpikingJelly 2.0.0, `neuron.LIFNode(step_mode="m")`; its compiled kernels need a GPU. Its neuron is ours: `tau` 10 without
-`decay_input` is a decay of 0.9. Recurrent neurons are its single-step neurons in a loop, as in its `LinearRecurrentContainer`,
-which has no other form, but without the second product that the container makes with its input.
+Source: SpikingJelly 2.0.0, `neuron.LIFNode(step_mode="m")`; its compiled kernels need a GPU. Its neuron is ours: `tau` 10
+without `decay_input` is a decay of 0.9. Recurrent neurons are its single-step neurons in a loop, as in its
+`LinearRecurrentContainer`, which has no other form, but without the second product that the container makes with its
+input.
 """
 
 from torch import Tensor

@@ -1,7 +1,7 @@
 """Spyx: neurons in JAX, compiled as a whole by XLA.
 
-Source: Spyx 1.0.0, `spyx.nn.LIF`, `RLIF` and `LI` under `spyx.nn.run`, a `jax.lax.scan`. Its neuron looks at the potential before it
-takes in the step's input, so that a spike leaves one step later than ours, and so does the reset.
+Source: Spyx 1.0.0, `spyx.nn.LIF`, `RLIF` and `LI` under `spyx.nn.run`, a `jax.lax.scan`. Its neuron looks at the
+potential before it takes in the step's input, so that a spike leaves one step later than ours, and so does the reset.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,18 @@ from functools import partial
 from typing import Any
 
 from rheobase.bench.implementation import Dynamics, Implementation, Result, Step
-from rheobase.bench.workloads import DECAY, THRESHOLD, Convolution, Flatten, Linear, Neurons, Pooling, Readout, Stage, Task
+from rheobase.bench.workloads import (
+    DECAY,
+    THRESHOLD,
+    Convolution,
+    Flatten,
+    Linear,
+    Neurons,
+    Pooling,
+    Readout,
+    Stage,
+    Task,
+)
 
 LATE = Dynamics(detached=False, late_reset=True, late_spikes=True)
 
