@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import rheobase
 from rheobase.bench.peers import PEERS, installed
 from rheobase.training.about import command, commit
 
@@ -21,12 +22,16 @@ def cores() -> int:
 
 def about() -> dict[str, Any]:
     """Command, date, commit, versions and machine."""
-    libraries = ("rheobase", "torch", "numpy", "numba", "jax", *PEERS)
+    libraries = ("torch", "numpy", "numba", "jax", *PEERS)
     return {
         "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "versions": {"python": platform.python_version(), **{name: installed(name) for name in libraries}},
+        "versions": {
+            "python": platform.python_version(),
+            "rheobase": rheobase.__version__,
+            **{name: installed(name) for name in libraries},
+        },
         "machine": {
             "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
             "instructions": _instructions(),

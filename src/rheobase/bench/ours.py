@@ -37,8 +37,8 @@ def neurons(recurrent: Tensor | None = None, *, detach_reset: bool = True) -> nn
     settings = {"decay": DECAY, "threshold": THRESHOLD, "surrogate": surrogate, "detach_reset": detach_reset}
     if recurrent is None:
         return rheobase.LIF(**settings)
-    layer = rheobase.RecurrentLIF(len(recurrent), **settings)  # pyright: ignore[reportAttributeAccessIssue]
-    return _with_weight(layer, layer.weight, recurrent)
+    layer = rheobase.RecurrentLIF(len(recurrent), **settings)
+    return _with_weight(layer, layer.recurrent_weight, recurrent)
 
 
 def _layer(stage: Stage, detach_reset: bool) -> nn.Module:

@@ -21,13 +21,12 @@ def render(table: Table, threads: int) -> RenderableType:
         (f"wall ms\n{threads} threads", lambda row: _time(row.wall)),
         ("\n/ ours", lambda row: _ratio(row.wall_ratio)),
         ("peak\nMiB", lambda row: "" if row.peak_mib is None else f"{row.peak_mib:,.0f}"),
-        ("first call\ns, cold", lambda row: _seconds(row, "cold")),
-        ("\ncached", lambda row: _seconds(row, "cached")),
+        ("first call s\ncold  warm", lambda row: "  ".join(f"{seconds:.2f}" for seconds in row.first_call.values())),
     ]
     rows = sorted((row for row in table.rows if row.cpu), key=_order)
     columns = [(heading, cell) for heading, cell in columns if any(cell(row) for row in rows)]
     grid = Grid(box=None, pad_edge=False, header_style="dim")
-    grid.add_column("")
+    grid.add_column("", no_wrap=True)
     for heading, _ in columns:
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -49,15 +48,11 @@ def _order(row: Row) -> tuple[bool, float]:
 
 
 def _time(summary: Summary | None) -> str:
-    return "" if summary is None else f"{summary.median:,.1f} ±{summary.spread:3.0%}"
+    return "" if summary is None else f"{summary.median:,.{0 if summary.median >= 100 else 1}f} ±{summary.spread:3.0%}"
 
 
 def _ratio(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f}"
-
-
-def _seconds(row: Row, cache: str) -> str:
-    return f"{row.first_call[cache]:.2f}" if cache in row.first_call else ""
 
 
 def _disagrees(row: Row) -> bool:

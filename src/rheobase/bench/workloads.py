@@ -106,7 +106,7 @@ class Task:
                 case Convolution(weight):
                     shape = (len(weight), *shape[1:])
                 case Pooling():
-                    shape = (shape[0], shape[1] // 2, shape[2] // 2)
+                    shape = (shape[0], *(side // 2 for side in shape[1:]))
                 case Flatten():
                     shape = (math.prod(shape),)
                 case _:

@@ -24,9 +24,9 @@ def implementations(task: Task) -> list[Implementation]:
     long = "compiles the step and not the loop, which is what takes time here" if task.steps >= 10_000 else ""
     rows = [
         Implementation("snnTorch", build, LATE),
-        Implementation("snnTorch, compiled step", partial(build, compiled=True), LATE, skip=long, compiles=True),
+        Implementation("snnTorch compiled", partial(build, compiled=True), LATE, skip=long, compiles=True),
     ]
-    return rows if task.layer_alone else [*rows, Implementation("snnTorch, all in the loop", in_the_loop, LATE)]
+    return rows if task.layer_alone else [*rows, Implementation("snnTorch in the loop", in_the_loop, LATE)]
 
 
 def build(task: Task, *, compiled: bool = False) -> Step:

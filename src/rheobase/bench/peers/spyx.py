@@ -30,7 +30,7 @@ def implementations(task: Task) -> list[Implementation]:
     rows = [Implementation("Spyx", build, LATE)]
     if task.layer_alone:
         return rows
-    return [*rows, Implementation("Spyx, all in the scan", partial(build, in_the_scan=True), LATE)]
+    return [*rows, Implementation("Spyx in the scan", partial(build, in_the_scan=True), LATE)]
 
 
 def build(task: Task, *, in_the_scan: bool = False) -> Step:
