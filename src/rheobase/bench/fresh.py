@@ -17,6 +17,8 @@ from typing import Any
 from rheobase.bench.implementation import Implementation
 from rheobase.bench.workloads import Workload
 
+PROCESS = Path("/proc/self")
+
 
 def first_call(implementation: Implementation, workload: Workload) -> float:
     """Seconds until the gradients of the first training step are there, once the library is imported.
@@ -50,7 +52,7 @@ def peak_memory(run: Callable[[], Any]) -> float | None:
     with suppress(AttributeError):  # elsewhere than in glibc
         ctypes.CDLL(None).malloc_trim(0)  # what is free already must not hide what `run` takes
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
         before = _status("VmRSS")
     except OSError:
         return None
@@ -74,7 +76,7 @@ def import_seconds(module: str) -> float:
 
 def _status(key: str) -> int:
     """A line of this process's status, in KiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in (PROCESS / "status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1])
-    raise OSError(f"/proc/self/status: no {key}")
+    raise OSError(f"{PROCESS}/status: no {key}")
