@@ -1,5 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes | doctor`.
-"""The command line: `rheobase train | resume | evaluate | report | recipes | bench`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | doctor | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -186,6 +185,8 @@ def doctor(env: bool = False) -> None:
     for name, what in environment.describe().items():
         table.add_row(f"[bold]{name}[/bold]", what)
     Console(highlight=False).print(table)
+
+
 def bench(
     workloads: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORKLOAD ...")] = (),
     only: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LIBRARY ...")] = None,

@@ -27,8 +27,8 @@ def test_everything_of_one_workload(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "import beyond torch: rheobase " in out
     found = json.loads(file.read_text())
     assert {"command", "date", "commit", "versions", "machine", "settings", "imports", "workloads"} == found.keys()
-    assert {"processor", "cores", "transparent_huge_pages"} <= found["machine"].keys()
-    assert {"rheobase", "torch", "python", *PEERS} <= found["versions"].keys()
+    assert {"processor", "cores", "huge pages", "neurons on the CPU"} <= found["machine"].keys()
+    assert {"rheobase", "torch", "numba", *PEERS} <= found["versions"].keys()
     assert found["settings"]["toy"]
     assert found["imports"]["rheobase"] > 0
     table = found["workloads"]["W4"]
