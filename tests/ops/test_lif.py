@@ -1,4 +1,4 @@
-"""The reference against recursions written independently, in NumPy, one neuron and one step at a time."""
+"""The operation, by its reference and by its kernels, against recursions written independently, in NumPy."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from computing import computed_by
 from rheobase.ops.lif import lif
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
+
+pytestmark = pytest.mark.usefixtures("computer")
 
 RESETS = ("subtract", "zero", "none")
 
@@ -233,11 +236,12 @@ def graph(tensor):
 
 
 @pytest.mark.parametrize("reset", RESETS)
-def test_the_backward_pass_is_linear_in_time(reset):
+def test_the_reference_goes_backward_in_linear_time(reset):
     def nodes(steps):
         x = torch.ones(steps, 2, 3, requires_grad=True)
         decay, threshold = torch.tensor(0.9, requires_grad=True), torch.ones(3, requires_grad=True)
-        spikes, last = lif(x, decay, threshold, reset=reset, detach_reset=False)
+        with computed_by("reference"):
+            spikes, last = lif(x, decay, threshold, reset=reset, detach_reset=False)
         return graph(spikes.sum() + last.sum())
 
     ten, twenty, forty = nodes(10), nodes(20), nodes(40)

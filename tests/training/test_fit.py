@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import rheobase as rb
+from computing import computed_by
 from rheobase.data import ArrayDataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate, fit, randomness
@@ -632,7 +633,8 @@ def test_bfloat16_keeps_states_and_weights_in_float32_and_learns(monkeypatch: py
     net = network()
     net[0].register_forward_hook(lambda _module, _input, output: types["linear"].add(output.dtype))
     net[4].register_forward_hook(lambda _module, _input, output: types["readout"].add(output.dtype))
-    result = fit(net, *splits(), settings(epochs=12, precision="bfloat16"), display=QUIET)
+    with computed_by("reference"):  # where the type of each state can be watched
+        result = fit(net, *splits(), settings(epochs=12, precision="bfloat16"), display=QUIET)
     assert types == {"linear": {torch.bfloat16}, "membrane": {torch.float32}, "readout": {torch.float32}}
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
     assert net[1].decay.dtype == net[1].threshold.dtype == torch.float32

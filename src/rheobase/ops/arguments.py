@@ -45,6 +45,22 @@ def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Te
     return tensor
 
 
+def check_first_derivative() -> None:
+    """Refuse, in a kernel's backward pass, to record that pass: a kernel has a first derivative only.
+
+    PyTorch's own decorator for this looks at the incoming gradients alone. But what a kernel computes from them depends on its
+    arguments too, and a penalty on the gradient of `x` would be a constant, in silence.
+
+    Raises:
+        RuntimeError: if a second derivative is asked for.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the kernels compute first derivatives, and create_graph=True asks for a second one; the reference computes it: "
+            "set the environment variable RHEOBASE_KERNELS=off"
+        )
+
+
 def state_type(x: Tensor) -> torch.dtype:
     """The type in which states are kept: that of `x`, but never less than float32.
 

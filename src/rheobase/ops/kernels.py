@@ -1,22 +1,58 @@
-"""Which kernels compute on which device; and where none do, why."""
+"""Which kernels compute on which device; and where none do, why.
 
+On the CPU the kernels are compiled by numba when they are first called, on the GPU by Triton: neither needs a compiler on the
+user's machine. Where one is missing, the plain reference computes the same, slower. The environment variable
+`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault.
+"""
+
+import importlib
+import os
+import warnings
 from functools import cache
 
 import torch
+from torch import Tensor
+
+_TECHNOLOGY = {"cpu": "numba", "cuda": "triton"}
 
 
-@torch.compiler.assume_constant_result
+def fused(x: Tensor) -> bool:
+    """Whether kernels can compute on the device of `x`.
+
+    Example:
+        >>> fused(torch.zeros(3, device="meta"))
+        False
+    """
+    return why_not(x.device.type) is None
+
+
+@torch.compiler.assume_constant_result  # `torch.compile` need not look into it
 def why_not(device: str) -> str | None:
-    """Why no kernels compute on a device, in words; None if they do."""
+    """Why no kernels compute on a device, in words; None if they do.
+
+    Args:
+        device: its kind, "cpu" or "cuda".
+
+    Example:
+        >>> why_not("meta")
+        'there are no kernels for the device meta'
+    """
     return _find(device)
 
 
 @cache
 def _find(device: str) -> str | None:
-    if device != "cpu":
+    if os.environ.get("RHEOBASE_KERNELS", "on") == "off":
+        return "RHEOBASE_KERNELS is off"
+    if device not in _TECHNOLOGY:
         return f"there are no kernels for the device {device}"
+    name = _TECHNOLOGY[device]
     try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        return f"numba cannot be imported: {error}"
+        technology = importlib.import_module(name)
+    except Exception as error:  # a library that does not fit the others here fails in ways of its own
+        reason = f"{name} cannot be imported: {error}"
+        warnings.warn(f"rheobase computes with its slow reference on {device}, for {reason}", stacklevel=2)
+        return reason
+    if name == "numba" and technology.config.DISABLE_JIT:
+        return "NUMBA_DISABLE_JIT is set"
     return None

@@ -3,8 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.ops import kernels
 from rheobase.ops.arguments import as_step, check_sequence, state_type
-from rheobase.ops.integrate import reference
+from rheobase.ops.integrate import fused, reference
 
 __all__ = ["integrate"]
 
@@ -36,6 +37,9 @@ def integrate(
         tensor([1.0000, 1.5000, 1.7500])
     """
     check_sequence(x, "integrate")
-    return reference.integrate(
-        x.to(state_type(x)), as_step(decay, "decay", x, "integrate"), as_step(initial, "initial", x, "integrate")
-    )
+    current = x.to(state_type(x))
+    decay, initial = as_step(decay, "decay", x, "integrate"), as_step(initial, "initial", x, "integrate")
+    if kernels.fused(x):
+        states, last = fused.integrate(current, [decay], [initial])
+        return states, last
+    return reference.integrate(current, decay, initial)

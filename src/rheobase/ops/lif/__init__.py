@@ -1,16 +1,19 @@
 """The leaky integrate-and-fire neuron over a whole sequence: checks, types, and the choice of who computes."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.ops import kernels
 from rheobase.ops.arguments import as_step, check_sequence, state_type
-from rheobase.ops.lif import reference
+from rheobase.ops.integrate import reference as integration
+from rheobase.ops.lif import fused, reference
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import FastSigmoid, Surrogate
 
-__all__ = ["Reset", "check_rule", "lif"]
+__all__ = ["Reset", "check_rule", "lif", "synaptic_lif"]
 
 
 def lif(
@@ -34,7 +37,8 @@ def lif(
                v[t]                        (reset "none")
 
     The gradient of `s[t]` with respect to `v[t] - threshold` is the surrogate's. With `detach_reset`, the `s[t]` of the reset
-    is a constant in the backward pass; the threshold that is subtracted still receives its gradient.
+    is a constant in the backward pass; the threshold that is subtracted still receives its gradient. For the backward pass,
+    `v` is kept: 4 bytes for each neuron, sample and step, 8 if `x` is float64.
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -65,16 +69,96 @@ def lif(
     surrogate = surrogate or FastSigmoid()
     check_sequence(x, "lif")
     check_rule(reset, surrogate, "lif")
-    spikes, membrane = reference.lif(
-        x.to(state_type(x)),
-        as_step(decay, "decay", x, "lif"),
-        as_step(threshold, "threshold", x, "lif"),
-        as_step(initial, "initial", x, "lif"),
-        reset,
-        surrogate,
-        detach_reset,
+    decays, initials = [as_step(decay, "decay", x, "lif")], [as_step(initial, "initial", x, "lif")]
+    spikes, membrane = _run(
+        x, decays, as_step(threshold, "threshold", x, "lif"), initials, reset, surrogate, detach_reset
     )
-    return spikes.to(x.dtype), membrane
+    return spikes, membrane
+
+
+def synaptic_lif(
+    x: Float[Tensor, "T B *features"],
+    synapse_decay: float | Float[Tensor, "*c"],
+    decay: float | Float[Tensor, "*d"],
+    threshold: float | Float[Tensor, "*t"] = 1.0,
+    initial: tuple[Float[Tensor, "*s"], Float[Tensor, "*i"]] | None = None,
+    *,
+    reset: Reset = "subtract",
+    surrogate: Surrogate | None = None,
+    detach_reset: bool = True,
+) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
+    """Leaky integrate-and-fire neurons behind a synapse: `x` drives a current, and the current the membrane potential.
+
+    With the synaptic current `i`, everything else as in `lif`,
+
+        i[t] = synapse_decay * i[t-1] + x[t]
+        v[t] = decay * r[t-1] + i[t]
+
+    This is the "current-based" neuron of neuromorphic hardware. It costs hardly more than `lif`, and keeps no more: the current
+    is recovered from the membrane potential.
+
+    Args:
+        x: the input current, `(T, B, *features)`, floating point.
+        synapse_decay: what the synaptic current keeps per step, in [0, 1]; a number or anything that broadcasts to
+            `(B, *features)`.
+        decay: what the membrane potential keeps per step; likewise.
+        threshold: where a neuron fires; likewise.
+        initial: the membrane potential `r[-1]` and the synaptic current `i[-1]`, each broadcasting to `(B, *features)`; None
+            is rest, 0.
+        reset: what happens to the membrane potential of a neuron that fired.
+        surrogate: the shape of the gradient; None is `FastSigmoid()`.
+        detach_reset: keep the reset out of the gradient, as is usual.
+
+    Returns:
+        The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the states `(r[T-1], i[T-1])`, each `(B, *features)`,
+        in float32 where `x` is float16 or bfloat16, else in the type of `x`.
+
+    Raises:
+        TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is no `Surrogate`.
+        ValueError: if a shape does not fit, or `reset` is unknown.
+
+    Example:
+        >>> import torch
+        >>> impulse = torch.tensor([0.5, 0.0, 0.0, 0.0]).view(4, 1, 1)
+        >>> spikes, (membrane, current) = synaptic_lif(impulse, synapse_decay=0.5, decay=1.0, threshold=0.8)
+        >>> spikes.flatten()  # v = 0.5, 0.75, 0.875 fires
+        tensor([0., 0., 1., 0.])
+        >>> current
+        tensor([[0.0625]])
+    """
+    surrogate = surrogate or FastSigmoid()
+    check_sequence(x, "synaptic_lif")
+    check_rule(reset, surrogate, "synaptic_lif")
+    if initial is not None and not (isinstance(initial, tuple) and len(initial) == 2):
+        raise TypeError(f"synaptic_lif: initial must be a pair (membrane, current), got {type(initial).__name__}")
+    membrane, current = initial or (None, None)
+    decays = [as_step(decay, "decay", x, "synaptic_lif"), as_step(synapse_decay, "synapse_decay", x, "synaptic_lif")]
+    initials = [as_step(state, "initial", x, "synaptic_lif") for state in (membrane, current)]
+    spikes, membrane, current = _run(
+        x, decays, as_step(threshold, "threshold", x, "synaptic_lif"), initials, reset, surrogate, detach_reset
+    )
+    return spikes, (membrane, current)
+
+
+def _run(
+    x: Tensor,
+    decays: Sequence[Tensor],
+    threshold: Tensor,
+    initials: Sequence[Tensor],
+    reset: Reset,
+    surrogate: Surrogate,
+    detach_reset: bool,
+) -> tuple[Tensor, ...]:
+    """The spikes and the states after the last step: of the membrane alone, or of the membrane and its synapse."""
+    if kernels.fused(x) and fused.can(surrogate):
+        spikes, *last = fused.lif(fused.readable(x), decays, threshold, initials, reset, surrogate, detach_reset)
+        return spikes.to(x.dtype), *last
+    current, after = x.to(state_type(x)), []
+    if len(decays) == 2:
+        current, last_current = integration.integrate(current, decays[1], initials[1])
+        after = [last_current]
+    spikes, membrane = reference.lif(current, decays[0], threshold, initials[0], reset, surrogate, detach_reset)
+    return spikes.to(x.dtype), membrane, *after
 
 
 def check_rule(reset: Reset, surrogate: Surrogate, what: str) -> None:

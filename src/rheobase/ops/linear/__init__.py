@@ -45,7 +45,7 @@ def linear(
     weight that is inf or NaN, or a gradient that is, makes NaN only where a spike meets it. (In a dense product, 0 times inf
     is NaN.) An entry that is NaN or inf is an entry like others. Sums are in another order than in a dense product, the same
     for every number of threads. What is kept for the backward pass is the list and not `x`: 4 bytes for each entry that is
-    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative.
+    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative by lists; it is refused.
 
     Args:
         x: the spikes, or whatever is mostly zero, `(..., inputs)`.

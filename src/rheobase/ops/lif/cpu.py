@@ -1,0 +1,342 @@
+"""Leaky integrate-and-fire neurons on the CPU: one pass over memory forwards, one backwards.
+
+A neuron does a handful of additions for every number that it reads, so its cost is that of moving its input, its spikes and
+what the backward pass needs through memory. These kernels move each of them once. Time is the loop outside, neurons are the
+loop inside: a block of neurons keeps its states in the cache for all steps, and the inner loop is plain arithmetic on
+consecutive numbers, which the compiler turns into vector instructions. What would cost a second pass, the gradients of decays
+and thresholds, is added up on the way.
+
+Sequences are `(T, M)`, M lanes being the neurons of all samples. A neuron has one state, the membrane potential, or two: a
+synaptic current is row 1 of `decay`, `initial` and `last`. A neuron that never fires is the leaky integrator of
+`rheobase.ops.integrate`, which uses the same kernels. Additions and products come in the order of the reference and are not
+contracted, so that spikes are equal to the last bit; nothing assumes that there is no NaN.
+"""
+
+# What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from numba import njit, types
+from torch import Tensor
+
+from rheobase.ops import memory, threads
+from rheobase.ops.lif.reset import Reset
+
+_WIDTH = 4096
+"""Lanes in a block. Its states fit the second-level cache, its rows are whole pages, which the hardware prefetches."""
+
+# Rows of a block's working memory. They lie in one array, since the compiler gives up on vector instructions when it has to
+# prove of many arrays that they do not overlap.
+_MEMBRANE, _DECAY, _THRESHOLD, _CURRENT, _SYNAPSE_DECAY = range(5)
+_ON_DECAY, _ON_THRESHOLD, _ON_SYNAPSE_DECAY, _ON_NEXT_CURRENT, _BEFORE = range(5, 10)
+
+
+def forward(
+    x: Tensor, decay: Tensor, threshold: Tensor, initial: Tensor, reset: Reset, save: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The neurons' spikes, and what the backward pass needs.
+
+    Args:
+        x: the input current, `(T, M)`: float32, float64 or bfloat16.
+        decay: what the states keep per step, `(S, M)`.
+        threshold: `(M,)`.
+        initial: the states before the first step, `(S, M)`.
+        reset: what a spike does to the membrane potential.
+        save: whether a backward pass will follow.
+
+    Returns:
+        The spikes `(T, M)` in the type of `x`, the states after the last step `(S, M)`, and the membrane potential before the
+        reset, `(T, M)`, or `(0, 0)` without `save`.
+    """
+    steps, lanes = x.shape
+    spikes = memory.empty((steps, lanes), x.dtype)
+    membrane = memory.empty((steps, lanes) if save else (0, 0), decay.dtype)
+    last = torch.empty_like(initial)
+    kernel = forward_kernel(reset, len(decay), type_of(x), fire=True, save=save)
+    arrays = [array(tensor) for tensor in (x, decay, threshold, initial, spikes, last, membrane)]
+    threads.split(lambda low, high: kernel(*arrays, low, high), lanes, steps * lanes)
+    return spikes, last, membrane
+
+
+def backward(
+    on_spikes: Tensor,
+    on_last: Tensor,
+    membrane: Tensor,
+    slope: Tensor,
+    decay: Tensor,
+    threshold: Tensor,
+    initial: Tensor,
+    reset: Reset,
+    shape: str,
+    dampening: float,
+    sharpness: float,
+    detach_reset: bool,
+    learn: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of all that `forward` received.
+
+    Args:
+        on_spikes: the gradient of the spikes, `(T, M)`.
+        on_last: the gradient of the states after the last step, `(S, M)`.
+        membrane: what `forward` saved.
+        slope: the surrogate derivative, `(T, M)`, if `shape` is "given"; else `(0, 0)`.
+        decay: as in `forward`.
+        threshold: as in `forward`.
+        initial: as in `forward`.
+        reset: as in `forward`.
+        shape: the class name of a surrogate that the kernel knows, or "given".
+        dampening: the surrogate's peak.
+        sharpness: the inverse of the surrogate's width.
+        detach_reset: keep the spike in the reset out of the gradient.
+        learn: whether the gradients of decay and threshold are wanted.
+
+    Returns:
+        The gradients of `x` `(T, M)`, of `initial` `(S, M)`, of `decay` `(S, M)` and of `threshold` `(M,)`, the last two 0
+        without `learn`.
+    """
+    steps, lanes = on_spikes.shape
+    on_x = memory.empty((steps, lanes), on_spikes.dtype)
+    on_initial = torch.empty_like(initial)
+    on_decay, on_threshold = torch.zeros_like(decay), torch.zeros_like(threshold)
+    kernel = backward_kernel(reset, len(decay), type_of(on_spikes), shape, detach_reset=detach_reset, learn=learn)
+    inputs = (on_spikes, on_last, membrane, slope, decay, threshold, initial)
+    arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, on_threshold)]
+    number = np.float64 if decay.dtype == torch.float64 else np.float32
+    numbers = number(dampening), number(sharpness)
+    threads.split(lambda low, high: kernel(*arrays, *numbers, 0, steps, low, high), lanes, steps * lanes)
+    return on_x, on_initial, on_decay, on_threshold
+
+
+def type_of(x: Tensor) -> str:
+    """The name of the type of a sequence: "float32"."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory; a bfloat16 number is the upper half of a float32, as which kernels read it."""
+    tensor = tensor.detach().resolve_neg()  # an imaginary part may be marked as "to be negated" instead of being so
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
+    """The kernel's types: of sequences in memory, of states, and the states' in NumPy."""
+    state = types.float64 if type_of_x == "float64" else types.float32
+    sequence = types.uint16 if type_of_x == "bfloat16" else state
+    return sequence, state, np.float64 if state is types.float64 else np.float32
+
+
+# What is compiled takes no run-time check of annotations around it: hence `no_type_check`.
+@cache
+@no_type_check
+def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save: bool) -> Callable[..., None]:
+    """The compiled kernel; with `fire` it writes spikes (and resets), with `save` the membrane potential before the reset."""
+    sequence, state, number = _types(type_of_x)
+    half, synapse = type_of_x == "bfloat16", states == 2
+    zero, one = number(0), number(1)
+    spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
+    rows = [sequence[:, ::1], state[:, ::1], state[::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, ::1]]
+
+    @njit(types.void(*rows, types.intp, types.intp), nogil=True, cache=True, error_model="numpy")
+    def lif_forward(x, decay, threshold, initial, spikes, last, membrane, low, high):
+        lane = np.empty((5, _WIDTH), number)
+        for first in range(low, high, _WIDTH):
+            end = min(first + _WIDTH, high)
+            width = end - first
+            for j in range(width):
+                lane[_MEMBRANE, j] = initial[0, first + j]
+                lane[_DECAY, j] = decay[0, first + j]
+                if fire:
+                    lane[_THRESHOLD, j] = threshold[first + j]
+                if synapse:
+                    lane[_CURRENT, j] = initial[1, first + j]
+                    lane[_SYNAPSE_DECAY, j] = decay[1, first + j]
+            for t in range(len(x)):
+                row_x = x[t, first:end]
+                if fire:
+                    row_spikes = spikes[t, first:end]
+                if save:
+                    row_membrane = membrane[t, first:end]
+                for j in range(width):
+                    current = _from_bfloat16(row_x[j]) if half else row_x[j]
+                    if synapse:
+                        current = lane[_SYNAPSE_DECAY, j] * lane[_CURRENT, j] + current
+                        lane[_CURRENT, j] = current
+                    v = lane[_DECAY, j] * lane[_MEMBRANE, j] + current
+                    if save:
+                        row_membrane[j] = v
+                    if fire:
+                        fires = v - lane[_THRESHOLD, j] >= zero
+                        spike = one if fires else zero
+                        row_spikes[j] = spike_in_memory if fires else silence_in_memory
+                        if reset == "subtract":
+                            v = v - lane[_THRESHOLD, j] * spike
+                        elif reset == "zero":
+                            v = v * (one - spike)
+                    lane[_MEMBRANE, j] = v
+            for j in range(width):
+                last[0, first + j] = lane[_MEMBRANE, j]
+                if synapse:
+                    last[1, first + j] = lane[_CURRENT, j]
+
+    return lif_forward
+
+
+@cache
+@no_type_check
+def backward_kernel(
+    reset: str, states: int, type_of_x: str, shape: str, *, detach_reset: bool, learn: bool
+) -> Callable[..., None]:
+    """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
+    the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
+    gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
+    sequence, state, number = _types(type_of_x)
+    half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
+    zero, one, two, pi = number(0), number(1), number(2), number(np.pi)
+    inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
+    outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
+    numbers = [state, state, types.intp, types.intp, types.intp, types.intp]
+
+    @njit(types.void(*inputs, *outputs, *numbers), nogil=True, cache=True, error_model="numpy")
+    def lif_backward(
+        on_spikes, on_last, membrane, slope, decay, threshold, initial,
+        on_x, on_initial, on_decay, on_threshold, dampening, sharpness, start, stop, low, high,
+    ):  # fmt: skip
+        # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
+        lane = np.empty((10, _WIDTH), number)
+        for first in range(low, high, _WIDTH):
+            end = min(first + _WIDTH, high)
+            width = end - first
+            for j in range(width):
+                lane[_MEMBRANE, j] = on_last[0, first + j]
+                lane[_DECAY, j] = decay[0, first + j]
+                if fire:
+                    lane[_THRESHOLD, j] = threshold[first + j]
+                if synapse:
+                    lane[_CURRENT, j] = on_last[1, first + j]
+                    lane[_SYNAPSE_DECAY, j] = decay[1, first + j]
+                if learn:
+                    lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
+                    lane[_ON_SYNAPSE_DECAY, j] = lane[_ON_NEXT_CURRENT, j] = zero
+            for t in range(stop - 1, start - 1, -1):
+                row_spikes, row_x = on_spikes[t, first:end], on_x[t, first:end]
+                if fire or learn:
+                    row_membrane = membrane[t, first:end]
+                if shape == "given":
+                    row_slope = slope[t, first:end]
+                if learn:
+                    # The membrane potential that the step started from: the one before it, reset.
+                    if t == 0:
+                        for j in range(width):
+                            lane[_BEFORE, j] = initial[0, first + j]
+                    else:
+                        row_before = membrane[t - 1, first:end]
+                        for j in range(width):
+                            v = row_before[j]
+                            if fire:
+                                spike = one if v - lane[_THRESHOLD, j] >= zero else zero
+                            if reset == "subtract":
+                                v = v - lane[_THRESHOLD, j] * spike
+                            elif reset == "zero":
+                                v = v * (one - spike)
+                            lane[_BEFORE, j] = v
+                for j in range(width):
+                    on_after = lane[_MEMBRANE, j]
+                    on_spike = _from_bfloat16(row_spikes[j]) if half else row_spikes[j]
+                    if fire or learn:
+                        v = row_membrane[j]
+                    if fire:
+                        u = v - lane[_THRESHOLD, j]
+                        spike = one if u >= zero else zero
+                        w = abs(sharpness * u)
+                        if not detach_reset:
+                            if reset == "subtract":
+                                on_spike = on_spike - lane[_THRESHOLD, j] * on_after
+                            elif reset == "zero":
+                                on_spike = on_spike - v * on_after
+                    if shape == "FastSigmoid":
+                        w = one + two * w
+                        on_u = on_spike * (dampening / (w * w))
+                    elif shape == "Arctan":
+                        w = pi * w
+                        on_u = on_spike * (dampening / (one + w * w))
+                    elif shape == "Triangular":
+                        # `w >= one` is false of a NaN, which thereby stays one.
+                        on_u = on_spike * (dampening * (zero if w >= one else one - w))
+                    elif shape == "Exponential":
+                        on_u = on_spike * (dampening * (np.exp(-two * w) if double else _exp(-two * w)))
+                    elif shape == "Gaussian":
+                        w = pi * (w * w)
+                        on_u = on_spike * (dampening * (np.exp(-w) if double else _exp(-w)))
+                    elif shape == "given":
+                        on_u = on_spike * row_slope[j]
+                    else:
+                        on_u = on_spike
+                    on_v = (on_after * (one - spike) if reset == "zero" else on_after) + on_u
+                    on_current = on_v
+                    if synapse:
+                        on_current = on_v + lane[_CURRENT, j]
+                        lane[_CURRENT, j] = lane[_SYNAPSE_DECAY, j] * on_current
+                    lane[_MEMBRANE, j] = lane[_DECAY, j] * on_v
+                    row_x[j] = _to_bfloat16(on_current) if half else on_current
+                    if learn:
+                        lane[_ON_DECAY, j] += on_v * lane[_BEFORE, j]
+                        if fire:
+                            lane[_ON_THRESHOLD, j] -= on_u + spike * on_after if reset == "subtract" else on_u
+                        if synapse:
+                            current = v - lane[_DECAY, j] * lane[_BEFORE, j]
+                            lane[_ON_SYNAPSE_DECAY, j] += lane[_ON_NEXT_CURRENT, j] * current
+                            lane[_ON_NEXT_CURRENT, j] = on_current
+            for j in range(width):
+                on_initial[0, first + j] = lane[_MEMBRANE, j]
+                if synapse:
+                    on_initial[1, first + j] = lane[_CURRENT, j]
+                if learn:
+                    on_decay[0, first + j] += lane[_ON_DECAY, j]
+                    if fire:
+                        on_threshold[first + j] += lane[_ON_THRESHOLD, j]
+                    if synapse:
+                        on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
+                        on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
+
+    return lif_backward
+
+
+@njit(nogil=True)
+@no_type_check
+def _from_bfloat16(x):
+    return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
+
+
+@njit(nogil=True)
+@no_type_check
+def _to_bfloat16(x):
+    bits = np.float32(x).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.uint16(rounded) if x == x else np.uint16(0x7FC0)
+
+
+@njit(nogil=True)
+@no_type_check
+def _exp(x):
+    """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorise.
+
+    Below -87 it is 0: what is left there is close to the smallest number of full precision, 1e-38.
+
+    exp(x) = 2^n exp(r), n = round(x / ln 2), r in [-ln 2 / 2, ln 2 / 2]; ln 2 is taken away in two parts, the first with few
+    enough digits to make the difference exact. exp(r) is its Taylor polynomial, 2^n is written into the exponent's bits.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    vanishes = x < np.float32(-87)  # false of a NaN, which min and max would drop
+    clamped = np.float32(-87) if vanishes else x
+    n = np.floor(clamped * np.float32(1.4426950408889634) + np.float32(0.5))
+    r = (clamped - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
+    p = np.float32(1 / 5040)
+    for coefficient in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2):
+        p = p * r + np.float32(coefficient)
+    p = (p * r + one) * r + one
+    return zero if vanishes else p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
