@@ -361,8 +361,8 @@ class TestThreads:
 class TestChoice:
     """Whole numbers are exact either way, so what tells the paths apart is a weight that is inf where no spike is."""
 
-    def took_lists(self, x, **changes):
-        weight = torch.ones(64, x.shape[-1], dtype=x.dtype)
+    def took_lists(self, x, outputs=64, **changes):
+        weight = torch.ones(outputs, x.shape[-1], dtype=x.dtype)
         weight[:, 0] = float("inf")
         assert not bool(x[..., 0].any())
         return not bool(linear(x, weight, **changes).isnan().any())
@@ -385,8 +385,16 @@ class TestChoice:
             x[..., 0] = 0
             assert self.took_lists(x) is expected
 
+    def test_the_limit_is_lower_for_few_outputs(self):
+        for density, expected in ((0.14, True), (0.2, False)):
+            x = spikes(80, 60, 200, density=density)
+            x[..., 0] = 0
+            assert self.took_lists(x, outputs=20) is expected
+
     def test_little_work_is_dense(self, sparse):
-        assert not self.took_lists(sparse[:3])
+        assert not self.took_lists(sparse[:3])  # few rows
+        assert not self.took_lists(sparse[:10])
+        assert not self.took_lists(sparse.repeat(9, 1, 1), outputs=15)
 
     def test_in_float64(self, sparse):
         assert self.took_lists(sparse.double())

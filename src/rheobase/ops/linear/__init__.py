@@ -23,10 +23,10 @@ Path = Literal["auto", "lists", "dense"]
 LIMIT = 0.25
 """The share of entries that are not zero, up to which `"auto"` takes lists."""
 
-# Measured by `benchmarks/spike_linear.py`, forward pass and gradient together, lists broke even at a density of 45 % for 128
-# outputs and more, 40 % for 64, 25 to 45 % for 32, 10 to 25 % for 16: the fewer outputs there are, the fewer share the
-# cost of the list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
-_OUTPUTS_FOR_LIMIT = 160
+# Measured by `benchmarks/spike_linear.py`: forward pass and gradient together, lists still gained at a density of 40 % with 32
+# outputs and more, and broke even at 20 to 25 % with 16 and 20: the fewer outputs, the fewer share the cost of a list.
+# Processors differ in how fast they multiply, so the limits keep clear of these figures.
+_OUTPUTS_FOR_LIMIT = 120
 _LEAST_OUTPUTS = 16
 _LEAST_ROWS = 128  # fewer do not pay for laying out the weight
 _LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
@@ -52,7 +52,7 @@ def linear(
         weight: `(outputs, inputs)`.
         bias: `(outputs,)`.
         path: `"dense"` is PyTorch's product, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"` takes lists
-            where they can be and are faster, up to a density of 25 %, less for fewer than 40 outputs; else the dense product.
+            where they can be and are faster, up to a density of 25 %, less for fewer than 30 outputs; else the dense product.
 
     Raises:
         ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
