@@ -9,7 +9,9 @@ from rheobase.bench.workloads import WORKLOADS, Linear
 
 
 def test_bytes_moved() -> None:
-    moved = {name: bytes_moved(workload.make(False)) for name, workload in WORKLOADS.items() if name in ("W1", "W2", "W6")}
+    moved = {
+        name: bytes_moved(workload.make(False)) for name, workload in WORKLOADS.items() if name in ("W1", "W2", "W6")
+    }
     assert moved == {
         "W1": 500 * 16 * 512 * 24,
         "W2": 100 * 128 * (2 * 128 * 24 + 20 * 16),  # the readout reads and writes in each pass

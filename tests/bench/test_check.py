@@ -40,7 +40,9 @@ def test_libraries_agree(peer: str, workload: str) -> None:
 @pytest.mark.parametrize("workload", ["W1", "W2", "W3", "W6"])
 def test_both_ways_of_snntorch_are_the_same(workload: str) -> None:
     task = WORKLOADS[workload].make(True)
-    (outputs, gradients), (others, other_gradients) = (one.build(task)() for one in implementations("snntorch", workload))
+    (outputs, gradients), (others, other_gradients) = (
+        one.build(task)() for one in implementations("snntorch", workload)
+    )
     torch.testing.assert_close(outputs, others)
     torch.testing.assert_close(gradients, other_gradients)
 

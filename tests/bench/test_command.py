@@ -90,7 +90,7 @@ def test_a_process_that_dies_takes_only_its_own_figures(monkeypatch: pytest.Monk
 
 def test_why_a_process_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho '{\"message\": \"row\"}'\necho first >&2\necho last >&2\nexit 3\n")
+    program.write_text('#!/bin/sh\necho \'{"message": "row"}\'\necho first >&2\necho last >&2\nexit 3\n')
     program.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(program))
     ended = {"message": "ended", "why": "its process ended with status 3: last"}

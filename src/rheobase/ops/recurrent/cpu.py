@@ -6,7 +6,7 @@ one kernel, without a matrix product. It beats one up to a firing rate of about 
 
 Backwards, every neuron has a gradient, so there is a dense product for each step, into memory that is there already; the
 neurons between two products are the kernel of `rheobase.ops.lif`, one step of it. The gradient of the weights is one
-product at the end.
+sum at the end, over the spike lists of `rheobase.ops.linear`.
 """
 
 # What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.
@@ -24,6 +24,8 @@ from torch import Tensor
 from rheobase.ops import memory, threads
 from rheobase.ops.lif.cpu import array, backward_kernel, type_of
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.linear import LIMIT
+from rheobase.ops.linear.cpu import SpikeLists, build, weight_gradient
 
 
 def forward(
@@ -61,7 +63,7 @@ def backward(
     on_spikes: Tensor,
     on_last: Tensor,
     membrane: Tensor,
-    spikes: Tensor,
+    fired: Tensor | SpikeLists,
     slope: Tensor,
     weight: Tensor,
     decay: Tensor,
@@ -82,7 +84,7 @@ def backward(
         on_spikes: the gradient of the spikes, `(T, B, N)`.
         on_last: the gradient of the membrane potential after the last step, `(B, N)`.
         membrane: what `forward` saved.
-        spikes: what `forward` returned.
+        fired: the spikes that `forward` returned, `(T, B, N)`; or what `spike_lists` made of them.
         slope: the surrogate derivative, `(T, B * N)`, if `shape` is "given"; else `(0, 0)`.
         weight: as in `forward`.
         decay: as in `forward`.
@@ -125,9 +127,32 @@ def backward(
             torch.addmm(from_outside[t - 1], on_rows[t], weight, out=rows[t - 1])
         kernel(*arrays, *numbers, 0, 1, 0, lanes)
     on_sent = torch.zeros_like(sent) if detach_recurrent or not steps else on_x[0] @ weight
-    before = torch.cat((sent.unsqueeze(0), spikes))[:steps]
-    on_weight = on_x.view(steps * batch, neurons).t() @ before.view(steps * batch, neurons)
+    on_weight = on_x[0].t() @ sent if steps else torch.zeros_like(weight)
+    if steps > 1:
+        on_weight += _gradient_by_spikes(fired, on_x[1:].view((steps - 1) * batch, neurons))
     return on_x, on_weight, on_decay.view(lanes), on_threshold, on_membrane.view(batch, neurons), on_sent
+
+
+def spike_lists(fired: Tensor) -> SpikeLists | None:
+    """The spikes that are heard at the next step, all but the last step's, as the gradient of the weights needs them.
+
+    Args:
+        fired: the spikes, `(T, B, N)`.
+
+    Returns:
+        Their lists; None if there are so many that a dense product is faster, or no step to hear them.
+    """
+    steps, batch, neurons = fired.shape
+    return build(fired[:-1].view((steps - 1) * batch, neurons), LIMIT) if steps > 1 else None
+
+
+def _gradient_by_spikes(fired: Tensor | SpikeLists, on_x: Tensor) -> Tensor:
+    """The gradient of the weights, `(N, N)`, from that of the input of all steps but the first, `((T - 1) * B, N)`."""
+    lists = spike_lists(fired) if isinstance(fired, Tensor) else fired
+    if lists is not None:
+        return weight_gradient(lists, on_x)[0]
+    assert isinstance(fired, Tensor)  # too many spikes for lists
+    return on_x.t() @ fired[:-1].view(on_x.shape)
 
 
 @cache

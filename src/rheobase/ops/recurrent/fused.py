@@ -1,7 +1,7 @@
 """The kernels of recurrent neurons, with their gradients, for eager code and for `torch.compile`; as `rheobase.ops.lif.fused`.
 
 Kept for the backward pass: the membrane potential before the reset, 4 bytes for each neuron, sample and step (8 for float64),
-and the spikes, which the next layer has in any case.
+and the spikes as lists, 4 bytes for each.
 """
 
 from types import ModuleType
@@ -61,15 +61,19 @@ class _RecurrentLif(torch.autograd.Function):
         ctx.shapes = [tensor.shape for tensor in parameters]
         whole = _whole(x, *as_constants(*parameters))
         fired, last, membrane = _cpu().forward(x.contiguous(), *whole, rule[0], save)
+        lists = _cpu().spike_lists(fired) if ctx.needs_input_grad[2] else None
+        kept = (fired, None) if lists is None else (lists.start, lists.index)  # the spikes, one way or the other
         fired, last = as_constants(fired, last)
-        ctx.save_for_backward(membrane, fired, *whole)
+        ctx.save_for_backward(membrane, *kept, *whole)
         return fired, last
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         check_first_derivative()
         on_fired, on_last = gradients
-        membrane, fired, weight, decay, threshold, initial, sent = ctx.saved_tensors
+        membrane, fired, index, weight, decay, threshold, initial, sent = ctx.saved_tensors
+        if index is not None:
+            fired = _cpu().SpikeLists(membrane.shape[2], fired, index, None)
         reset, surrogate, detach_reset, detach_recurrent = ctx.rule
         step, wanted = membrane.shape[1:], ctx.needs_input_grad[2:]
         potentials = membrane.view(len(membrane), len(threshold))
