@@ -141,7 +141,6 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
     spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
     rows = [sequence[:, ::1], state[:, ::1], state[::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, ::1]]
 
-    @njit(types.void(*rows, types.intp, types.intp), nogil=True, cache=True, error_model="numpy")
     def lif_forward(x, decay, threshold, initial, spikes, last, membrane, low, high):
         lane = np.empty((5, _WIDTH), number)
         for first in range(low, high, _WIDTH):
@@ -183,7 +182,8 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
                 if synapse:
                     last[1, first + j] = lane[_CURRENT, j]
 
-    return lif_forward
+    variant = f"lif_forward_{reset}_{states}_{type_of_x}_{fire:d}{save:d}"
+    return _compile(lif_forward, types.void(*rows, types.intp, types.intp), variant)
 
 
 @cache
@@ -199,9 +199,6 @@ def backward_kernel(
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
 
-    @njit(
-        types.void(*inputs, *outputs, state, state, types.intp, types.intp), nogil=True, cache=True, error_model="numpy"
-    )
     def lif_backward(
         on_spikes, on_last, membrane, slope, decay, threshold, initial,
         on_x, on_initial, on_decay, on_threshold, dampening, sharpness, low, high,
@@ -303,7 +300,21 @@ def backward_kernel(
                         on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
                         on_decay[1, first + j] = lane[_ON_SYNAPSE_DECAY, j] + on_step
 
-    return lif_backward
+    variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{detach_reset:d}{learn:d}"
+    return _compile(lif_backward, types.void(*inputs, *outputs, state, state, types.intp, types.intp), variant)
+
+
+def _compile(kernel: Callable[..., None], signature: Any, variant: str) -> Callable[..., None]:
+    """Machine code, from numba's cache on disk if it is there.
+
+    The cache's files are named after the kernel, so each variant gets a name of its own: in a file that they shared, two
+    processes that compile at the same time can leave the code of one variant under the key of the other.
+    """
+    kernel.__qualname__ = variant
+    try:
+        return njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
+    except Exception:  # no folder that can be written, a full disk, a broken file: it works without a cache, too
+        return njit(signature, nogil=True, error_model="numpy")(kernel)
 
 
 @njit(nogil=True)
