@@ -19,6 +19,9 @@ from torch import Tensor
 
 from rheobase.ops import integrate, lif, memory
 
+# Python 3.12 warns of what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
 HUGE_PAGE = 2 << 20
 BLOCK = (1 << 18,)
 """The shape of the fewest floats that take a block of their own, of one huge page."""
