@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rheobase.ops import linear
 
-SIZES = [(700, 128), (512, 512), (128, 20)]
+SIZES = [(700, 128), (512, 512), (700, 64), (700, 32), (700, 16), (128, 20)]
 DENSITIES = [0.01, 0.05, 0.10, 0.20, 0.40]
 PATHS = ("dense", "lists", "auto")
 

@@ -28,7 +28,8 @@ LIMIT = 0.25
 # cost of the list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
 _OUTPUTS_FOR_LIMIT = 160
 _LEAST_OUTPUTS = 16
-_LEAST_WORK = 1 << 22  # multiplications of the dense product; below, it is over before a list is built
+_LEAST_ROWS = 128  # fewer do not pay for laying out the weight
+_LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
 
 
 def linear(
@@ -44,7 +45,7 @@ def linear(
     weight that is inf or NaN, or a gradient that is, makes NaN only where a spike meets it. (In a dense product, 0 times inf
     is NaN.) An entry that is NaN or inf is an entry like others. Sums are in another order than in a dense product, the same
     for every number of threads. What is kept for the backward pass is the list and not `x`: 4 bytes for each entry that is
-    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative.
+    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative by lists; it is refused.
 
     Args:
         x: the spikes, or whatever is mostly zero, `(..., inputs)`.
@@ -86,7 +87,10 @@ def check_path(path: Path, what: str) -> None:
 
 
 def _worthwhile(x: Tensor, weight: Tensor) -> bool:
-    return weight.ndim == 2 and len(weight) >= _LEAST_OUTPUTS and x.numel() * len(weight) >= _LEAST_WORK
+    """Whether the product is so large that looking for zeros can pay."""
+    if x.ndim == 0 or weight.ndim != 2 or len(weight) < _LEAST_OUTPUTS:
+        return False
+    return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
 
 
 def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:

@@ -68,8 +68,8 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
     A NaN is an entry like any other number that is not zero; -0.0 is zero.
     """
     rows, inputs = x.shape
-    dense = x.numpy()
-    sample = dense[:: max(1, rows // _SAMPLE)] != 0
+    dense = _array(x)
+    sample = dense[:: rows // _SAMPLE | 1] != 0  # by an odd step, which does not keep in step with the batch
     if np.count_nonzero(sample) > 1.5 * limit * sample.size:
         return None
     bits = np.empty((rows, -(-inputs // 64)), np.uint64)
@@ -131,7 +131,7 @@ def _width(outputs: int, dtype: torch.dtype) -> int:
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
+    return tensor.detach().contiguous().resolve_neg().numpy()
 
 
 def _arrays(lists: SpikeLists) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.lanes import as_constants
 from rheobase.ops.linear import reference
 
 
@@ -34,14 +36,12 @@ class _Linear(torch.autograd.Function):
         kept = (lists.start, lists.index, lists.value) if of_weight else (None, None, None)
         ctx.save_for_backward(weight if of_x else None, *kept)
         ctx.shape = x.shape
-        return _cpu().forward(lists, weight, bias).view(*x.shape[:-1], len(weight))
+        y = _cpu().forward(lists, weight, bias)
+        return as_constants(y.view(*x.shape[:-1], len(weight)))[0]
 
     @staticmethod
     def backward(ctx: Any, on_y: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if torch.is_grad_enabled():  # that is, with `create_graph`
-            raise RuntimeError(
-                "linear: there is no second derivative by spike lists; use rheobase.SpikeLinear(..., path='dense')"
-            )
+        check_first_derivative()
         weight, *kept = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         on_x = on_weight = on_bias = None
