@@ -1,6 +1,7 @@
 """The kernels against the reference: outputs to the last bit, all gradients, for everything that a user may hand in."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from computing import computed_by
-from rheobase.ops import integrate, lif, synaptic_lif
+from rheobase.ops import integrate, lif, memory, synaptic_lif
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
 
 
@@ -109,33 +110,41 @@ class Case:
         return {"x": self.x, "threshold": self.threshold, **states[0], **states[1]}
 
 
-def run(case: Case, variant: Variant, computer: str) -> tuple[list[Tensor], dict[str, Tensor | None]]:
-    """The outputs, and the gradient of each argument that asks for one."""
+def neurons(case: Case, variant: Variant) -> list[Tensor]:
     rule = {"reset": variant.reset, "surrogate": variant.surrogate, "detach_reset": variant.detach_reset}
+    if variant.states == 1:
+        return list(lif(case.x, *case.decays, case.threshold, *case.initials, **rule))
+    spikes, last = synaptic_lif(case.x, *reversed(case.decays), case.threshold, tuple(case.initials), **rule)
+    return [spikes, *last]
+
+
+def integration(case: Case, _variant: Variant) -> list[Tensor]:
+    return list(integrate(case.x, case.decays[0], case.initials[0]))
+
+
+Operation = Callable[[Case, Variant], list[Tensor]]
+
+
+def run(
+    case: Case, variant: Variant, computer: str, operation: Operation = neurons
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """The outputs, and the gradient of each argument that asks for one."""
     arguments = {name: value for name, value in case.arguments().items() if value.requires_grad}
     with computed_by(computer):
-        if variant.states == 2:
-            initial = tuple(case.initials)
-            spikes, last = synaptic_lif(case.x, *reversed(case.decays), case.threshold, initial, **rule)
-        else:
-            spikes, *last = lif(case.x, *case.decays, case.threshold, *case.initials, **rule)
-        outputs = [spikes, *last]
+        outputs = operation(case, variant)
+        # Some outputs may depend on no argument with a gradient: the state after no step does not depend on `x`.
+        reached = [
+            (output, gradient.to(output.dtype))
+            for output, gradient in zip(outputs, (case.on_spikes, *case.on_last), strict=False)
+            if output.requires_grad
+        ]
         gradients = [None] * len(arguments)
-        if arguments:
-            # An output that no argument with a gradient reaches: the states of no step.
-            reached = [
-                (output, gradient)
-                for output, gradient in zip(outputs, (case.on_spikes, *case.on_last), strict=True)
-                if output.requires_grad
-            ]
-            if reached:
-                gradients = torch.autograd.grad(
-                    [output for output, _ in reached],
-                    list(arguments.values()),
-                    [gradient for _, gradient in reached],
-                    allow_unused=True,
-                )
-    # No gradient is a gradient of 0, as for all but the initial state where there is no step.
+        if reached:
+            reached_outputs, given_gradients = zip(*reached, strict=True)
+            gradients = torch.autograd.grad(
+                reached_outputs, list(arguments.values()), given_gradients, allow_unused=True
+            )
+    # No gradient is a gradient of 0.
     gradients = [
         torch.zeros_like(value) if gradient is None else gradient
         for value, gradient in zip(arguments.values(), gradients, strict=True)
@@ -242,18 +251,57 @@ def assert_close(case: Case, name: str, ours: Tensor, theirs: Tensor) -> None:
     assert (error <= allowed).all(), f"{name}: {error.max().item()}"
 
 
-@settings(max_examples=12)
-@given(st.data())
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_equals_the_reference(variant, data):
-    case = data.draw(cases(variant))
-    ours, our_gradients = run(case, variant, "kernels")
-    theirs, their_gradients = run(case, variant, "reference")
+def assert_equals_the_reference(case: Case, variant: Variant, operation: Operation) -> None:
+    ours, our_gradients = run(case, variant, "kernels", operation)
+    theirs, their_gradients = run(case, variant, "reference", operation)
     for our, their in zip(ours, theirs, strict=True):
         assert our.dtype == their.dtype
         assert torch.equal(our, their)
     for name, gradient in their_gradients.items():
         assert_close(case, name, our_gradients[name], gradient)
+
+
+@settings(max_examples=12)
+@given(st.data())
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_neurons_equal_the_reference(variant, data):
+    assert_equals_the_reference(data.draw(cases(variant)), variant, neurons)
+
+
+@settings(max_examples=20)
+@given(st.data())
+@pytest.mark.parametrize("dtype", [F32, F64, BF16, F16], ids=str)
+@pytest.mark.parametrize("learn", [False, True])
+def test_integration_equals_the_reference(dtype, learn, data):
+    variant = Variant(dtype, FastSigmoid(), "none", 1, detach_reset=True, learn=learn)
+    assert_equals_the_reference(data.draw(cases(variant)), variant, integration)
+
+
+def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.full(shape, math.nan, dtype=dtype)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize(("steps", "batch"), [(5, 2), (0, 2), (5, 0)])
+def test_every_number_is_written(variant, steps, batch, monkeypatch):
+    case = case_of(variant, 4, steps, batch, neurons=4097)
+    expected = [run(case, variant, "kernels", operation) for operation in (neurons, integration)]
+    monkeypatch.setattr(memory, "empty", poisoned)
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(torch, name, filling(getattr(torch, name)))
+    for operation, (outputs, gradients) in zip((neurons, integration), expected, strict=True):
+        again, gradients_again = run(case, variant, "kernels", operation)
+        assert all(map(torch.equal, again, outputs))
+        assert all(torch.equal(gradients_again[name], gradient) for name, gradient in gradients.items())
+        assert not any(tensor.isnan().any() for tensor in again)
+
+
+def filling(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def make_filled(*arguments: object, **options: object) -> Tensor:
+        tensor = make(*arguments, **options)
+        return tensor.fill_(math.nan) if tensor.is_floating_point() else tensor
+
+    return make_filled
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

@@ -35,6 +35,9 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     Returns:
         A contiguous tensor that holds whatever was there before.
 
+    Raises:
+        MemoryError: if the operating system has no more, though all idle memory was given back to it.
+
     Example:
         >>> empty((1000, 32, 16), torch.float32).shape
         torch.Size([1000, 32, 16])
@@ -89,15 +92,24 @@ class _Pool:
             self._most_in_use = max(self._most_in_use, self._in_use)
             self._trim()
         if block is None:
-            try:
-                block = _map(size)
-            except OSError:
-                self.release()
-                block = _map(size)
+            block = self._new(size)
         array = np.frombuffer(block, np.uint8, nbytes)
         # A tensor keeps the array alive, and every view of the tensor keeps the tensor's storage alive.
         weakref.finalize(array, self._returned.append, block).atexit = False
         return array
+
+    def _new(self, size: int) -> mmap.mmap:
+        try:
+            return _map(size)
+        except OSError:
+            self.release()  # what is missing may be lying here
+        try:
+            return _map(size)
+        except OSError as error:
+            with self._lock:
+                self._in_use -= size
+                self._most_in_use -= size
+            raise MemoryError(f"no memory for a tensor of {size / 2**20:,.0f} MiB") from error
 
     def _collect(self) -> None:
         while self._returned:

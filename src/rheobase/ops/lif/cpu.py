@@ -25,6 +25,7 @@ from numba import njit, types
 from torch import Tensor
 
 from rheobase.ops import memory, threads
+from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.reset import Reset
 
 _WIDTH = 4096
@@ -141,7 +142,6 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
     spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
     rows = [sequence[:, ::1], state[:, ::1], state[::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, ::1]]
 
-    @njit(types.void(*rows, types.intp, types.intp), nogil=True, cache=True, error_model="numpy")
     def lif_forward(x, decay, threshold, initial, spikes, last, membrane, low, high):
         lane = np.empty((5, _WIDTH), number)
         for first in range(low, high, _WIDTH):
@@ -183,7 +183,8 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
                 if synapse:
                     last[1, first + j] = lane[_CURRENT, j]
 
-    return lif_forward
+    variant = f"lif_forward_{reset}_{states}_{type_of_x}_{fire:d}{save:d}"
+    return compiled(lif_forward, types.void(*rows, types.intp, types.intp), variant)
 
 
 @cache
@@ -201,7 +202,6 @@ def backward_kernel(
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
     numbers = [state, state, types.intp, types.intp, types.intp, types.intp]
 
-    @njit(types.void(*inputs, *outputs, *numbers), nogil=True, cache=True, error_model="numpy")
     def lif_backward(
         on_spikes, on_last, membrane, slope, decay, threshold, initial,
         on_x, on_initial, on_decay, on_threshold, dampening, sharpness, start, stop, low, high,
@@ -303,7 +303,8 @@ def backward_kernel(
                         on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
                         on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
 
-    return lif_backward
+    variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{detach_reset:d}{learn:d}"
+    return compiled(lif_backward, types.void(*inputs, *outputs, *numbers), variant)
 
 
 @njit(nogil=True)

@@ -32,7 +32,7 @@ def forward(
     initial: Float[Tensor, "S M"],
     reset: Reset,
     save: bool,
-    compact: bool = False,
+    compact: bool | None = None,
 ) -> tuple[Float[Tensor, "T M"], Float[Tensor, "S M"], Float[Tensor, "T_or_0 M_or_0"]]:
     """The spikes of M neurons over T steps, and what the backward pass needs.
 
@@ -48,13 +48,15 @@ def forward(
         save: whether a backward pass will follow.
         compact: keep `membrane - threshold` in bfloat16 in place of the membrane: half the memory, and rounded where it
             matters least. The distance keeps its sign, so spikes are recovered exactly, and it is precise near the threshold,
-            where the surrogate is steep. Fit for 16-bit `x`, whose gradients are no more precise.
+            where the surrogate is steep. None: for 16-bit `x`, whose gradients are no more precise,
+            and one state (of two, the current is a difference of what is kept).
 
     Returns:
         The spikes, in the type of `x`; the states after the last step; and the membrane potential before the reset, in the
         type of `decay` (`compact`: its distance from the threshold in bfloat16), or of shape (0, 0) without `save`.
     """
     (steps, lanes), states = x.shape, len(decay)
+    compact = x.dtype.itemsize == 2 and states == 1 if compact is None else compact
     spikes, last = torch.empty_like(x), torch.empty_like(initial)
     membrane = decay.new_empty((steps, lanes) if save else (0, 0), dtype=torch.bfloat16 if compact else decay.dtype)
     how = layout(lanes, x.device)

@@ -18,10 +18,11 @@ from typing import no_type_check
 
 import numpy as np
 import torch
-from numba import njit, types
+from numba import types
 from torch import Tensor
 
 from rheobase.ops import memory, threads
+from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, backward_kernel, type_of
 from rheobase.ops.lif.reset import Reset
 from rheobase.ops.linear import LIMIT
@@ -163,7 +164,6 @@ def _forward_kernel(reset: str, type_of_x: str, save: bool) -> Callable[..., Non
     sequence, step = state[:, :, ::1], state[:, ::1]
     signature = types.void(sequence, step, step, step, step, step, sequence, step, sequence, types.intp, types.intp)
 
-    @njit(signature, nogil=True, cache=True, error_model="numpy")
     def recurrent_forward(x, rows, decay, threshold, initial, sent, spikes, last, membrane, low, high):
         neurons = len(rows)
         lane = np.empty((2, neurons), number)
@@ -215,4 +215,4 @@ def _forward_kernel(reset: str, type_of_x: str, save: bool) -> Callable[..., Non
             for j in range(neurons):
                 last[sample, j] = potential[j]
 
-    return recurrent_forward
+    return compiled(recurrent_forward, signature, f"recurrent_forward_{reset}_{type_of_x}_{save:d}")

@@ -1,0 +1,134 @@
+"""Operations inside `torch.compile`, which sees operators instead of kernels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import pytest
+import torch
+from torch import Tensor
+
+from rheobase.ops import integrate, lif, synaptic_lif
+from rheobase.surrogate import Arctan, Surrogate
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[ProcessPoolExecutor]:
+    """A process where rheobase is as its users have it: the compiler does not get through run-time checks of annotations."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        yield process
+
+
+@dataclass(frozen=True)
+class Bump(Surrogate):
+    """A shape that kernels do not know."""
+
+    def shape(self, u: Tensor) -> Tensor:
+        return (1 + u.square()).rsqrt()
+
+
+def one_state(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    spikes, membrane = lif(2 * x, decay.sigmoid(), threshold, surrogate=Arctan(0.5, 2.0), detach_reset=False)
+    return (spikes * x).sum() + membrane.square().sum()
+
+
+def two_states(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    initial = torch.ones(3), torch.zeros(())
+    spikes, (membrane, current) = synaptic_lif(2 * x, decay.sigmoid(), 0.9, threshold, initial, reset="zero")
+    return (spikes * x).sum() + (membrane * current).sum()
+
+
+def no_reset(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    states, last = integrate(2 * x, decay.sigmoid(), threshold)
+    return (states * x).sum() + last.sum()
+
+
+def a_shape_of_its_own(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    spikes, membrane = lif(2 * x, decay.sigmoid(), threshold, surrogate=Bump(sharpness=2.0))
+    return (spikes * x).sum() + membrane.sum()
+
+
+def arguments(dtype: torch.dtype, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(steps, 2, 3, generator=generator).to(dtype)
+    return (
+        x.requires_grad_(),
+        torch.randn(3, generator=generator).requires_grad_(),
+        torch.tensor(0.7, requires_grad=True),
+    )
+
+
+def compare(function: Callable[..., Tensor], dtype: torch.dtype, lengths: Sequence[int]) -> None:
+    torch.set_num_threads(1)
+    # A compiler for C++, which would write the machine code around the operators, is not on every machine.
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    for steps in lengths:
+        given = arguments(dtype, steps)
+        expected, value = function(*given), compiled(*given)
+        torch.testing.assert_close(value, expected)
+        ours = torch.autograd.grad(value, given, allow_unused=True, materialize_grads=True)
+        theirs = torch.autograd.grad(expected, given, allow_unused=True, materialize_grads=True)
+        torch.testing.assert_close(ours, theirs)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(*given), expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "lengths"),
+    [
+        (one_state, torch.float32, (8, 9, 0)),  # after the second length, the compiler takes it for an unknown number
+        (one_state, torch.bfloat16, (8,)),
+        (two_states, torch.float32, (8,)),
+        (no_reset, torch.bfloat16, (8,)),
+        (a_shape_of_its_own, torch.float32, (8,)),
+    ],
+)
+def test_compiled_is_what_eager_is(elsewhere, function, dtype, lengths):
+    elsewhere.submit(compare, function, dtype, lengths).result(300)
+
+
+def operators(steps: int) -> tuple[list[str], int]:
+    """Our operators in the graph of a neuron over that many steps, and how many operators there are at all."""
+    graphs = []
+
+    def look(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph.graph)
+        return graph
+
+    torch.compile(lambda x: lif(x, 0.9)[0], backend=look, fullgraph=True)(torch.ones(steps, 2, 3))
+    (graph,) = graphs
+    return [str(node.target) for node in graph.nodes if "rheobase" in str(node.target)], len(graph.nodes)
+
+
+def test_the_compiler_sees_no_loop_over_time(elsewhere):
+    names, count = elsewhere.submit(operators, 50).result(300)
+    assert names == ["rheobase.lif"]
+    assert count < 30
+
+
+LANES = 6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("states", [1, 2])
+@pytest.mark.parametrize("learn", [False, True])
+def test_the_operators_are_what_pytorch_asks_of_operators(dtype, states, learn):
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    x = torch.randn(4, LANES).to(dtype).requires_grad_()
+    decay = torch.rand(states, LANES, dtype=state).requires_grad_(learn)
+    threshold = torch.rand(LANES, dtype=state).requires_grad_(learn)
+    initial = torch.randn(states, LANES, dtype=state).requires_grad_()
+    # The gradients are a surrogate's and not those that differences find: what is checked is all the rest.
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    rule = "subtract", "FastSigmoid", 1.0, 1.0, True
+    torch.library.opcheck(torch.ops.rheobase.lif, (x, decay, threshold, initial, *rule), test_utils=checks)
+    with torch.no_grad():
+        _, _, membrane = torch.ops.rheobase.lif(x, decay, threshold, initial, *rule)
+        backward = (torch.randn_like(x), torch.randn_like(initial), membrane, decay, threshold, initial, *rule, learn)
+        torch.library.opcheck(torch.ops.rheobase.lif_backward, backward, test_utils=checks)
+    if dtype != torch.bfloat16:
+        torch.library.opcheck(torch.ops.rheobase.integrate, (x, decay, initial))
+        backward = (torch.randn_like(x), torch.randn_like(initial), membrane, decay, initial, learn)
+        backward = tuple(value.detach() if isinstance(value, Tensor) else value for value in backward)
+        torch.library.opcheck(torch.ops.rheobase.integrate_backward, backward)
