@@ -17,7 +17,7 @@ from rheobase.ops import kernels, memory
 from rheobase.ops import linear as linear_public
 from rheobase.ops.linear import LIMIT, linear
 
-cpu = pytest.importorskip("rheobase.ops.linear.cpu")
+build = pytest.importorskip("rheobase.ops.linear.lists").build
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -144,7 +144,7 @@ class TestLists:
     )
     def test_they_are_the_spikes(self, rows, inputs, density, kind, dtype, seed):
         x = spikes(rows, inputs, density=density, kind=kind, dtype=dtype, seed=seed)
-        built = cpu.build(x, 1.0)
+        built = build(x, 1.0)
         row, index = x.nonzero(as_tuple=True)
         assert torch.equal(built.index.long(), index)
         assert torch.equal(built.start.diff(), torch.bincount(row, minlength=rows))
@@ -162,30 +162,30 @@ class TestLists:
             for place in {0, inputs // 2, inputs - 1}:
                 x = torch.zeros(3, inputs)
                 x[1, place] = number
-                built = cpu.build(x, 1.0)
+                built = build(x, 1.0)
                 assert built.start.tolist() == [0, 0, 1, 1]
                 assert built.index.tolist() == [place]
                 value = torch.ones(1) if built.value is None else built.value
                 assert torch.equal(value, torch.tensor([number])) or (number != number and bool(value.isnan()))
 
     def test_minus_zero_is_zero(self):
-        assert len(cpu.build(torch.full((70, 70), -0.0), 1.0).index) == 0
+        assert len(build(torch.full((70, 70), -0.0), 1.0).index) == 0
 
     def test_the_limit_is_the_largest_density(self):
         x = torch.zeros(100, 64)
         x[:, :16] = 1
-        assert cpu.build(x, 0.25) is not None
+        assert build(x, 0.25) is not None
         x[3, 20] = 1
-        assert cpu.build(x, 0.25) is None
-        assert cpu.build(torch.ones(100, 64), 0.25) is None
-        assert cpu.build(torch.ones(100, 64), 1.0) is not None
+        assert build(x, 0.25) is None
+        assert build(torch.ones(100, 64), 0.25) is None
+        assert build(torch.ones(100, 64), 1.0) is not None
 
     def test_a_sample_that_misleads_is_no_error(self):
         sampled = torch.zeros(704, 64)
         sampled[::11] = 1  # every row that is looked at first
-        assert cpu.build(sampled, 0.25) is None
-        assert len(cpu.build(sampled, 0.7).index) == 64 * 64
-        assert cpu.build(1 - sampled, 0.25) is None  # none of them
+        assert build(sampled, 0.25) is None
+        assert len(build(sampled, 0.7).index) == 64 * 64
+        assert build(1 - sampled, 0.25) is None  # none of them
 
 
 class TestNumbersThatAreNotFinite:

@@ -23,7 +23,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, limit: float) -> Tens
     """`x @ weight.T + bias`, by lists if no more than a share `limit` of `x` is not zero; float32 or float64, on the CPU."""
     if torch.compiler.is_compiling():
         return torch.ops.rheobase.linear(x, weight, bias, limit)
-    lists = _cpu().build(_rows(x.detach()), limit)
+    lists = _lists().build(_rows(x.detach()), limit)
     return reference.linear(x, weight, bias) if lists is None else _Linear.apply(x, weight, bias, lists)  # pyright: ignore[reportReturnType]
 
 
@@ -48,7 +48,7 @@ class _Linear(torch.autograd.Function):
         if of_x:
             on_x = on_y @ weight
         if of_weight:
-            lists = _cpu().SpikeLists(ctx.shape[-1], *kept)
+            lists = _lists().SpikeLists(ctx.shape[-1], *kept)
             on_weight, on_bias = _cpu().weight_gradient(lists, _rows(on_y))
         elif of_bias:
             on_bias = _rows(on_y).sum(0)
@@ -66,9 +66,15 @@ def _cpu() -> ModuleType:
     return cpu
 
 
+def _lists() -> ModuleType:
+    from rheobase.ops.linear import lists
+
+    return lists
+
+
 @torch.library.custom_op("rheobase::linear", mutates_args=())
 def _operator(x: Tensor, weight: Tensor, bias: Tensor | None, limit: float) -> Tensor:
-    lists = _cpu().build(_rows(x), limit)
+    lists = _lists().build(_rows(x), limit)
     if lists is None:
         return reference.linear(x, weight, bias)
     return _cpu().forward(lists, weight, bias).view(*x.shape[:-1], len(weight))
@@ -81,7 +87,7 @@ def _(x: Tensor, weight: Tensor, _bias: Tensor | None, _limit: float) -> Tensor:
 
 @torch.library.custom_op("rheobase::linear_backward", mutates_args=())
 def _backward_operator(x: Tensor, on_y: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    lists, on_y = _cpu().build(_rows(x), limit), _rows(on_y)
+    lists, on_y = _lists().build(_rows(x), limit), _rows(on_y)
     return (on_y.t() @ _rows(x), on_y.sum(0)) if lists is None else _cpu().weight_gradient(lists, on_y)
 
 

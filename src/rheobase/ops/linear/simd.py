@@ -6,7 +6,7 @@ the few operations that the kernels of this folder need, on vectors as values. T
 numba, not of a processor: it splits a vector over as many registers as the machine needs for it.
 
 Arrays are flat, `at` counts numbers. Nothing is checked: whoever loads or stores must know that it lies inside. (The cache of
-compiled kernels does not notice a change in this file: after one, delete `cpu.*.nbi` in `__pycache__`.)
+compiled kernels does not notice a change in this file: after one, delete `*.nbi` in `__pycache__`.)
 """
 
 from typing import Any, no_type_check

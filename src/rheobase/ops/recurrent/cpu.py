@@ -26,7 +26,8 @@ from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, backward_kernel, type_of
 from rheobase.ops.lif.reset import Reset
 from rheobase.ops.linear import LIMIT
-from rheobase.ops.linear.cpu import SpikeLists, build, weight_gradient
+from rheobase.ops.linear.cpu import weight_gradient
+from rheobase.ops.linear.lists import SpikeLists, build
 
 
 def forward(
