@@ -2,7 +2,7 @@
 
     python benchmarks/plot.py benchmarks/results/bench.json
 
-Beside the file it writes `bench-time.png` (processor time of a training step on one thread), `bench-memory.png` (the step's peak
+Beside the file it writes `bench-time.png` (processor time of a training step on one thread), `bench-memory.png` (its peak
 memory), and `bench-steps.png` (time against the number of steps, where the work is the same). It needs matplotlib, which comes
 with the extra `bench`.
 """
