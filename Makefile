@@ -41,7 +41,7 @@ test: $(VENV)/installed-dev  ## run all tests, with coverage of src/ (under 10 m
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(VENV)/installed-bench  ## measure speed and memory beside other libraries, and draw it (about HALF an hour)
+bench: $(VENV)/installed-bench  ## measure speed and memory beside other libraries, and draw it (about half an hour)
 	$(BIN)/rheobase bench --json benchmarks/results/bench.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/bench.json
 

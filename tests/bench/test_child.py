@@ -42,7 +42,7 @@ def test_times() -> None:
     assert [sample["row"] for sample in kinds["sample"]] == 2 * names
     assert all(sample["cpu"] > 0 and sample["wall"] > 0 for sample in kinds["sample"])
     (bound,) = kinds["bound"]
-    assert bound == {"bytes": 15 * 3 * (2 * 10 * 24 + 4 * 16), "copied": 2 * 2**20}
+    assert bound == {"bytes": 20 * 4 * (2 * 16 * 24 + 4 * 16), "copied": 2 * 2**20}
 
 
 def test_who_cannot_be_built_loses_the_row(monkeypatch: pytest.MonkeyPatch) -> None:

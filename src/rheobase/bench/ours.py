@@ -1,5 +1,6 @@
 """Rheobase in its own benchmark: through what it offers to everybody, `Sequential` and its layers."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 import rheobase
@@ -31,7 +32,7 @@ def build(task: Task, *, detach_reset: bool = True) -> Step:
     return training_step(task, network, list(network.parameters()))
 
 
-def neurons(recurrent: Tensor | None = None, *, detach_reset: bool = True) -> nn.Module:
+def neurons(recurrent: Float[Tensor, "N N"] | None = None, *, detach_reset: bool = True) -> nn.Module:
     """The workloads' neurons as a layer of ours."""
     surrogate = FastSigmoid(sharpness=0.5)  # 1 / (1 + |u|)^2
     settings = {"decay": DECAY, "threshold": THRESHOLD, "surrogate": surrogate, "detach_reset": detach_reset}

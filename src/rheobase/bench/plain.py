@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +45,11 @@ def build(task: Task, neurons: Callable[[Tensor | None], Layer], readout: Layer 
         return x
 
     return training_step(task, forward, weights)
+
+
+def too_long(task: Task) -> str:
+    """Why a library that walks time in Python is left out of a task; empty if it is not."""
+    return "walks time in Python: half a minute a step" if task.steps > 10_000 else ""
 
 
 def leaves(task: Task) -> list[Tensor]:
@@ -84,7 +90,7 @@ def training_step(task: Task, forward: Layer, weights: list[Tensor]) -> Step:
     return step
 
 
-def over_time(stages: list[OneStep], x: Tensor) -> Tensor:
+def over_time(stages: list[OneStep], x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
     """The outputs of `stages`, one after the other in every step, from rest."""
     states: list[Any] = [None] * len(stages)
     outputs = []
@@ -95,7 +101,7 @@ def over_time(stages: list[OneStep], x: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-def with_recurrence(neuron: OneStep, weight: Tensor) -> OneStep:
+def with_recurrence(neuron: OneStep, weight: Float[Tensor, "N N"]) -> OneStep:
     """A neuron that also sees its layer's last spikes, through `weight`."""
 
     def one_step(x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -109,7 +115,7 @@ def with_recurrence(neuron: OneStep, weight: Tensor) -> OneStep:
     return one_step
 
 
-def leaky_integration(x: Tensor) -> Tensor:
+def leaky_integration(x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
     """The readout as a loop over time."""
 
     def one_step(x: Tensor, v: Any) -> tuple[Tensor, Any]:

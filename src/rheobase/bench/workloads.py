@@ -178,9 +178,9 @@ def _classifier(recurrent: bool) -> Callable[[bool], Task]:
     """700 input channels with 3 % of spikes, two hidden layers of 128 neurons, 20 classes: the size of a spoken digit."""
 
     def make(toy: bool) -> Task:
-        steps, batch, channels, hidden, classes = (15, 3, 20, 10, 4) if toy else (100, 128, 700, 128, 20)
+        steps, batch, channels, hidden, classes = (20, 4, 40, 16, 4) if toy else (100, 128, 700, 128, 20)
         generator = _generator()
-        x = _spikes(generator, 0.3 if toy else 0.03, steps, batch, channels)
+        x = _spikes(generator, 0.1 if toy else 0.03, steps, batch, channels)
         first, second = (Neurons(_weight(generator, 0.23, hidden, hidden) if recurrent else None) for _ in range(2))
         stages = (
             *(Linear(_weight(generator, 2.3, hidden, channels)), first),
@@ -193,7 +193,7 @@ def _classifier(recurrent: bool) -> Callable[[bool], Task]:
 
 
 def _convolutions(toy: bool) -> Task:
-    steps, batch, size, channels = (4, 2, 8, (3, 4)) if toy else (8, 64, 28, (32, 64))
+    steps, batch, size, channels = (8, 3, 8, (3, 4)) if toy else (8, 64, 28, (32, 64))
     generator = _generator()
     x = _spikes(generator, 0.3, steps, batch, 1, size, size)
     stages = (

@@ -21,10 +21,11 @@ LATE = Dynamics(late_reset=True)
 
 def implementations(task: Task) -> list[Implementation]:
     """Linear layers ahead of the loop, the same with a compiled step, and everything in one loop as in the tutorials."""
-    long = "compiles the step and not the loop, which is what takes time here" if task.steps >= 10_000 else ""
+    long = plain.too_long(task)
+    compiles = long or ("compiles the step, not the loop" if task.steps == 10_000 else "")
     rows = [
-        Implementation("snnTorch", build, LATE),
-        Implementation("snnTorch compiled", partial(build, compiled=True), LATE, skip=long, compiles=True),
+        Implementation("snnTorch", build, LATE, skip=long),
+        Implementation("snnTorch compiled", partial(build, compiled=True), LATE, skip=compiles, compiles=True),
     ]
     return rows if task.layer_alone else [*rows, Implementation("snnTorch in the loop", in_the_loop, LATE)]
 

@@ -16,7 +16,7 @@ from rheobase.bench.workloads import DECAY, THRESHOLD, Task
 
 def implementations(task: Task) -> list[Implementation]:
     """Linear layers on all steps at once, then the neurons."""
-    return [Implementation("SpikingJelly", build)]
+    return [Implementation("SpikingJelly", build, skip=plain.too_long(task))]
 
 
 def build(task: Task) -> Step:
