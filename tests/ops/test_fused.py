@@ -201,6 +201,8 @@ def cases(draw: st.DrawFn, variant: Variant) -> Case:
         gradients,
         [random(generator, *step).to(state) for _ in range(variant.states)],
     )
+    if variant.learn and not any(value.requires_grad for value in (*case.decays, case.threshold)):
+        draw(st.sampled_from([*case.decays, case.threshold])).requires_grad_()
     alone = not any(value.requires_grad for value in case.arguments().values())
     x.requires_grad_(alone or draw(st.booleans()))
     return case
@@ -381,7 +383,7 @@ def test_numbers_are_rounded_to_bfloat16_as_by_pytorch():
 
 def each_operation(x: Tensor) -> list[list[Tensor]]:
     """What every operation makes of `x`."""
-    spikes, last = synaptic_lif(x, 0.5, 0.9)
+    spikes, last = synaptic_lif(x, 0.5, 0.9, reset="none", surrogate=Bump())
     return [list(lif(x, 0.9)), [spikes, *last], list(integrate(x, 0.9))]
 
 
@@ -433,7 +435,8 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 
 
 def test_a_checkpointed_operation_has_the_same_gradient():
-    x, decay = random(np.random.default_rng(3), 20, 2, 4).requires_grad_(), torch.tensor(0.9, requires_grad=True)
+    x = random(np.random.default_rng(3), 20, 2, 4).float().requires_grad_()
+    decay = torch.tensor(0.9, requires_grad=True)
     expected = torch.autograd.grad(lif(x, decay)[0].sum(), (x, decay))
     for reentrant in (False, True):
         spikes, _ = checkpoint(lif, x, decay, use_reentrant=reentrant)
