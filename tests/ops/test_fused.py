@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -160,18 +161,18 @@ def random(generator: np.random.Generator, *shape: int, low: float | None = None
 LAYOUTS = ("contiguous", "batch first", "every second step", "expanded", "reversed features")
 
 
-def laid_out(layout: str, generator: np.random.Generator, steps: int, batch: int, features: tuple[int, ...]) -> Tensor:
-    """A random sequence `(T, B, *features)`, in one of the ways in which users' tensors lie in memory."""
+def laid_out(layout: str, make: Callable[..., Tensor], steps: int, batch: int, features: tuple[int, ...]) -> Tensor:
+    """A sequence `(T, B, *features)` of what `make(*shape)` makes, in one of the ways in which users' tensors lie in memory."""
     if layout == "batch first":
-        return random(generator, batch, steps, *features).transpose(0, 1)
+        return make(batch, steps, *features).transpose(0, 1)
     if layout == "every second step":
-        return random(generator, 2 * steps, batch, *features)[::2]
+        return make(2 * steps, batch, *features)[::2]
     if layout == "expanded":
-        return random(generator, batch, *features).expand(steps, batch, *features)
+        return make(batch, *features).expand(steps, batch, *features)
     if layout == "reversed features":
-        x = random(generator, steps, batch, *reversed(features))
+        x = make(steps, batch, *reversed(features))
         return x.permute(0, 1, *reversed(range(2, x.ndim)))
-    return random(generator, steps, batch, *features)
+    return make(steps, batch, *features)
 
 
 @st.composite
@@ -182,15 +183,25 @@ def cases(draw: st.DrawFn, variant: Variant) -> Case:
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     state = F64 if variant.dtype == F64 else F32
 
+    coarse = draw(st.booleans())  # numbers that meet: a potential on the threshold, or of 0
+
+    def numbers(*shape: int, dtype: torch.dtype, low: float | None = None, high: float = 1.0) -> Tensor:
+        tensor = random(generator, *shape, low=low, high=high)
+        return ((2 * tensor).ceil() / 2 if coarse else tensor).to(dtype)
+
+    def sequence() -> Tensor:
+        make = partial(numbers, dtype=variant.dtype)
+        return laid_out(draw(st.sampled_from(LAYOUTS)), make, steps, batch, features)
+
     def value(low: float | None, high: float, *, learned: bool) -> Tensor:
         # Whatever broadcasts to a step: leading axes left out, any of the others 1.
         axes = draw(st.integers(0, len(step)))
         shape = [size if draw(st.booleans()) else 1 for size in step[len(step) - axes :]]
-        tensor = random(generator, *shape, low=low, high=high).to(state)
+        tensor = numbers(*shape, dtype=state, low=low, high=high)
         return tensor.requires_grad_(learned and draw(st.booleans()))
 
-    x = laid_out(draw(st.sampled_from(LAYOUTS)), generator, steps, batch, features).to(variant.dtype)
-    gradients = laid_out(draw(st.sampled_from(LAYOUTS)), generator, steps, batch, features).to(variant.dtype)
+    x = sequence()
+    gradients = sequence()
     if draw(st.booleans()):  # that of a sum
         gradients = torch.tensor(0.7, dtype=variant.dtype).expand(steps, *step)
     case = Case(
@@ -201,6 +212,8 @@ def cases(draw: st.DrawFn, variant: Variant) -> Case:
         gradients,
         [random(generator, *step).to(state) for _ in range(variant.states)],
     )
+    if variant.learn and not any(value.requires_grad for value in (*case.decays, case.threshold)):
+        draw(st.sampled_from([*case.decays, case.threshold])).requires_grad_()
     alone = not any(value.requires_grad for value in case.arguments().values())
     x.requires_grad_(alone or draw(st.booleans()))
     return case
@@ -381,7 +394,7 @@ def test_numbers_are_rounded_to_bfloat16_as_by_pytorch():
 
 def each_operation(x: Tensor) -> list[list[Tensor]]:
     """What every operation makes of `x`."""
-    spikes, last = synaptic_lif(x, 0.5, 0.9)
+    spikes, last = synaptic_lif(x, 0.5, 0.9, reset="none", surrogate=Bump())
     return [list(lif(x, 0.9)), [spikes, *last], list(integrate(x, 0.9))]
 
 
@@ -433,7 +446,8 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 
 
 def test_a_checkpointed_operation_has_the_same_gradient():
-    x, decay = random(np.random.default_rng(3), 20, 2, 4).requires_grad_(), torch.tensor(0.9, requires_grad=True)
+    x = random(np.random.default_rng(3), 20, 2, 4).float().requires_grad_()
+    decay = torch.tensor(0.9, requires_grad=True)
     expected = torch.autograd.grad(lif(x, decay)[0].sum(), (x, decay))
     for reentrant in (False, True):
         spikes, _ = checkpoint(lif, x, decay, use_reentrant=reentrant)

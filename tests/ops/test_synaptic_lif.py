@@ -88,7 +88,8 @@ def test_equals_the_recursion(reset, steps, batch, features, shared, seed):
 
 
 def random(seed: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(0.1, 1.0, shape)).float()
+    """Normal numbers that a gradient is wanted of, as in training."""
+    return torch.from_numpy(np.random.default_rng(seed).normal(0.1, 1.0, shape)).float().requires_grad_()
 
 
 def test_by_hand():

@@ -81,6 +81,17 @@ def test_an_error_in_any_thread_is_an_error_here(failing):
     assert {0, 16, 32} <= set(finished)
 
 
+def test_a_thread_that_outlives_the_program_works_alone(monkeypatch):
+    # When the main thread ends, Python closes all pools, and waits for the threads that users have started.
+    closed = ThreadPoolExecutor()
+    closed.shutdown()
+    monkeypatch.setattr(threads, "_workers", lambda: closed)
+    torch.set_num_threads(3)
+    slices: list[tuple[int, int]] = []
+    threads.split(lambda low, high: slices.append((low, high)), 1000, ENOUGH)
+    assert slices == [(0, 1000)]
+
+
 def train(seed: int, steps: int = 12, batch: int = 3, neurons: int = 20_011) -> list[Tensor]:
     """Outputs and gradients of neurons, enough of them for several threads and several blocks, shared parameters."""
     generator = torch.Generator().manual_seed(seed)

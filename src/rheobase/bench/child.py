@@ -129,7 +129,7 @@ def first(job: Job) -> Iterator[Message]:
         import_module(peers.PEERS[library].module)
     yield {"message": "first_call", "seconds": fresh.first_call(implementation, workload)}
     if job.memory:
-        yield {"message": "peak", "mib": fresh.peak_of_a_step(implementation, workload, job.toy)}
+        yield {"message": "peak", "mib": fresh.peak_of_training(implementation, workload, job.toy)}
 
 
 def main() -> None:

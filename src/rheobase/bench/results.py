@@ -22,7 +22,7 @@ class Row:
         wall: milliseconds on the wall, on all cores.
         cpu_ratio: how many times ours, round by round.
         wall_ratio: likewise.
-        peak_mib: what the first training step takes beyond data and weights.
+        peak_mib: what training takes at most beyond data and weights.
         first_call: seconds of the first call in toy sizes, with empty caches (`cold`) and the second time (`cached`).
     """
 

@@ -139,7 +139,7 @@ def _lines(job: Job, caches: str | None = None) -> Iterator[dict[str, Any]]:
     """What a process with that job says; a last line says why, if it did not end well."""
     variables = environment(job.threads)
     if caches:
-        variables |= {"NUMBA_CACHE_DIR": caches, "TORCHINDUCTOR_CACHE_DIR": caches}
+        variables |= {"NUMBA_CACHE_DIR": caches, "TORCHINDUCTOR_CACHE_DIR": caches, **fresh.ALLOCATOR}
     command = [sys.executable, "-m", "rheobase.bench.child", json.dumps(asdict(job))]
     with (
         tempfile.TemporaryFile("w+") as said,

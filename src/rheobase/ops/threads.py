@@ -38,7 +38,11 @@ def split(kernel: Callable[[int, int], object], count: int, work: int, align: in
     threads = max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD, -(-count // align)))
     bounds = [min(count, -(-(count * part) // (threads * align)) * align) for part in range(threads + 1)]
     # The last slice is for the thread that asks: it works instead of waiting.
-    others = [_workers().submit(kernel, *slice) for slice in pairwise(bounds[:-1])]
+    try:
+        others = [_workers().submit(kernel, *slice) for slice in pairwise(bounds[:-1])]
+    except RuntimeError:  # the program has ended but for this thread, and Python's pools take no more work
+        kernel(0, count)
+        return
     try:
         kernel(bounds[-2], bounds[-1])
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rheobase.ops import memory
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants
 from rheobase.ops.linear import reference
@@ -46,7 +47,8 @@ class _Linear(torch.autograd.Function):
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         on_x = on_weight = on_bias = None
         if of_x:
-            on_x = on_y @ weight
+            on_x = memory.empty(tuple(ctx.shape), on_y.dtype)
+            torch.mm(_rows(on_y), weight, out=_rows(on_x))
         if of_weight:
             lists = _lists().SpikeLists(ctx.shape[-1], *kept)
             on_weight, on_bias = _cpu().weight_gradient(lists, _rows(on_y))
