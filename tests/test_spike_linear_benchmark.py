@@ -1,21 +1,17 @@
 """`benchmarks/spike_linear.py` on a few numbers."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "spike_linear.py"
+from load_tool import load_tool
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    spec = importlib.util.spec_from_file_location("spike_linear_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("spike_linear", "benchmarks")
     monkeypatch.setattr(module, "SIZES", [(30, 20)])
     monkeypatch.setattr(module, "DENSITIES", [0.1])
     threads = torch.get_num_threads()
