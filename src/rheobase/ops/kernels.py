@@ -19,6 +19,7 @@ def fused(x: Tensor) -> bool:
     """Whether kernels can compute on the device of `x`.
 
     Example:
+        >>> import torch
         >>> fused(torch.zeros(3, device="meta"))
         False
     """
