@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format check clean
+.PHONY: help demo test bench lint types format check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -26,6 +26,12 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0
 	@touch $@
 
+# These would bring another torch, or drivers, as dependencies that the benchmark does without.
+$(VENV)/installed-bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3
+	@touch $@
+
 demo: $(VENV)/installed  ## train a spiking network on spoken digits, and write a report (about 3 minutes)
 	$(BIN)/rheobase train spoken-digits --name $(RUN)-$$(date +%Y%m%d-%H%M%S)
 
@@ -34,6 +40,10 @@ test: $(VENV)/installed-dev  ## run all tests, with coverage of src/ (under 10 m
 	$(BIN)/coverage run -m pytest --doctest-modules src tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+bench: $(VENV)/installed-bench  ## measure speed and memory beside other libraries, and draw it (about half an hour)
+	$(BIN)/rheobase bench --json benchmarks/results/bench.json
+	$(BIN)/python benchmarks/plot.py benchmarks/results/bench.json
 
 lint: $(VENV)/installed-dev  ## check style
 	$(BIN)/ruff check .

@@ -1,12 +1,12 @@
-"""The scripts in tools/ as modules, for their tests."""
+"""The scripts in tools/ and benchmarks/ as modules, for their tests."""
 
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 
-def load_tool(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "tools" / f"{name}.py"
+def load_tool(name: str, folder: str = "tools") -> ModuleType:
+    path = Path(__file__).parents[1] / folder / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -299,11 +299,11 @@ def test_recipes_lists_all_with_their_aims(capsys: pytest.CaptureFixture[str]) -
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         out = succeeding(capsys, *arguments)
-        assert all(command in out for command in ("train", "resume", "evaluate", "report", "recipes"))
+        assert all(command in out for command in ("train", "resume", "evaluate", "report", "recipes", "doctor"))
     assert re.fullmatch(r"rheobase \d+\.\d+\.\d+\S*\n", succeeding(capsys, "--version"))
 
 
-@pytest.mark.parametrize("command", ["resume", "evaluate", "report", "recipes"])
+@pytest.mark.parametrize("command", ["resume", "evaluate", "report", "recipes", "doctor"])
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str], command: str) -> None:
     out = succeeding(capsys, command, "--help")
     assert f"usage: rheobase {command}" in out

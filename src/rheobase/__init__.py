@@ -1,8 +1,8 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential
-from rheobase.neurons import LIF, Neuron
+from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
+from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit
@@ -15,7 +15,11 @@ __all__ = [
     "Dropout",
     "LeakyReadout",
     "Neuron",
+    "Recompute",
+    "RecurrentLIF",
     "Sequential",
+    "SpikeLinear",
+    "SynapticLIF",
     "Temporal",
     "Training",
     "data",

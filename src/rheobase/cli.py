@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | doctor | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TransferSpeedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from rheobase import recipes, report, training
+from rheobase import environment, recipes, report, training
 from rheobase.data import Splits
 from rheobase.errors import RheobaseError, RunError
 from rheobase.recipes import RECIPES, Recipe
@@ -37,6 +37,8 @@ HELP = """\
   [bold]rheobase evaluate[/bold] RUN              test a run's best network
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
+  [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
+  [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
 Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
 report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].
@@ -171,11 +173,52 @@ def list_recipes() -> None:
     Console().print(table)
 
 
+def doctor(env: bool = False) -> None:
+    """Say what is wrong.
+
+    Args:
+        env: Look at this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
+    """
+    if not env:
+        raise RheobaseError("doctor: say what to look at; `rheobase doctor --env` looks at this installation")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, what in environment.describe().items():
+        table.add_row(f"[bold]{name}[/bold]", what)
+    Console(highlight=False).print(table)
+
+
+def bench(
+    workloads: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="WORKLOAD ...")] = (),
+    only: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="LIBRARY ...")] = None,
+    rounds: int = 7,
+    quick: bool = False,
+    compiled: bool = False,
+    toy: bool = False,
+    file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+) -> None:
+    """Measure training steps, beside those of the other libraries that are installed.
+
+    Args:
+        workloads: W1 to W6; T100, T1000, T10000, T100000: the cost against the number of steps. By default all.
+        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx, or none. By default all.
+        rounds: How often each row has its turn.
+        quick: Only processor time on one thread.
+        compiled: Also what takes half a minute to compile.
+        toy: Toy sizes, which show that everything runs, and nothing else.
+        file: Keep everything in this file, anew after every workload.
+    """
+    from rheobase.bench import command
+
+    command.bench(workloads, only, rounds=rounds, quick=quick, compiled=compiled, toy=toy, file=file)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "report": write_report,
     "recipes": list_recipes,
+    "doctor": doctor,
+    "bench": bench,
 }
 
 

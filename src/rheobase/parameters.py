@@ -120,7 +120,7 @@ class FeatureParameters(nn.Module):
         value = self.current(name)
         return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
 
-    def check(self, x: Tensor, state: Tensor | None) -> None:
+    def check(self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None) -> None:
         """Refuse a sequence whose axis after T and B does not hold this module's features, and a state of another shape.
 
         Raises:
@@ -129,11 +129,12 @@ class FeatureParameters(nn.Module):
         """
         name = type(self).__name__
         check_sequence(x, name)
-        if state is not None and state.shape != x.shape[1:]:
-            raise ValueError(
-                f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got {tuple(state.shape)}; "
-                "it belongs to another batch or layer, None starts from rest"
-            )
+        for part in (state,) if isinstance(state, Tensor) else state or ():
+            if part.shape != x.shape[1:]:
+                raise ValueError(
+                    f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got "
+                    f"{tuple(part.shape)}; it belongs to another batch or layer, None starts from rest"
+                )
         if self.features is None or (x.ndim >= 3 and x.shape[2] == self.features):
             return
         hint = "there is no features axis" if x.ndim < 3 else f"axis 2 has size {x.shape[2]}"

@@ -172,6 +172,71 @@ def test_in_float64_throughout():
     assert y.dtype == state[1].dtype == state[-1].dtype == torch.float64
 
 
+class TestSpikeLists:
+    """Large enough and sparse enough that plain linear layers compute by lists."""
+
+    def network(self, kind=nn.Linear):
+        torch.manual_seed(0)
+        return Sequential(
+            *(kind(300, 64), LIF(64), Dropout(0.2)),
+            Sequential(rb.Delay(0, 3), kind(128, 64, bias=False), LIF(64, learn=("threshold",))),
+            *(kind(64, 16), LeakyReadout(16)),
+        )
+
+    def spikes(self, steps=60, batch=32):
+        return (torch.rand(steps, batch, 300, generator=torch.Generator().manual_seed(1)) < 0.03).float()
+
+    def dense_layer(self, *arguments, **options):
+        return rb.SpikeLinear(*arguments, **options, path="dense")
+
+    def test_they_change_no_result(self, monkeypatch):
+        cpu = pytest.importorskip("rheobase.ops.linear.cpu")
+        x, results, by_lists, forward = self.spikes(), [], [], cpu.forward
+        monkeypatch.setattr(
+            cpu, "forward", lambda *arguments: by_lists.append(arguments[1].shape) or forward(*arguments)
+        )
+        on_y = torch.randn(60, 32, 16, generator=torch.Generator().manual_seed(2))
+        for kind in (nn.Linear, self.dense_layer):
+            network = self.network(kind).double()
+            torch.manual_seed(3)
+            y = network(x.double())
+            results.append((y, *torch.autograd.grad(y, list(network.parameters()), on_y.double())))
+        assert results[0][0].abs().max() > 0.1
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        assert by_lists == [(64, 300), (64, 128)]  # the plain layers of the first network, but for the small one
+
+    def test_they_change_nothing_that_is_recorded(self):
+        recorded = []
+        for kind in (nn.Linear, self.dense_layer):
+            network = self.network(kind).double().eval()
+            with rb.health.Recorder(network) as recorder:
+                network(self.spikes().double())
+            recorded.append((recorder.input(), recorder.layers()))
+        assert recorded[0] == recorded[1]
+        assert recorded[0][0].synaptic_operations_per_sample == self.spikes().sum().item() / 32 * 64
+
+    def test_streaming(self):
+        network, x = self.network().eval().double(), self.spikes().double()
+        first, state = network.run(x[:25])
+        second, _ = network.run(x[25:], state)
+        torch.testing.assert_close(torch.cat((first, second)), network(x))
+
+    @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+    @pytest.mark.usefixtures("as_a_user")
+    def test_torch_compile_takes_them_whole(self):
+        network, x = self.network().eval(), self.spikes(steps=5, batch=400)
+        compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+        gradients = []
+        for function in (compiled, network):
+            network.zero_grad()
+            y = function(x)
+            y.square().sum().backward()
+            gradients.append((y, *(parameter.grad for parameter in network.parameters())))
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 # The compiler's own warning, about itself.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.usefixtures("as_a_user")

@@ -39,7 +39,7 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, error: 
         raise error
 
     monkeypatch.setattr(about.subprocess, "run", fail)
-    assert about._commit() is None
+    assert about.commit() is None
 
 
 def test_peak_memory_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
-"""Layers over time: the container that folds it, the readout, delays, dropout."""
+"""Layers over time: the container that folds it, readout, delays, dropout; linear layers for spikes; and what saves memory."""
 
 from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
 from rheobase.layers.readout import LeakyReadout
+from rheobase.layers.recompute import Recompute
 from rheobase.layers.sequential import Sequential
+from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.temporal import Temporal
 
-__all__ = ["Delay", "Dropout", "LeakyReadout", "Sequential", "Temporal"]
+__all__ = ["Delay", "Dropout", "LeakyReadout", "Recompute", "Sequential", "SpikeLinear", "Temporal"]

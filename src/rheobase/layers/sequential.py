@@ -1,8 +1,10 @@
 """Layers one after another, over time, with plain PyTorch layers in between.
 
 A linear or convolutional layer treats every time step alike, so it can treat them all at once: time is folded into the batch,
-`(T, B, *features) -> (T * B, *features)`, and one large product replaces T small ones. That is most of the speed of a network
-and needs nothing from the user: `Sequential` folds for every layer that does not know about time.
+`(T, B, *features) -> (T * B, *features)`, and one large product replaces T small ones. Most of what reaches a linear layer of a
+spiking network is zero, so the product is a sum over spike lists wherever that is faster. Both are most of the speed of a
+network and need nothing from the user: `Sequential` folds for every layer that does not know about time, and measures the
+density of what reaches each of its linear layers.
 """
 
 from collections import OrderedDict
@@ -11,6 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.layers.spike_linear import call_with_spikes
 from rheobase.ops.arguments import check_sequence
 from rheobase.temporal import Temporal
 
@@ -19,6 +22,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     """A network of layers in sequence: `(T, B, *features)` in, `(T, B, *features_out)` out, from rest.
 
     Layers of this library see the sequence; all other modules see `(T * B, *features)`, every step as a sample of its own.
+    An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
+    up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`.
 
     Args:
         layers: modules, in order; or one `OrderedDict` of them, to name them.
@@ -95,7 +100,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
 
     def _folded(self, position: int, layer: nn.Module, x: Tensor) -> Any:
         try:
-            return layer(x.flatten(0, 1))
+            return call_with_spikes(layer, x.flatten(0, 1))
         except RuntimeError as error:
             if type(error) is not RuntimeError:  # such as an accelerator that is out of memory
                 raise

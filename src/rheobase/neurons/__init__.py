@@ -1,6 +1,8 @@
 """Neuron models, one family a file, with their equations and sources."""
 
 from rheobase.neurons.lif import LIF
-from rheobase.neurons.neuron import Neuron
+from rheobase.neurons.neuron import IntegrateAndFire, Neuron
+from rheobase.neurons.recurrent_lif import RecurrentLIF
+from rheobase.neurons.synaptic_lif import SynapticLIF
 
-__all__ = ["LIF", "Neuron"]
+__all__ = ["LIF", "IntegrateAndFire", "Neuron", "RecurrentLIF", "SynapticLIF"]

@@ -5,13 +5,12 @@ from collections.abc import Collection
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.neurons.neuron import Neuron
-from rheobase.ops.lif import Reset, check_rule, lif
-from rheobase.parameters import POSITIVE, UNIT_INTERVAL
-from rheobase.surrogate import FastSigmoid, Surrogate
+from rheobase.neurons.neuron import IntegrateAndFire
+from rheobase.ops.lif import Reset, lif
+from rheobase.surrogate import Surrogate
 
 
-class LIF(Neuron):
+class LIF(IntegrateAndFire):
     """Leaky integrate-and-fire neurons.
 
     With the membrane potential `v` before the reset and `r` after it,
@@ -54,24 +53,7 @@ class LIF(Neuron):
         detach_reset: bool = True,
         learn: Collection[str] = (),
     ) -> None:
-        surrogate = surrogate or FastSigmoid()
-        check_rule(reset, surrogate, "LIF")
-        super().__init__(features, learn, learnable=("decay", "threshold"))
-        self.define("decay", decay, UNIT_INTERVAL)
-        self.define("threshold", threshold, POSITIVE)
-        self.surrogate = surrogate
-        self.reset: Reset = reset
-        self.detach_reset = detach_reset
-
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
-    @property
-    def threshold(self) -> Tensor:
-        """Where the neurons fire: a scalar, or `(features,)`."""
-        return self.current("threshold")
+        super().__init__(features, decay, threshold, surrogate, reset, detach_reset, learn)
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
@@ -87,7 +69,3 @@ class LIF(Neuron):
             surrogate=self.surrogate,
             detach_reset=self.detach_reset,
         )
-
-    def extra_repr(self) -> str:
-        """The settings, for `print(network)`."""
-        return f"{super().extra_repr()}, reset={self.reset!r}"

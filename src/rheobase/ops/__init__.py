@@ -7,5 +7,7 @@ in all gradients. Layers call only what the folder's `__init__.py` offers.
 
 from rheobase.ops.integrate import integrate
 from rheobase.ops.lif import Reset, lif, synaptic_lif
+from rheobase.ops.linear import linear
+from rheobase.ops.recurrent import recurrent_lif
 
-__all__ = ["Reset", "integrate", "lif", "synaptic_lif"]
+__all__ = ["Reset", "integrate", "lif", "linear", "recurrent_lif", "synaptic_lif"]

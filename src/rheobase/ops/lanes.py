@@ -10,9 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rheobase.ops import memory
+
 
 def sequence_to_lanes(x: Tensor) -> Tensor:
     """`(T, B, *features)` as contiguous `(T, M)`."""
+    if x.device.type == "cpu" and not x.is_contiguous() and not torch.compiler.is_compiling():
+        x = memory.empty(tuple(x.shape), x.dtype).copy_(x.detach())
     return x.contiguous().view(len(x), math.prod(x.shape[1:]))
 
 

@@ -24,7 +24,7 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
         "recipe": None,
         "description": None,
         "config": asdict(settings),
-        "command": _command(),
+        "command": command(),
         "seed": settings.seed,
         "versions": {
             "python": platform.python_version(),
@@ -36,21 +36,21 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
-        "commit": _commit(),
+        "commit": commit(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "layers": [name for name, _ in neuron_layers(network)],
         **more,
     }
 
 
-def _command() -> str:
+def command() -> str:
     """The command that this process was started with; `python -m rheobase` leaves a path to `__main__.py` in its place."""
     program = Path(sys.argv[0])
     name = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
     return shlex.join([*name, *sys.argv[1:]])
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout that this package runs from; None if it is installed from a wheel."""
     here = Path(__file__).resolve().parents[3]
     if not (here / ".git").exists():

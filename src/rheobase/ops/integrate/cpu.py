@@ -46,5 +46,5 @@ def backward(
     inputs = (on_membrane, on_last, membrane, slope, decay, threshold, initial)
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, threshold)]
     number = np.float64 if decay.dtype == torch.float64 else np.float32
-    threads.split(lambda low, high: kernel(*arrays, number(1), number(1), low, high), lanes, steps * lanes)
+    threads.split(lambda low, high: kernel(*arrays, number(1), number(1), 0, steps, low, high), lanes, steps * lanes)
     return on_x, on_initial, on_decay

@@ -68,7 +68,7 @@ class _Integrate(torch.autograd.Function):
 def _kernels(x: Tensor) -> ModuleType:
     # Imported when they are first needed: numba and Triton take a while.
     if x.device.type == "cuda":
-        from rheobase.ops.integrate import gpu  # pyright: ignore[reportAttributeAccessIssue]
+        from rheobase.ops.integrate import gpu
 
         return gpu
     from rheobase.ops.integrate import cpu

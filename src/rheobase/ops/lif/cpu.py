@@ -25,6 +25,7 @@ from numba import njit, types
 from torch import Tensor
 
 from rheobase.ops import memory, threads
+from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.reset import Reset
 
 _WIDTH = 4096
@@ -108,7 +109,7 @@ def backward(
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, on_threshold)]
     number = np.float64 if decay.dtype == torch.float64 else np.float32
     numbers = number(dampening), number(sharpness)
-    threads.split(lambda low, high: kernel(*arrays, *numbers, low, high), lanes, steps * lanes)
+    threads.split(lambda low, high: kernel(*arrays, *numbers, 0, steps, low, high), lanes, steps * lanes)
     return on_x, on_initial, on_decay, on_threshold
 
 
@@ -183,7 +184,7 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
                     last[1, first + j] = lane[_CURRENT, j]
 
     variant = f"lif_forward_{reset}_{states}_{type_of_x}_{fire:d}{save:d}"
-    return _compile(lif_forward, types.void(*rows, types.intp, types.intp), variant)
+    return compiled(lif_forward, types.void(*rows, types.intp, types.intp), variant)
 
 
 @cache
@@ -192,16 +193,18 @@ def backward_kernel(
     reset: str, states: int, type_of_x: str, shape: str, *, detach_reset: bool, learn: bool
 ) -> Callable[..., None]:
     """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
-    the membrane potential in place of that of the spikes."""
+    the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
+    gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
     sequence, state, number = _types(type_of_x)
     half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
     zero, one, two, pi = number(0), number(1), number(2), number(np.pi)
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
+    numbers = [state, state, types.intp, types.intp, types.intp, types.intp]
 
     def lif_backward(
         on_spikes, on_last, membrane, slope, decay, threshold, initial,
-        on_x, on_initial, on_decay, on_threshold, dampening, sharpness, low, high,
+        on_x, on_initial, on_decay, on_threshold, dampening, sharpness, start, stop, low, high,
     ):  # fmt: skip
         # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
         lane = np.empty((10, _WIDTH), number)
@@ -219,7 +222,7 @@ def backward_kernel(
                 if learn:
                     lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
                     lane[_ON_SYNAPSE_DECAY, j] = lane[_ON_NEXT_CURRENT, j] = zero
-            for t in range(len(on_x) - 1, -1, -1):
+            for t in range(stop - 1, start - 1, -1):
                 row_spikes, row_x = on_spikes[t, first:end], on_x[t, first:end]
                 if fire or learn:
                     row_membrane = membrane[t, first:end]
@@ -293,28 +296,15 @@ def backward_kernel(
                 if synapse:
                     on_initial[1, first + j] = lane[_CURRENT, j]
                 if learn:
-                    on_decay[0, first + j] = lane[_ON_DECAY, j]
+                    on_decay[0, first + j] += lane[_ON_DECAY, j]
                     if fire:
-                        on_threshold[first + j] = lane[_ON_THRESHOLD, j]
+                        on_threshold[first + j] += lane[_ON_THRESHOLD, j]
                     if synapse:
                         on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
-                        on_decay[1, first + j] = lane[_ON_SYNAPSE_DECAY, j] + on_step
+                        on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
 
     variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{detach_reset:d}{learn:d}"
-    return _compile(lif_backward, types.void(*inputs, *outputs, state, state, types.intp, types.intp), variant)
-
-
-def _compile(kernel: Callable[..., None], signature: Any, variant: str) -> Callable[..., None]:
-    """Machine code, from numba's cache on disk if it is there.
-
-    The cache's files are named after the kernel, so each variant gets a name of its own: in a file that they shared, two
-    processes that compile at the same time can leave the code of one variant under the key of the other.
-    """
-    kernel.__qualname__ = variant
-    try:
-        return njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
-    except Exception:  # no folder that can be written, a full disk, a broken file: it works without a cache, too
-        return njit(signature, nogil=True, error_model="numpy")(kernel)
+    return compiled(lif_backward, types.void(*inputs, *outputs, *numbers), variant)
 
 
 @njit(nogil=True)

@@ -5,7 +5,8 @@ synaptic current's second. Eager code goes through an `autograd.Function`, the c
 into a kernel: it sees `rheobase::lif`, an operator that knows its output shapes and its gradient.
 
 What is kept for the backward pass is one number for each neuron and step, the membrane potential before the reset, in float32
-(float64 for float64): 4 bytes for each neuron, sample and step. The spikes follow from it and are not kept twice.
+(float64 for float64): 4 bytes for each neuron, sample and step. The spikes follow from it and are not kept twice. On the GPU,
+for 16-bit input and neurons of one state, it is its distance from the threshold in bfloat16: 2 bytes.
 """
 
 from collections.abc import Sequence
@@ -67,6 +68,25 @@ def lif(
     return _Lif.apply(x, reset, surrogate, detach_reset, save, *parameters)  # pyright: ignore[reportReturnType]
 
 
+def surrogate_in_kernel(
+    surrogate: Surrogate, membrane: Tensor, threshold: Tensor, shape: Sequence[int]
+) -> tuple[str, Tensor]:
+    """What a backward kernel is told of the surrogate: its name, or "given" and the derivative itself, `(T, M)`.
+
+    Args:
+        surrogate: any whose spike is a step.
+        membrane: what the forward kernel has saved, `(T, M)`: the membrane potential, or in bfloat16 its distance from the
+            threshold.
+        threshold: `(M,)`.
+        shape: that of the sequence, `(T, B, *features)`: a surrogate of the user's may look at the axes.
+    """
+    if type(surrogate) in _IN_KERNELS:
+        return type(surrogate).__name__, threshold.new_empty(0, 0)
+    distance = membrane.to(threshold.dtype) if membrane.dtype == torch.bfloat16 else membrane - threshold
+    derivative = surrogate.derivative(distance.view(tuple(shape)))
+    return "given", sequence_to_lanes(derivative.to(threshold.dtype))
+
+
 class _Lif(torch.autograd.Function):
     """The gradients are computed by one kernel, in one pass."""
 
@@ -99,11 +119,7 @@ class _Lif(torch.autograd.Function):
         reset, surrogate, detach_reset = ctx.rule
         step, count = ctx.shape[1:], len(decay)
         wanted = ctx.needs_input_grad[5:]  # threshold, decays, initials
-        shape, slope = type(surrogate).__name__, membrane.new_empty(0, 0)
-        if type(surrogate) not in _IN_KERNELS:
-            # Asked about a sequence in its own shape, as by the reference: the surrogate may look at the axes.
-            derivative = surrogate.derivative((membrane - threshold).view(ctx.shape))
-            shape, slope = "given", sequence_to_lanes(derivative.to(membrane.dtype))
+        shape, slope = surrogate_in_kernel(surrogate, membrane, threshold, ctx.shape)
         on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
@@ -119,7 +135,7 @@ class _Lif(torch.autograd.Function):
 def _kernels(x: Tensor) -> ModuleType:
     # Imported when they are first needed: numba and Triton take a while.
     if x.device.type == "cuda":
-        from rheobase.ops.lif import gpu  # pyright: ignore[reportAttributeAccessIssue]
+        from rheobase.ops.lif import gpu
 
         return gpu
     from rheobase.ops.lif import cpu
@@ -144,7 +160,8 @@ def _operator(
 
 @_operator.register_fake
 def _(x: Tensor, decay: Tensor, _threshold: Tensor, initial: Tensor, *_rule: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(initial), torch.empty_like(x, dtype=decay.dtype)
+    saved = torch.bfloat16 if x.device.type == "cuda" and x.dtype.itemsize == 2 and len(decay) == 1 else decay.dtype
+    return torch.empty_like(x), torch.empty_like(initial), torch.empty_like(x, dtype=saved)
 
 
 @torch.library.custom_op("rheobase::lif_backward", mutates_args=())

@@ -1,0 +1,87 @@
+"""What no implementation of a task can do without: its dense products, and the bytes that its neurons move.
+
+A row of the table says little by itself. Beside the products alone and the time in which the machine could have moved the
+bytes, it says how much there is left to gain, and whether from the neurons at all.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rheobase.bench import plain
+from rheobase.bench.implementation import Dynamics, Implementation, Step
+from rheobase.bench.workloads import Neurons, Readout, Task
+
+# Bytes per neuron and step, in float32. Forward: read the input, write spikes and membrane potential. Backward: read the
+# gradient of the spikes and the potential, write the gradient of the input.
+NEURON_BYTES = 6 * 4
+# A leaky integrator needs no potential for its gradient.
+READOUT_BYTES = 4 * 4
+
+
+def implementations(task: Task) -> list[Implementation]:
+    """The products alone, where there are any."""
+    nothing = Dynamics(other="no neurons")
+    return [] if task.layer_alone else [Implementation("dense products only", products, nothing)]
+
+
+def products(task: Task) -> Step:
+    """The network with its neurons taken out; of recurrent neurons their products step by step remain."""
+
+    def neurons(recurrent: Tensor | None) -> plain.Layer:
+        if recurrent is None:
+            return lambda x: x
+        return lambda x: _Recurrence.apply(x, recurrent)
+
+    return plain.build(task, neurons, readout=lambda x: x)
+
+
+class _Recurrence(torch.autograd.Function):
+    """A product in every step of both passes, and one for the gradient of the weight over all steps."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        step = torch.empty_like(x[0])
+        for spikes in x:
+            torch.mm(spikes, weight.t(), out=step)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        step = torch.empty_like(x[0])
+        for one in gradient:
+            torch.mm(one, weight, out=step)
+        return gradient, gradient.flatten(0, 1).t() @ x.flatten(0, 1)
+
+
+def bytes_moved(task: Task) -> int:
+    """The bytes that the neurons of `task` must move in a training step in float32.
+
+    Example:
+        >>> from rheobase.bench.workloads import WORKLOADS
+        >>> bytes_moved(WORKLOADS["W4"].make(False)) == 1000 * 32 * 512 * 24
+        True
+    """
+    samples = task.x.shape[0] * task.x.shape[1]
+    needed = {Neurons: NEURON_BYTES, Readout: READOUT_BYTES}
+    return sum(
+        samples * math.prod(features) * needed.get(type(stage), 0)
+        for stage, features in zip(task.stages, task.features, strict=True)
+    )
+
+
+def copying(mebibytes: int = 256) -> tuple[Callable[[], None], int]:
+    """A copy between two buffers that no cache holds, and the bytes that it reads and writes."""
+    source = torch.ones(mebibytes * 2**18)
+    target = torch.zeros_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+
+    return copy, 2 * source.nbytes

@@ -1,0 +1,60 @@
+"""What this installation computes with, and why: the first thing to look at when something is slow.
+
+Neurons are computed by kernels where these can be had, and by the plain reference elsewhere; the results are the same, the
+speed is not, so nobody would notice. `describe` says it in words.
+"""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from rheobase.ops import kernels
+
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def describe() -> dict[str, str]:
+    """Versions, the machine, and who computes on which device, as text by name.
+
+    Example:
+        >>> "neurons on the CPU" in describe()
+        True
+    """
+    return {
+        "rheobase": metadata.version("rheobase"),
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "PyTorch": f"{torch.__version__}, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "processor": _processor(),
+        "huge pages": _huge_pages(),
+        "neurons on the CPU": _kernels("cpu", "numba"),
+        "neurons on the GPU": _kernels("cuda", "triton") if torch.cuda.is_available() else "PyTorch sees no GPU",
+    }
+
+
+def _kernels(device: str, name: str) -> str:
+    reason = kernels.why_not(device)
+    if reason is not None:
+        return f"the plain reference, which is slow: {reason}"
+    gpu = f"; {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    return f"fused kernels, compiled by {name} {metadata.version(name)}{gpu}"
+
+
+def _processor() -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, vector instructions {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _huge_pages() -> str:
+    """What the operating system does when a kernel's output asks for pages of 2 MiB."""
+    if not _HUGE_PAGES.exists():
+        return "not on this system"
+    words = _HUGE_PAGES.read_text().split()
+    setting = next((word.strip("[]") for word in words if word.startswith("[")), "unknown")
+    return f"{setting}: large outputs cost more than they need to" if setting == "never" else f"{setting}, used"

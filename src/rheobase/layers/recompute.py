@@ -1,0 +1,77 @@
+"""Long sequences in little memory: what the backward pass needs is computed again, piece by piece.
+
+Training keeps numbers for every neuron and step until the backward pass reads them: in a network, 4 bytes for each membrane
+potential and 4 for each input of a linear layer, times T. Instead, a sequence can be cut into pieces of about sqrt(T) steps. Of
+each piece only the state before it is kept; the backward pass runs the piece once more, from that state, and keeps numbers
+for no more than one piece at a time. Memory then grows with sqrt(T), and a training step takes one more forward pass.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from rheobase.temporal import Temporal
+
+
+class Recompute(Temporal):
+    """A layer or a whole network that trains in memory proportional to `sqrt(T)`; same outputs, same gradients.
+
+    Without gradients, as in evaluation, it does nothing.
+
+    Args:
+        layer: any layer over time, such as a `Sequential`.
+        steps: the steps in a piece; None takes the square root of T, which keeps the least.
+
+    Raises:
+        TypeError: if `layer` is not a layer over time, or holds a batch normalisation: that takes its mean over all steps, and
+            so cannot go piece by piece.
+        ValueError: if `steps` is not at least 1.
+
+    Example:
+        >>> import rheobase as rb
+        >>> from torch import nn
+        >>> network = rb.Recompute(rb.Sequential(nn.Linear(5, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)))
+        >>> network(torch.ones(1000, 1, 5)).sum().backward()
+    """
+
+    def __init__(self, layer: Temporal, steps: int | None = None) -> None:
+        super().__init__()
+        if not isinstance(layer, Temporal):
+            raise TypeError(
+                f"Recompute: layer must be a layer over time, got {type(layer).__name__}; put it into an rb.Sequential"
+            )
+        if steps is not None and steps < 1:
+            raise ValueError(f"Recompute: steps must be at least 1, got {steps}")
+        for name, module in layer.named_modules():
+            if isinstance(module, _BatchNorm):
+                raise TypeError(
+                    f"Recompute: layer must hold no batch normalisation, got {type(module).__name__} at {name}: its mean is "
+                    "over all steps of a sequence, which is never there as a whole; use a LayerNorm"
+                )
+        self.layer = layer
+        self.steps = steps
+
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T B *out"], Any]:
+        """The layer's outputs for `x` and the state after it, starting from `state`; None is rest."""
+        steps = self.steps or max(1, math.isqrt(len(x)))
+        if not torch.is_grad_enabled() or len(x) <= steps:
+            return self.layer.run(x, state)
+        outputs = []
+        for piece in x.split(steps):
+            y, state = checkpoint(self.layer.run, piece, state, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
+            outputs.append(y)
+        return torch.cat(outputs), state
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+        """The layer's outputs for the whole sequence `x`, from rest."""
+        # Where nothing is recomputed the layer is called as such, so that hooks on the layers inside see it.
+        return self.run(x)[0] if torch.is_grad_enabled() else self.layer(x)
+
+    def extra_repr(self) -> str:
+        """The length of a piece, for `print(network)`."""
+        return f"steps={self.steps}"

@@ -1,0 +1,99 @@
+"""Leaky integrate-and-fire neurons that hear one another."""
+
+from collections.abc import Collection
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rheobase.neurons.neuron import IntegrateAndFire
+from rheobase.ops.lif import Reset
+from rheobase.ops.recurrent import recurrent_lif
+from rheobase.surrogate import Surrogate
+
+
+class RecurrentLIF(IntegrateAndFire):
+    """Leaky integrate-and-fire neurons with dense recurrent weights; a spike arrives at the next step.
+
+    With the membrane potential `v` before the reset, `r` after it, and the spikes `s`,
+
+        v[t] = decay * r[t-1] + x[t] + recurrent_weight @ s[t-1]
+
+    and spikes and reset as in `LIF`. The input's own weights are a layer in front, as for every neuron.
+
+    Args:
+        features: the number of neurons, N.
+        self_connections: whether a neuron hears itself; without, the diagonal of the recurrent weights has no effect.
+        decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per neuron.
+        threshold: where a neuron fires, above 0; a number or one per neuron.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        reset: what happens to the membrane potential of a neuron that fired.
+        detach_reset: keep the reset out of the gradient, as is usual.
+        detach_recurrent: keep the gradient from going back through the recurrent spikes; the recurrent weights still learn.
+        learn: which of `"decay"` and `"threshold"` are learned, besides the recurrent weights.
+
+    Raises:
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+
+    Example:
+        >>> layer = RecurrentLIF(128, decay=0.95, self_connections=False)
+        >>> spikes, (membrane, sent) = layer.run(torch.rand(10, 2, 128))
+        >>> spikes.shape, membrane.shape, sent.shape
+        (torch.Size([10, 2, 128]), torch.Size([2, 128]), torch.Size([2, 128]))
+    """
+
+    features: int
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        self_connections: bool = True,
+        decay: float | Tensor = 0.9,
+        threshold: float | Tensor = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "subtract",
+        detach_reset: bool = True,
+        detach_recurrent: bool = False,
+        learn: Collection[str] = (),
+    ) -> None:
+        super().__init__(features, decay, threshold, surrogate, reset, detach_reset, learn)
+        self.self_connections = self_connections
+        self.detach_recurrent = detach_recurrent
+        self.recurrent_weight = nn.Parameter(torch.empty(features, features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the recurrent weights anew, uniformly within `1 / sqrt(N)`, as those of `nn.Linear` and `nn.RNN` are."""
+        bound = self.features**-0.5
+        nn.init.uniform_(self.recurrent_weight, -bound, bound)
+
+    def run(
+        self,
+        x: Float[Tensor, "T B {self.features}"],
+        state: tuple[Float[Tensor, "B {self.features}"], Float[Tensor, "B {self.features}"]] | None = None,
+    ) -> tuple[
+        Float[Tensor, "T B {self.features}"],
+        tuple[Float[Tensor, "B {self.features}"], Float[Tensor, "B {self.features}"]],
+    ]:
+        """Spikes for `x`, and the membrane potential and the spikes of its last step, starting from `state`; None is rest."""
+        self.check(x, state)
+        weight = self.recurrent_weight
+        if not self.self_connections:
+            weight = weight * (1 - torch.eye(self.features, dtype=weight.dtype, device=weight.device))
+        return recurrent_lif(
+            x,
+            weight,
+            self.per_feature("decay", x),
+            self.per_feature("threshold", x),
+            state,
+            reset=self.reset,
+            surrogate=self.surrogate,
+            detach_reset=self.detach_reset,
+            detach_recurrent=self.detach_recurrent,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(network)`."""
+        return f"{super().extra_repr()}, self_connections={self.self_connections}"

@@ -1,0 +1,28 @@
+"""Machine code from Python functions, by numba, kept on disk so that the next process finds it.
+
+Kernels are compiled for one set of types each, when they are first asked for. They do not hold Python's lock, they do what
+IEEE 754 says (nothing may assume that there is no NaN), and a division by zero is infinite instead of an exception.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callable[..., Any]:
+    """The kernel as machine code, from numba's cache on disk if it is there.
+
+    The cache's files are named after the kernel, so each variant gets a name of its own: in a file that they shared, two
+    processes that compile at the same time can leave the code of one variant under the key of the other.
+
+    Args:
+        kernel: a function that numba can compile; what it closes over are plain numbers and strings.
+        signature: the types of its arguments.
+        variant: a name that no other kernel in the same file has.
+    """
+    kernel.__qualname__ = variant
+    try:
+        return njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
+    except Exception:  # no folder that can be written, a full disk, a broken file: it works without a cache, too
+        return njit(signature, nogil=True, error_model="numpy")(kernel)

@@ -1,0 +1,121 @@
+"""The linear layer for spikes: checks, and the choice between a product of dense matrices and sums over spike lists.
+
+Spikes are mostly zeros, and a product of dense matrices multiplies them all. A spike list names the few that are not, and the
+output is the sum of the weights that they name. Which of the two is faster depends on the density of the spikes alone, and
+that is counted, on the spikes at hand, while the list is built.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from rheobase.ops import kernels
+from rheobase.ops.linear import fused, reference
+
+__all__ = ["LIMIT", "Path", "check_path", "linear"]
+
+Path = Literal["auto", "lists", "dense"]
+"""Who computes: spike lists, PyTorch's dense product, or whichever is faster."""
+
+LIMIT = 0.25
+"""The share of entries that are not zero, up to which `"auto"` takes lists."""
+
+# Measured by `benchmarks/spike_linear.py`: forward pass and gradient together, lists still gained at a density of 40 % with 32
+# outputs and more, and broke even at 20 to 25 % with 16 and 20: the fewer outputs, the fewer share the cost of a list.
+# Processors differ in how fast they multiply, so the limits keep clear of these figures.
+_OUTPUTS_FOR_LIMIT = 120
+_LEAST_OUTPUTS = 16
+_LEAST_ROWS = 128  # fewer do not pay for laying out the weight
+_LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
+
+
+def linear(
+    x: Float[Tensor, "*batch inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+    *,
+    path: Path = "auto",
+) -> Float[Tensor, "*batch outputs"]:
+    """`x @ weight.T + bias`, as `torch.nn.functional.linear`, faster where most of `x` is zero.
+
+    By lists, an entry of `x` that is 0 contributes nothing at all, neither to the output nor to the gradient of the weight: a
+    weight that is inf or NaN, or a gradient that is, makes NaN only where a spike meets it. (In a dense product, 0 times inf
+    is NaN.) An entry that is NaN or inf is an entry like others. Sums are in another order than in a dense product, the same
+    for every number of threads. What is kept for the backward pass is the list and not `x`: 4 bytes for each entry that is
+    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative by lists; it is refused.
+
+    Args:
+        x: the spikes, or whatever is mostly zero, `(..., inputs)`.
+        weight: `(outputs, inputs)`.
+        bias: `(outputs,)`.
+        path: `"dense"` is PyTorch's product, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"` takes lists
+            where they can be and are faster, up to a density of 25 %, less for fewer than 30 outputs; else the dense product.
+
+    Raises:
+        ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
+        RuntimeError: if the shapes or types do not fit, from PyTorch.
+
+    Example:
+        >>> spikes = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+        >>> linear(spikes, torch.tensor([[1.0, 2.0, 3.0]]), path="lists")
+        tensor([[2.],
+                [4.]])
+    """
+    check_path(path, "linear")
+    if path == "dense" or (path == "auto" and not _worthwhile(x, weight)):
+        return reference.linear(x, weight, bias)
+    reason = _why_not(x, weight, bias)
+    if reason is None:
+        limit = 1.0 if path == "lists" else min(LIMIT, len(weight) / _OUTPUTS_FOR_LIMIT)
+        return fused.linear(x, weight, bias, limit)
+    if path == "lists":
+        raise ValueError(f"linear: path='lists' is not possible: {reason}; path='auto' takes the dense product then")
+    return reference.linear(x, weight, bias)
+
+
+def check_path(path: Path, what: str) -> None:
+    """Refuse a path that there is not.
+
+    Raises:
+        ValueError: if `path` is unknown.
+    """
+    if path not in get_args(Path):
+        raise ValueError(f"{what}: path must be one of {', '.join(map(repr, get_args(Path)))}, got {path!r}")
+
+
+def _worthwhile(x: Tensor, weight: Tensor) -> bool:
+    """Whether the product is so large that looking for zeros can pay."""
+    if x.ndim == 0 or weight.ndim != 2 or len(weight) < _LEAST_OUTPUTS:
+        return False
+    return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
+
+
+def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
+    """Why there can be no lists, in words; None if they can be."""
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return f"there are lists on the CPU alone, x is on {x.device}, weight on {weight.device}"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if x.dtype not in (torch.float32, torch.float64) or any(tensor.dtype != x.dtype for tensor in tensors):
+        return f"there are lists for float32 and float64, x is {x.dtype}, weight {weight.dtype}"
+    if x.ndim == 0 or x.shape[-1:] != weight.shape[1:]:
+        return f"x of shape {tuple(x.shape)} does not fit a weight of shape {tuple(weight.shape)}"
+    if not torch.compiler.is_compiling() and not all(map(_plain, tensors)):
+        return "there are lists for plain dense tensors, and not within torch.jit.trace or a transform of torch.func"
+    return kernels.why_not("cpu")
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether this is memory full of numbers, which kernels can read, and the gradients are those of `backward()`."""
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.layout == torch.strided
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        # PyTorch has no public name for this.
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+        and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
+    )
