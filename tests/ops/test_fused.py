@@ -470,6 +470,18 @@ def test_inputs_that_numpy_does_not_know():
             assert all(torch.equal(our.float(), their.float()) for our, their in zip(ours, expected, strict=True))
 
 
+@pytest.mark.parametrize("learn", [False, True])
+def test_a_number_for_each_neuron_and_step_is_kept_for_the_backward_pass(learn):
+    x, decay = torch.ones(100, 2, 3, requires_grad=True), torch.tensor(0.9, requires_grad=learn)
+    for operation, expected in ((lif, 1), (integrate, 1 if learn else 0)):
+        kept: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda _: None):
+            operation(x, decay)
+        assert sum(len(tensor) == 100 for tensor in kept) == expected
+        # Besides: a threshold, a decay, an initial state, as long as a step.
+        assert sum(tensor.numel() for tensor in kept) <= expected * x.numel() + 3 * 6
+
+
 def test_without_gradients_nothing_is_kept():
     x = torch.ones(5, 2, 3)
     for context in (torch.no_grad(), torch.inference_mode()):

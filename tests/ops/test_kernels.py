@@ -1,6 +1,7 @@
 """Which kernels compute, what they cost at import, and their machine code on disk."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -151,6 +152,24 @@ def test_each_kernel_is_found_in_the_cache_by_its_name():
         for learn in (False, True)
     ]
     assert len({kernel.py_func.__qualname__ for kernel in compiled}) == len(compiled)
+
+
+def test_a_change_in_any_module_of_kernels_is_another_name_in_the_cache(monkeypatch, tmp_path):
+    # The kernels of one module contain constants and functions of others, of which numba's cache knows nothing.
+    from rheobase.ops import compiler
+
+    shutil.copytree(PACKAGE / "ops", tmp_path / "ops")
+    monkeypatch.setattr(compiler, "__file__", str(tmp_path / "ops" / "compiler.py"))
+    names = set()
+    for module in ("linear/lists.py", "linear/simd.py", "lif/cpu.py"):
+        compiler._sources.cache_clear()
+        names.add(compiler._sources())
+        with (tmp_path / "ops" / module).open("a") as file:
+            file.write("# changed")
+    compiler._sources.cache_clear()
+    names.add(compiler._sources())
+    compiler._sources.cache_clear()
+    assert len(names) == 4
 
 
 @pytest.fixture

@@ -4,7 +4,10 @@ Kernels are compiled for one set of types each, when they are first asked for. T
 IEEE 754 says (nothing may assume that there is no NaN), and a division by zero is infinite instead of an exception.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -21,8 +24,23 @@ def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callab
         signature: the types of its arguments.
         variant: a name that no other kernel in the same file has.
     """
-    kernel.__qualname__ = variant
+    kernel.__qualname__ = f"{variant}_{_sources()}"
     try:
         return njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)
     except Exception:  # no folder that can be written, a full disk, a broken file: it works without a cache, too
         return njit(signature, nogil=True, error_model="numpy")(kernel)
+
+
+@cache
+def _sources() -> str:
+    """A digest of all that kernels are made of, for the names of their files in the cache.
+
+    numba compiles anew what stands in a module that has changed. But kernels are made of functions and constants of other
+    modules as well, and after an update the old ones would stay in the machine code.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        text = source.read_bytes()
+        if b"from numba" in text:
+            digest.update(text)
+    return digest.hexdigest()[:12]
