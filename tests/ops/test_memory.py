@@ -155,6 +155,14 @@ def test_never_more_idle_memory_than_was_in_use_at_a_time(steps):
     assert memory.idle_bytes() == 0
 
 
+def test_blocks_of_many_sizes_do_not_pile_up():
+    # As the batches of a data set whose samples differ in length.
+    before = resident()
+    for megabytes in range(2, 60, 2):
+        memory.empty((megabytes << 20,), torch.uint8).fill_(1)
+    assert resident() < before + 70 * 2**20
+
+
 def test_what_is_released_is_given_back_to_the_system():
     many = [filled(1.0) for _ in range(16)]
     before = resident()

@@ -37,7 +37,6 @@ class Job:
         rounds: for the times, how many samples.
         compiled: whether rows that take long to compile are wanted.
         agreement: whether to hold the rows against ours before they are measured.
-        memory: whether to measure the memory after the first call.
         toy: whether all sizes are toy sizes.
         threads: how many threads each library may use.
     """
@@ -49,7 +48,6 @@ class Job:
     rounds: int = 1
     compiled: bool = False
     agreement: bool = False
-    memory: bool = False
     toy: bool = False
     threads: int = 1
 
@@ -119,7 +117,7 @@ def agreement(implementation: Implementation, job: Job) -> dict[str, Any] | None
 
 
 def first(job: Job) -> Iterator[Message]:
-    """The `first_call` of a row in seconds, and its `peak` in MiB if that is wanted."""
+    """The `first_call` of a row in seconds, and its `peak` in MiB."""
     workload = WORKLOADS[job.workload]
     found = {
         implementation.name: (library, implementation) for library, implementation in rows(job, workload.make(True))
@@ -128,8 +126,7 @@ def first(job: Job) -> Iterator[Message]:
     if library in peers.PEERS:
         import_module(peers.PEERS[library].module)
     yield {"message": "first_call", "seconds": fresh.first_call(implementation, workload)}
-    if job.memory:
-        yield {"message": "peak", "mib": fresh.peak_of_training(implementation, workload, job.toy)}
+    yield {"message": "peak", "mib": fresh.peak_of_training(implementation, workload, job.toy)}
 
 
 def main() -> None:

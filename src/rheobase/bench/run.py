@@ -125,14 +125,16 @@ def _times(table: Table, job: Job, which: str, progress: Progress) -> None:
 
 def _first(row: Row, job: Job) -> None:
     """Fill in the first call and the memory of one row, from two processes that share a cache."""
+    peaks = []
     with tempfile.TemporaryDirectory() as caches:
         for cache in ("cold", "cached"):
-            for message in _lines(replace(job, memory=cache == "cached"), caches):
+            for message in _lines(job, caches):
                 match message.pop("message"):
                     case "first_call":
                         row.first_call[cache] = message["seconds"]
                     case "peak":
-                        row.peak_mib = message["mib"]
+                        peaks.append(message["mib"])
+    row.peak_mib = max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _lines(job: Job, caches: str | None = None) -> Iterator[dict[str, Any]]:

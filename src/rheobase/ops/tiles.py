@@ -62,7 +62,7 @@ class Layout(NamedTuple):
 
     def programs(self, lanes: int) -> int:
         """How many programs so many lanes take."""
-        return triton.cdiv(lanes, self.block)
+        return -(-lanes // self.block)
 
     def options(self) -> dict[str, Any]:
         """What a kernel is launched with.

@@ -84,7 +84,7 @@ def _integrate(
     """
     (steps, lanes), states = x.shape, len(decay)
     length = chunk_length(steps, lanes, x.device)
-    chunks = max(triton.cdiv(steps, length), 1)
+    chunks = max(-(-steps // length), 1)
     how = layout(lanes * chunks, x.device)
     programs = how.programs(lanes)
     end = decay.new_empty(states, chunks, lanes)
