@@ -23,8 +23,8 @@ Path = Literal["auto", "lists", "dense"]
 LIMIT = 0.25
 """The share of entries that are not zero, up to which `"auto"` takes lists."""
 
-# Measured by `benchmarks/spike_linear.py`: forward pass and gradient together, lists still gained at a density of 40 % with 32
-# outputs and more, and broke even at 20 to 25 % with 16 and 20: the fewer outputs, the fewer share the cost of a list.
+# Measured by `benchmarks/spike_linear.py`: forward pass and gradient together, lists still gained at a density of 40 % with 64
+# outputs and more, broke even there with 32, and at 20 to 25 % with 16 and 20, as fewer outputs share the cost of a list.
 # Processors differ in how fast they multiply, so the limits keep clear of these figures.
 _OUTPUTS_FOR_LIMIT = 120
 _LEAST_OUTPUTS = 16
