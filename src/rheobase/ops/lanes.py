@@ -14,7 +14,7 @@ from rheobase.ops import memory
 
 
 def sequence_to_lanes(x: Tensor) -> Tensor:
-    """`(T, B, *features)` as contiguous `(T, M)`."""
+    """`(T, B, *features)` as contiguous `(T, M)`, without its history: to be called where no gradient is recorded."""
     if x.device.type == "cpu" and not x.is_contiguous() and not torch.compiler.is_compiling():
         x = memory.empty(tuple(x.shape), x.dtype).copy_(x.detach())
     return x.contiguous().view(len(x), math.prod(x.shape[1:]))
