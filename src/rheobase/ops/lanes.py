@@ -45,6 +45,14 @@ def as_constants(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.detach() for tensor in tensors)
 
 
+def sum_all_to(
+    gradients: Sequence[Tensor], step: Sequence[int], shapes: Sequence[Sequence[int]], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """`sum_to` of each gradient that is wanted, None of the others."""
+    each = zip(gradients, shapes, wanted, strict=True)
+    return [sum_to(gradient, step, shape) if needed else None for gradient, shape, needed in each]
+
+
 def sum_to(gradient: Tensor, step: Sequence[int], shape: Sequence[int]) -> Tensor:
     """The gradient of a value of the given shape, from that of every lane, `(M,)`.
 

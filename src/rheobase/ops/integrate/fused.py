@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
-from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_to
+from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to
 
 
 def integrate(x: Tensor, decays: Sequence[Tensor], initials: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -56,13 +56,8 @@ class _Integrate(torch.autograd.Function):
         on_x, on_initial, on_decay = _kernels(on_membrane).backward(
             sequence_to_lanes(on_membrane), stack(on_last, step), membrane, decay, initial, ctx.learn
         )
-        on_parameters = (
-            sum_to(gradient, step, shape) if needed else None
-            for gradient, shape, needed in zip(
-                (*on_decay, *on_initial), ctx.shapes, ctx.needs_input_grad[1:], strict=True
-            )
-        )
-        return on_x.view(ctx.shape), *on_parameters
+        per_lane, wanted = (*on_decay, *on_initial), ctx.needs_input_grad[1:]
+        return on_x.view(ctx.shape), *sum_all_to(per_lane, step, ctx.shapes, wanted)
 
 
 def _kernels(x: Tensor) -> ModuleType:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
-from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_to, to_lanes
+from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
 
@@ -125,11 +125,7 @@ class _Lif(torch.autograd.Function):
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
         )  # fmt: skip
         per_lane = (on_threshold, *on_decay, *on_initial)
-        on_parameters = (
-            sum_to(gradient, step, shape) if needed else None
-            for gradient, shape, needed in zip(per_lane, ctx.shapes, wanted, strict=True)
-        )
-        return on_x.view(ctx.shape), None, None, None, None, *on_parameters
+        return on_x.view(ctx.shape), None, None, None, None, *sum_all_to(per_lane, step, ctx.shapes, wanted)
 
 
 def _kernels(x: Tensor) -> ModuleType:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
-from rheobase.ops.lanes import as_constants, sum_to, to_lanes
+from rheobase.ops.lanes import as_constants, sum_all_to, to_lanes
 from rheobase.ops.lif.fused import surrogate_in_kernel
 from rheobase.ops.lif.reset import Reset
 from rheobase.surrogate import Surrogate
@@ -61,7 +61,7 @@ class _RecurrentLif(torch.autograd.Function):
         ctx.shapes = [tensor.shape for tensor in parameters]
         whole = _whole(x, *as_constants(*parameters))
         fired, last, membrane = _cpu().forward(x.contiguous(), *whole, rule[0], save)
-        lists = _cpu().spike_lists(fired) if ctx.needs_input_grad[2] else None
+        lists = _cpu().spike_lists(fired) if save and ctx.needs_input_grad[2] else None
         kept = (fired, None) if lists is None else (lists.start, lists.index)  # the spikes, one way or the other
         fired, last = as_constants(fired, last)
         ctx.save_for_backward(membrane, *kept, *whole)
@@ -82,11 +82,7 @@ class _RecurrentLif(torch.autograd.Function):
             on_fired.contiguous(), on_last.contiguous(), membrane, fired, slope, weight, decay, threshold, initial, sent,
             reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent, any(wanted[1:3]),
         )  # fmt: skip
-        on_parameters = (
-            sum_to(gradient, step, shape) if needed else None
-            for gradient, shape, needed in zip(on_lanes, ctx.shapes[1:], wanted[1:], strict=True)
-        )
-        return on_x, None, on_weight, *on_parameters
+        return on_x, None, on_weight, *sum_all_to(on_lanes, step, ctx.shapes[1:], wanted[1:])
 
 
 def _cpu() -> ModuleType:
