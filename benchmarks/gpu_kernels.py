@@ -75,7 +75,7 @@ def reference(x: Tensor, decay: Tensor, initial: Tensor, then: Callable[..., Any
     return *then(current, decay[0], initial[0]), [last]
 
 
-def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, detach_reset: bool) -> dict[str, Any]:
+def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, reset_gradient: str) -> dict[str, Any]:
     """One comparison of the neuron's kernels with the reference; spikes have to be equal bit for bit."""
     x, on_spikes, on_last = random(steps, lanes, seed=4), random(steps, lanes, seed=5), random(states, lanes, seed=6)
     decay, threshold, initial = parameters(states, lanes)
@@ -85,7 +85,7 @@ def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, detac
         leaves[0],
         leaves[2],
         leaves[1],
-        lambda i, d, v: lif_reference.lif(i, d, leaves[3], v, reset, rule, detach_reset),
+        lambda i, d, v: lif_reference.lif(i, d, leaves[3], v, reset, rule, reset_gradient),
     )
     last = torch.stack([last, *synapse])
     rights = torch.autograd.grad((spikes * on_spikes).sum() + (last * on_last).sum(), leaves)
@@ -94,11 +94,11 @@ def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, detac
         spikes_here, last_here, membrane = lif.forward(x, decay, threshold, initial, reset, True)
         gradients = lif.backward(
             on_spikes, on_last, membrane, x.new_empty(0, 0), decay, threshold, initial,
-            reset, shape, 0.7, 1.3, detach_reset, True,
+            reset, shape, 0.7, 1.3, reset_gradient, True,
         )  # fmt: skip
         runs.append([spikes_here, last_here, *gradients])
     return verdict(
-        f"lif T={steps} M={lanes} S={states} {reset} {shape} {'detached' if detach_reset else 'attached'}",
+        f"lif T={steps} M={lanes} S={states} {reset} {shape} {reset_gradient}",
         exact=torch.equal(runs[0][0], spikes) and torch.equal(runs[0][1], last),
         repeatable=all(map(torch.equal, *runs)),
         errors=errors(runs[0][2:], list(rights)),
@@ -161,13 +161,13 @@ def verdict(name: str, exact: bool, repeatable: bool, errors: list[float]) -> di
 
 def checks() -> Iterator[dict[str, Any]]:
     """All comparisons."""
-    every_shape = [(shape, "subtract", True) for shape in ("Arctan", "Triangular", "Exponential", "Gaussian")]
-    every_rule = [("FastSigmoid", *rule) for rule in product(("subtract", "zero", "none"), (True, False))]
+    every_shape = [(shape, "subtract", "detached") for shape in ("Arctan", "Triangular", "Exponential", "Gaussian")]
+    every_rule = [("FastSigmoid", *rule) for rule in product(("subtract", "zero", "none"), ("detached", "attached"))]
     sizes = [(1, 1), (37, 1001), (100, 200_003)]  # both layouts
     # Not every pair of a shape and a rule: each is compiled.
-    for (steps, lanes), states, (shape, reset, detach) in product(sizes, (1, 2), every_shape + every_rule):
-        if GPU or (steps == 1 and shape == "FastSigmoid" and reset == "subtract" and detach):
-            yield check_lif(steps, lanes, states, reset, shape, detach)
+    for (steps, lanes), states, (shape, reset, reset_gradient) in product(sizes, (1, 2), every_shape + every_rule):
+        if GPU or (steps == 1 and shape == "FastSigmoid" and reset == "subtract" and reset_gradient == "detached"):
+            yield check_lif(steps, lanes, states, reset, shape, reset_gradient)
     for (steps, lanes), states, length in product([(1, 1), (300, 1001), (3000, 77)], (1, 2), (None, 64)):
         if GPU or steps == states == 1:
             yield check_integrate(steps, lanes, states, length)

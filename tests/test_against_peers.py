@@ -63,13 +63,13 @@ def run_spikingjelly(layer):
     return run
 
 
-@pytest.mark.parametrize("detach_reset", [True, False])
+@pytest.mark.parametrize("detached", [True, False])
 @pytest.mark.parametrize(("reset", "v_reset"), [("subtract", None), ("zero", 0.0)])
 @pytest.mark.parametrize("decay", [1.0, 0.5, 0.75])
-def test_spikingjelly(spikingjelly, decay, reset, v_reset, detach_reset):
+def test_spikingjelly(spikingjelly, decay, reset, v_reset, detached):
     options = {
         "v_reset": v_reset,
-        "detach_reset": detach_reset,
+        "detach_reset": detached,
         "surrogate_function": spikingjelly.surrogate.ATan(alpha=2.0),
         "step_mode": "m",
     }
@@ -77,7 +77,8 @@ def test_spikingjelly(spikingjelly, decay, reset, v_reset, detach_reset):
         theirs = spikingjelly.neuron.IFNode(**options)
     else:
         theirs = spikingjelly.neuron.LIFNode(tau=1 / (1 - decay), decay_input=False, **options)
-    compare(LIF(decay=decay, reset=reset, detach_reset=detach_reset, surrogate=Arctan()), run_spikingjelly(theirs))
+    ours = LIF(decay=decay, reset=reset, reset_gradient="detached" if detached else "attached", surrogate=Arctan())
+    compare(ours, run_spikingjelly(theirs))
 
 
 def test_spikingjelly_sharpness(spikingjelly):
@@ -85,7 +86,7 @@ def test_spikingjelly_sharpness(spikingjelly):
         v_reset=None, surrogate_function=spikingjelly.surrogate.ATan(alpha=5.0), step_mode="m"
     )
     # Their slope alpha is peak and sharpness alpha / 2; their reset is in the gradient by default.
-    compare(LIF(decay=1.0, surrogate=Arctan(2.5, 2.5), detach_reset=False), run_spikingjelly(theirs))
+    compare(LIF(decay=1.0, surrogate=Arctan(2.5, 2.5), reset_gradient="attached"), run_spikingjelly(theirs))
 
 
 def run_snntorch(layer):

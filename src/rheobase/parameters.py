@@ -41,6 +41,8 @@ class Range:
 
     def words(self, learned: bool) -> str:
         """The range, for an error message."""
+        if self.low == -math.inf:
+            return "finite"
         if self.high == math.inf:
             return f"above {self.low:g} and finite"
         return f"in ({self.low:g}, {self.high:g})" if learned else f"in [{self.low:g}, {self.high:g}]"
@@ -59,6 +61,8 @@ class Range:
 
 UNIT_INTERVAL = Range(0.0, 1.0, torch.sigmoid, torch.logit, fixed_includes_ends=True)
 POSITIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=False)
+REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=False)
+"""For the rules of papers that bound nothing."""
 
 
 class FeatureParameters(nn.Module):

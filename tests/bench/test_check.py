@@ -9,6 +9,7 @@ from torch import Tensor
 from rheobase.bench import check, peers, plain
 from rheobase.bench.implementation import Dynamics, Implementation, Step
 from rheobase.bench.workloads import DECAY, WORKLOADS, Task
+from rheobase.ops.lif import ResetGradient
 from rheobase.surrogate import FastSigmoid
 
 SPIKE = FastSigmoid(sharpness=0.5).spike
@@ -60,7 +61,7 @@ def library(dynamics: Dynamics, decay: float = DECAY) -> Implementation:
     def one_step(x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         x = x / dynamics.gain
         v, spikes = state or (torch.zeros_like(x), torch.zeros_like(x))
-        taken = spikes.detach() if dynamics.detached else spikes
+        taken = spikes if dynamics.reset_gradient == "attached" else spikes.detach()
         v = decay * v + x - taken if dynamics.late_reset else decay * (v - taken) + x
         now = SPIKE(v - 1)
         return (spikes if dynamics.late_spikes else now), (v, now)
@@ -72,12 +73,14 @@ def library(dynamics: Dynamics, decay: float = DECAY) -> Implementation:
     return Implementation("a library", build, dynamics)
 
 
-@pytest.mark.parametrize("detached", [True, False])
+@pytest.mark.parametrize("reset_gradient", ["detached", "attached"])
 @pytest.mark.parametrize("late_reset", [True, False])
 @pytest.mark.parametrize("late_spikes", [True, False])
 @pytest.mark.parametrize("gain", [1.0, 10.0])
-def test_every_declared_difference(detached: bool, late_reset: bool, late_spikes: bool, gain: float) -> None:
-    dynamics = Dynamics(detached, late_reset, late_spikes, gain)
+def test_every_declared_difference(
+    reset_gradient: ResetGradient, late_reset: bool, late_spikes: bool, gain: float
+) -> None:
+    dynamics = Dynamics(reset_gradient, late_reset, late_spikes, gain)
     agreement = check.compare(library(dynamics), "W2")
     assert agreement is not None
     assert agreement.holds
@@ -88,11 +91,11 @@ def test_every_declared_difference(detached: bool, late_reset: bool, late_spikes
 @pytest.mark.parametrize(
     ("declared", "true"),
     [
-        (Dynamics(), Dynamics(detached=False)),
+        (Dynamics(), Dynamics(reset_gradient="attached")),
         (Dynamics(), Dynamics(late_reset=True)),
         (Dynamics(), Dynamics(late_spikes=True)),
         (Dynamics(late_reset=True), Dynamics()),
-        (Dynamics(late_reset=True, detached=False), Dynamics(late_reset=True)),
+        (Dynamics(late_reset=True, reset_gradient="attached"), Dynamics(late_reset=True)),
         (Dynamics(), Dynamics(gain=10.0)),
     ],
 )

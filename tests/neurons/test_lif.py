@@ -45,7 +45,7 @@ def test_without_features_one_value_serves_all():
 def test_the_surrogate_and_the_reset_reach_the_gradient():
     x = torch.rand(6, 2, 3)
     gradients = []
-    for options in ({}, {"surrogate": Triangular()}, {"detach_reset": False}):
+    for options in ({}, {"surrogate": Triangular()}, {"reset_gradient": "attached"}):
         leaf = x.clone().requires_grad_()
         LIF(threshold=0.5, **options)(leaf).sum().backward()
         leaf_op = x.clone().requires_grad_()

@@ -147,7 +147,7 @@ def test_each_kernel_is_found_in_the_cache_by_its_name():
     resets, shapes = ("subtract", "zero", "none"), ("FastSigmoid", "given")
     compiled = [cpu.forward_kernel(reset, 1, "float32", fire=True, save=True) for reset in resets]
     compiled += [
-        cpu.backward_kernel("subtract", 1, "float32", shape, detach_reset=True, learn=learn)
+        cpu.backward_kernel("subtract", 1, "float32", shape, reset_gradient="detached", learn=learn)
         for shape in shapes
         for learn in (False, True)
     ]

@@ -177,7 +177,7 @@ def test_gradcheck_with_a_smooth_spike(reset, per_neuron, features):
     )
     assert torch.autograd.gradcheck(
         lambda x, decay, threshold, initial: lif(
-            x, decay, threshold, initial, reset=reset, surrogate=Smooth(), detach_reset=False
+            x, decay, threshold, initial, reset=reset, surrogate=Smooth(), reset_gradient="attached"
         ),
         arguments,
     )
@@ -216,9 +216,9 @@ def test_gradients_equal_a_hand_written_adjoint(reset, shape, surrogate, f):
 def test_detaching_the_reset_matters(reset):
     x = random(11, 11, 2, 3, scale=0.8)
     gradients = []
-    for detach in (True, False):
+    for how in ("detached", "attached"):
         x = x.detach().requires_grad_()
-        lif(x, 0.9, 0.5, reset=reset, detach_reset=detach)[0].sum().backward()
+        lif(x, 0.9, 0.5, reset=reset, reset_gradient=how)[0].sum().backward()
         gradients.append(x.grad)
     assert not torch.allclose(*gradients)
 
@@ -241,7 +241,7 @@ def test_the_reference_goes_backward_in_linear_time(reset):
         x = torch.ones(steps, 2, 3, requires_grad=True)
         decay, threshold = torch.tensor(0.9, requires_grad=True), torch.ones(3, requires_grad=True)
         with computed_by("reference"):
-            spikes, last = lif(x, decay, threshold, reset=reset, detach_reset=False)
+            spikes, last = lif(x, decay, threshold, reset=reset, reset_gradient="attached")
         return graph(spikes.sum() + last.sum())
 
     ten, twenty, forty = nodes(10), nodes(20), nodes(40)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from computing import computed_by
 from ops.triton_kernels import DEVICE, compiling, load, running
 from rheobase import surrogate as surrogates
 from rheobase.ops.integrate import reference as integrate_reference
-from rheobase.ops.lif import fused, reference, synaptic_lif
+from rheobase.ops.lif import ResetGradient, fused, reference, synaptic_lif
 
 RESETS = ("subtract", "zero", "none")
 SHAPES = ("FastSigmoid", "Arctan", "Triangular", "Exponential", "Gaussian")
@@ -73,7 +73,7 @@ class Given(surrogates.Surrogate):
         return self.steps.pop()
 
 
-def expected(case: Case, reset: Any, shape: str, detach_reset: bool) -> list[Tensor]:
+def expected(case: Case, reset: Any, shape: str, reset_gradient: str) -> list[Tensor]:
     """Spikes, last states, and the gradients of x, initial, decay and threshold, by the reference and autograd."""
     state = case.decay.dtype
     leaves = [case.x.to(state), case.initial, case.decay, case.threshold]
@@ -83,7 +83,7 @@ def expected(case: Case, reset: Any, shape: str, detach_reset: bool) -> list[Ten
     if len(decay) == 2:
         current, last = integrate_reference.integrate(x, decay[1], initial[1])
         last_current = [last]
-    spikes, last = reference.lif(current, decay[0], threshold, initial[0], reset, rule, detach_reset)
+    spikes, last = reference.lif(current, decay[0], threshold, initial[0], reset, rule, reset_gradient)
     last = torch.stack([last, *last_current])
     total = (spikes * case.on_spikes.to(state)).sum() + (last * case.on_last).sum()
     gradients = torch.autograd.grad(total, (x, initial, decay, threshold), allow_unused=True, materialize_grads=True)
@@ -91,7 +91,7 @@ def expected(case: Case, reset: Any, shape: str, detach_reset: bool) -> list[Ten
 
 
 def computed(
-    gpu: ModuleType, case: Case, reset: Any, shape: str, detach_reset: bool, learn: bool = True, compact: bool = False
+    gpu: ModuleType, case: Case, reset: Any, shape: str, reset_gradient: str, learn: bool = True, compact: bool = False
 ) -> list[Tensor]:
     """The same by the kernels."""
     x, decay, threshold, initial, on_spikes, on_last, slope = (tensor.to(DEVICE) for tensor in vars(case).values())
@@ -100,17 +100,17 @@ def computed(
         spikes, last, membrane = gpu.forward(x, decay, threshold, initial, reset, True, compact)
         gradients = gpu.backward(
             on_spikes, on_last, membrane, slope, decay, threshold, initial,
-            reset, shape, DAMPENING, SHARPNESS, detach_reset, learn,
+            reset, shape, DAMPENING, SHARPNESS, reset_gradient, learn,
         )  # fmt: skip
     assert spikes.dtype == gradients[0].dtype == x.dtype
     assert membrane.dtype == (torch.bfloat16 if compact else decay.dtype)
     return [tensor.cpu() for tensor in (spikes, last, *gradients)]
 
 
-def check(gpu: ModuleType, case: Case, reset: Any, shape: str, detach_reset: bool, **options: Any) -> None:
+def check(gpu: ModuleType, case: Case, reset: Any, shape: str, reset_gradient: str, **options: Any) -> None:
     """Outputs are equal to the last bit, gradients to rounding."""
-    spikes, last, *gradients = computed(gpu, case, reset, shape, detach_reset, **options)
-    expected_spikes, expected_last, *expected_gradients = expected(case, reset, shape, detach_reset)
+    spikes, last, *gradients = computed(gpu, case, reset, shape, reset_gradient, **options)
+    expected_spikes, expected_last, *expected_gradients = expected(case, reset, shape, reset_gradient)
     assert torch.equal(spikes, expected_spikes.to(case.x.dtype))
     torch.testing.assert_close(last, expected_last, rtol=0, atol=0, equal_nan=True)
     if not options.get("learn", True):
@@ -124,11 +124,11 @@ def check(gpu: ModuleType, case: Case, reset: Any, shape: str, detach_reset: boo
 
 
 @pytest.mark.parametrize("states", [1, 2])
-@pytest.mark.parametrize("detach_reset", [True, False], ids=["detached", "attached"])
+@pytest.mark.parametrize("reset_gradient", get_args(ResetGradient))
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("shape", [*SHAPES, "given"])
-def test_equals_the_reference(gpu, shape, reset, detach_reset, states):
-    check(gpu, make_case(5, 3, states), reset, shape, detach_reset)
+def test_equals_the_reference(gpu, shape, reset, reset_gradient, states):
+    check(gpu, make_case(5, 3, states), reset, shape, reset_gradient)
 
 
 @settings(max_examples=40)
@@ -139,17 +139,17 @@ def test_equals_the_reference(gpu, shape, reset, detach_reset, states):
     st.sampled_from(TYPES),
     st.sampled_from(RESETS),
     st.sampled_from(["FastSigmoid", "given"]),
-    st.booleans(),
+    st.sampled_from(get_args(ResetGradient)),
     st.booleans(),
     st.integers(0, 2**16),
 )
-def test_any_shape_and_type(gpu, steps, lanes, states, dtype, reset, shape, detach_reset, learn, seed):
-    check(gpu, make_case(steps, lanes, states, dtype, seed), reset, shape, detach_reset, learn=learn)
+def test_any_shape_and_type(gpu, steps, lanes, states, dtype, reset, shape, reset_gradient, learn, seed):
+    check(gpu, make_case(steps, lanes, states, dtype, seed), reset, shape, reset_gradient, learn=learn)
 
 
 @pytest.mark.parametrize("lanes", [33, 520], ids=["few", "many"])
 def test_the_layouts_in_use(lanes):
-    check(load("lif"), make_case(19, lanes, 2), "subtract", "FastSigmoid", True)
+    check(load("lif"), make_case(19, lanes, 2), "subtract", "FastSigmoid", "detached")
 
 
 @pytest.mark.parametrize("reset", RESETS)
@@ -159,10 +159,10 @@ def test_what_is_not_finite_propagates(gpu, shape, reset):
     case.x[1] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0] * 2)
     case.on_spikes[4, 4:] = torch.nan
     case.threshold[3], case.threshold[7], case.decay[0, 6] = torch.nan, torch.inf, torch.nan
-    outputs = computed(gpu, case, reset, shape, True)
+    outputs = computed(gpu, case, reset, shape, "detached")
     assert outputs[1].isnan().any()
     assert outputs[2].isnan().any()
-    for output, right in zip(outputs, expected(case, reset, shape, True), strict=True):
+    for output, right in zip(outputs, expected(case, reset, shape, "detached"), strict=True):
         torch.testing.assert_close(output, right, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
@@ -170,9 +170,9 @@ def test_what_is_not_finite_propagates(gpu, shape, reset):
 def test_compact_states_recover_the_spikes_and_nearly_the_gradients(gpu, reset):
     case = make_case(9, 5, 1, torch.bfloat16)
     case.x[0, 0] = case.threshold[0] = case.initial[0, 0] = 0  # on the threshold, where a rounded membrane would err
-    exact = computed(gpu, case, reset, "FastSigmoid", True)
-    compact = computed(gpu, case, reset, "FastSigmoid", True, compact=True)
-    assert torch.equal(exact[0], expected(case, reset, "FastSigmoid", True)[0].bfloat16())
+    exact = computed(gpu, case, reset, "FastSigmoid", "detached")
+    compact = computed(gpu, case, reset, "FastSigmoid", "detached", compact=True)
+    assert torch.equal(exact[0], expected(case, reset, "FastSigmoid", "detached")[0].bfloat16())
     assert exact[0][0, 0] == 1
     assert torch.equal(exact[0], compact[0])
     assert torch.equal(exact[1], compact[1])
@@ -184,7 +184,7 @@ def test_without_save_there_is_no_membrane(gpu):
     case = make_case(5, 3)
     arguments = (tensor.to(DEVICE) for tensor in (case.x, case.decay, case.threshold, case.initial))
     spikes, _, membrane = gpu.forward(*arguments, "zero", False)
-    assert torch.equal(spikes.cpu(), expected(case, "zero", "Arctan", True)[0])
+    assert torch.equal(spikes.cpu(), expected(case, "zero", "Arctan", "detached")[0])
     assert membrane.shape == (0, 0)
 
 
@@ -196,7 +196,7 @@ def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtyp
         x = torch.linspace(-1, 2, 30).view(3, 2, 5).transpose(0, 1).to(DEVICE, dtype).requires_grad_()
         decay, threshold = (torch.full((5,), value, device=DEVICE, requires_grad=True) for value in (0.8, 0.7))
         with computed_by(computer), running():
-            spikes, (membrane, current) = synaptic_lif(x, 0.5, decay, threshold, detach_reset=False)
+            spikes, (membrane, current) = synaptic_lif(x, 0.5, decay, threshold, reset_gradient="attached")
             loss = (spikes * spikes.detach().cumsum(0)).sum() + membrane.sum() + 2 * current.sum()
             return [spikes, membrane, *torch.autograd.grad(loss, (x, decay, threshold))]
 
@@ -206,17 +206,17 @@ def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtyp
 
 
 @pytest.mark.parametrize(
-    ("states", "dtype", "reset", "shape", "detach_reset", "learn", "compact"),
+    ("states", "dtype", "reset", "shape", "reset_gradient", "learn", "compact"),
     [
-        (1, torch.float32, "subtract", "FastSigmoid", True, False, False),
-        (2, torch.float32, "zero", "Gaussian", False, True, False),
-        (2, torch.bfloat16, "subtract", "given", True, True, True),
-        (1, torch.float16, "none", "Triangular", True, True, False),
-        (1, torch.float64, "subtract", "Exponential", False, True, False),
-        (1, torch.bfloat16, "zero", "Arctan", True, True, True),
+        (1, torch.float32, "subtract", "FastSigmoid", "detached", False, False),
+        (2, torch.float32, "zero", "Gaussian", "attached", True, False),
+        (2, torch.bfloat16, "subtract", "given", "detached", True, True),
+        (1, torch.float16, "none", "Triangular", "detached", True, False),
+        (1, torch.float64, "subtract", "Exponential", "attached", True, False),
+        (1, torch.bfloat16, "zero", "Arctan", "ignored", True, True),
     ],
 )
-def test_compiles_to_machine_code(tmp_path, states, dtype, reset, shape, detach_reset, learn, compact):
+def test_compiles_to_machine_code(tmp_path, states, dtype, reset, shape, reset_gradient, learn, compact):
     # What the interpreter does not check: types that change in a loop, Python that Triton does not know, arguments.
     gpu = load("lif", interpret=False)
     layout = gpu.layout(512, torch.device("cpu"))._replace(tile=2)
@@ -226,6 +226,6 @@ def test_compiles_to_machine_code(tmp_path, states, dtype, reset, shape, detach_
         _, _, membrane = gpu.forward(case.x, case.decay, case.threshold, case.initial, reset, True, compact)
         gpu.backward(
             case.on_spikes, case.on_last, membrane, case.slope, case.decay, case.threshold, case.initial,
-            reset, shape, DAMPENING, SHARPNESS, detach_reset, learn,
+            reset, shape, DAMPENING, SHARPNESS, reset_gradient, learn,
         )  # fmt: skip
     assert compiled == ["_forward", "_backward"]

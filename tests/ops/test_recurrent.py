@@ -83,9 +83,9 @@ def gradients(computer, values, on, **options):
     "options",
     [
         {},
-        {"reset": "zero", "detach_reset": False, "surrogate": Arctan()},
+        {"reset": "zero", "reset_gradient": "attached", "surrogate": Arctan()},
         {"reset": "none", "detach_recurrent": True},
-        {"detach_reset": False, "surrogate": Exponential(0.5, 2.0)},
+        {"reset_gradient": "attached", "surrogate": Exponential(0.5, 2.0)},
         {"surrogate": Own(), "detach_recurrent": True},
     ],
     ids=str,
@@ -178,7 +178,9 @@ def test_the_operator_is_registered_as_pytorch_wants_it():
     with torch.no_grad():
         values[2:4] = [value.expand(2, 3).reshape(6).clone().requires_grad_() for value in values[2:4]]
     recurrent_lif(values[0], values[1], 0.9)  # defines the operator
-    torch.library.opcheck(torch.ops.rheobase.recurrent_lif, (*values, "subtract", "FastSigmoid", 1.0, 1.0, True, False))
+    torch.library.opcheck(
+        torch.ops.rheobase.recurrent_lif, (*values, "subtract", "FastSigmoid", 1.0, 1.0, "detached", False)
+    )
 
 
 @pytest.mark.usefixtures("as_a_user")

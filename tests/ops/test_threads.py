@@ -98,9 +98,9 @@ def train(seed: int, steps: int = 12, batch: int = 3, neurons: int = 20_011) -> 
     x = torch.randn(steps, batch, neurons, generator=generator).requires_grad_()
     decay = torch.rand(neurons, generator=generator).requires_grad_()
     threshold = torch.tensor(0.7, requires_grad=True)
-    spikes, membrane = lif(x, decay, threshold, reset="zero", surrogate=FastSigmoid(), detach_reset=False)
+    spikes, membrane = lif(x, decay, threshold, reset="zero", surrogate=FastSigmoid(), reset_gradient="attached")
     more, (_, current) = synaptic_lif(
-        spikes, decay, 0.9, threshold, reset="zero", surrogate=Arctan(0.5, 2.0), detach_reset=False
+        spikes, decay, 0.9, threshold, reset="zero", surrogate=Arctan(0.5, 2.0), reset_gradient="attached"
     )
     states, _ = integrate(more, decay)
     outputs = [spikes, membrane, more, current, states]
@@ -145,7 +145,7 @@ def step(seed: int) -> list[Tensor]:
     generator = np.random.default_rng(seed)
     x, on_spikes = torch.from_numpy(generator.normal(size=(2, 40, 1, 20_000)).astype(np.float32))
     x, decay = x.requires_grad_(), torch.full((20_000,), 0.9, requires_grad=True)
-    spikes, last = lif(x, decay, 0.7, reset="zero", detach_reset=False)
+    spikes, last = lif(x, decay, 0.7, reset="zero", reset_gradient="attached")
     gradients = torch.autograd.grad((spikes, last), (x, decay), (on_spikes, torch.ones(1, 20_000)))
     return [spikes.detach(), last.detach(), *gradients]
 

@@ -61,11 +61,11 @@ def _layer(implementation: Implementation, task: Task) -> tuple[int, int, float]
     dynamics = implementation.dynamics
     x, target = task.x.clone().requires_grad_(), task.target.clone()
     target[-1] = 0  # a spike that comes one step later has no place for the last one
-    spikes = ours.neurons(detach_reset=dynamics.detached)(x)
+    spikes = ours.neurons(reset_gradient=dynamics.reset_gradient)(x)
     (gradient,) = torch.autograd.grad(spikes, x, target, retain_graph=True)
     drive = x
     if dynamics.late_reset:
-        before = _one_step_later(spikes.detach() if dynamics.detached else spikes)
+        before = _one_step_later(spikes if dynamics.reset_gradient == "attached" else spikes.detach())
         drive = x + (1 - DECAY) * THRESHOLD * before
     weight = _one_step_later(target) if dynamics.late_spikes else target
     theirs = implementation.build(replace(task, x=drive.detach(), target=weight))()
@@ -77,7 +77,7 @@ def _layer(implementation: Implementation, task: Task) -> tuple[int, int, float]
 
 def _network(implementation: Implementation, task: Task) -> float:
     dynamics = implementation.dynamics
-    expected = ours.build(task, detach_reset=dynamics.detached)()
+    expected = ours.build(task, reset_gradient=dynamics.reset_gradient)()
     theirs = implementation.build(task)()
     scaled = task.with_currents_times(dynamics.gain).weights
     gains = [1.0 if torch.equal(*pair) else dynamics.gain for pair in zip(task.weights, scaled, strict=True)]

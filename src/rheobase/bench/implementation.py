@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from rheobase.bench.workloads import Task
+from rheobase.ops.lif import ResetGradient
 
 
 class Result(NamedTuple):
@@ -23,7 +24,7 @@ class Dynamics:
     """In what a library's neuron differs from `v[t] = decay * r[t-1] + x[t]`, `r = v - threshold * s`, reset detached.
 
     Args:
-        detached: whether the reset is kept out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
         late_reset: the threshold is subtracted one step later, after the decay: `v[t] = decay * v[t-1] + x[t] - threshold *
             s[t-1]`.
         late_spikes: a spike leaves one step after the potential has met the threshold.
@@ -31,7 +32,7 @@ class Dynamics:
         other: any other difference, in words; what it concerns is compared in time but not in numbers.
     """
 
-    detached: bool = True
+    reset_gradient: ResetGradient = "detached"
     late_reset: bool = False
     late_spikes: bool = False
     gain: float = 1.0
@@ -47,7 +48,7 @@ class Dynamics:
         said = {
             "reset one step later": self.late_reset,
             "spikes one step later": self.late_spikes,
-            "reset in the gradient": not self.detached,
+            "reset in the gradient": self.reset_gradient == "attached",
             f"input times {self.gain:g}": self.gain != 1,
             self.other: bool(self.other),
         }

@@ -18,6 +18,7 @@ from rheobase.bench.workloads import (
     Stage,
     Task,
 )
+from rheobase.ops.lif import ResetGradient
 from rheobase.surrogate import FastSigmoid
 
 
@@ -26,23 +27,23 @@ def implementations(task: Task) -> list[Implementation]:
     return [Implementation("Rheobase", build)]
 
 
-def build(task: Task, *, detach_reset: bool = True) -> Step:
+def build(task: Task, *, reset_gradient: ResetGradient = "detached") -> Step:
     """The training step of a `rheobase.Sequential`."""
-    network = rheobase.Sequential(*(_layer(stage, detach_reset) for stage in task.stages))
+    network = rheobase.Sequential(*(_layer(stage, reset_gradient) for stage in task.stages))
     return training_step(task, network, list(network.parameters()))
 
 
-def neurons(recurrent: Float[Tensor, "N N"] | None = None, *, detach_reset: bool = True) -> nn.Module:
+def neurons(recurrent: Float[Tensor, "N N"] | None = None, *, reset_gradient: ResetGradient = "detached") -> nn.Module:
     """The workloads' neurons as a layer of ours."""
     surrogate = FastSigmoid(sharpness=0.5)  # 1 / (1 + |u|)^2
-    settings = {"decay": DECAY, "threshold": THRESHOLD, "surrogate": surrogate, "detach_reset": detach_reset}
+    settings = {"decay": DECAY, "threshold": THRESHOLD, "surrogate": surrogate, "reset_gradient": reset_gradient}
     if recurrent is None:
         return rheobase.LIF(**settings)
     layer = rheobase.RecurrentLIF(len(recurrent), **settings)
     return _with_weight(layer, layer.recurrent_weight, recurrent)
 
 
-def _layer(stage: Stage, detach_reset: bool) -> nn.Module:
+def _layer(stage: Stage, reset_gradient: ResetGradient) -> nn.Module:
     match stage:
         case Linear(weight):
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
@@ -57,7 +58,7 @@ def _layer(stage: Stage, detach_reset: bool) -> nn.Module:
         case Readout():
             return rheobase.LeakyReadout(decay=DECAY)
         case Neurons(recurrent):
-            return neurons(recurrent, detach_reset=detach_reset)
+            return neurons(recurrent, reset_gradient=reset_gradient)
 
 
 def _with_weight(layer: nn.Module, parameter: Tensor, weight: Tensor) -> nn.Module:

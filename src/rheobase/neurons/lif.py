@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.neurons.neuron import IntegrateAndFire
-from rheobase.ops.lif import Reset, lif
+from rheobase.ops.lif import Reset, ResetGradient, lif
 from rheobase.surrogate import Surrogate
 
 
@@ -26,7 +26,8 @@ class LIF(IntegrateAndFire):
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
 
     Raises:
@@ -50,10 +51,10 @@ class LIF(IntegrateAndFire):
         threshold: float | Tensor = 1.0,
         surrogate: Surrogate | None = None,
         reset: Reset = "subtract",
-        detach_reset: bool = True,
+        reset_gradient: ResetGradient = "detached",
         learn: Collection[str] = (),
     ) -> None:
-        super().__init__(features, decay, threshold, surrogate, reset, detach_reset, learn)
+        super().__init__(features, decay, threshold, surrogate, reset, reset_gradient, learn)
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
@@ -67,5 +68,5 @@ class LIF(IntegrateAndFire):
             state,
             reset=self.reset,
             surrogate=self.surrogate,
-            detach_reset=self.detach_reset,
+            reset_gradient=self.reset_gradient,
         )

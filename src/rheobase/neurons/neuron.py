@@ -1,11 +1,12 @@
 """What neuron layers share: a layer over time whose outputs are spikes, and the settings of a membrane that fires."""
 
 from collections.abc import Collection
+from typing import ClassVar
 
 from torch import Tensor
 
-from rheobase.ops.lif import Reset, check_rule
-from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters
+from rheobase.ops.lif import Reset, ResetGradient, check_rule
+from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range
 from rheobase.surrogate import FastSigmoid, Surrogate
 from rheobase.temporal import Temporal
 
@@ -23,7 +24,7 @@ class IntegrateAndFire(Neuron):
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        detach_reset: keep the reset out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
         learn: the names of the values that are learned.
         learnable: the names that `learn` may hold.
 
@@ -32,6 +33,8 @@ class IntegrateAndFire(Neuron):
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
     """
 
+    _threshold_range: ClassVar[Range] = POSITIVE
+
     def __init__(
         self,
         features: int | None,
@@ -39,18 +42,18 @@ class IntegrateAndFire(Neuron):
         threshold: float | Tensor,
         surrogate: Surrogate | None,
         reset: Reset,
-        detach_reset: bool,
+        reset_gradient: ResetGradient,
         learn: Collection[str],
         learnable: Collection[str] = ("decay", "threshold"),
     ) -> None:
         surrogate = surrogate or FastSigmoid()
-        check_rule(reset, surrogate, type(self).__name__)
+        check_rule(reset, reset_gradient, surrogate, type(self).__name__)
         super().__init__(features, learn, learnable)
         self.define("decay", decay, UNIT_INTERVAL)
-        self.define("threshold", threshold, POSITIVE)
+        self.define("threshold", threshold, self._threshold_range)
         self.surrogate = surrogate
         self.reset: Reset = reset
-        self.detach_reset = detach_reset
+        self.reset_gradient: ResetGradient = reset_gradient
 
     @property
     def decay(self) -> Tensor:

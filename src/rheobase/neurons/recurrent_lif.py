@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rheobase.neurons.neuron import IntegrateAndFire
-from rheobase.ops.lif import Reset
+from rheobase.ops.lif import Reset, ResetGradient
 from rheobase.ops.recurrent import recurrent_lif
 from rheobase.surrogate import Surrogate
 
@@ -28,7 +28,8 @@ class RecurrentLIF(IntegrateAndFire):
         threshold: where a neuron fires, above 0; a number or one per neuron.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
         detach_recurrent: keep the gradient from going back through the recurrent spikes; the recurrent weights still learn.
         learn: which of `"decay"` and `"threshold"` are learned, besides the recurrent weights.
 
@@ -54,11 +55,11 @@ class RecurrentLIF(IntegrateAndFire):
         threshold: float | Tensor = 1.0,
         surrogate: Surrogate | None = None,
         reset: Reset = "subtract",
-        detach_reset: bool = True,
+        reset_gradient: ResetGradient = "detached",
         detach_recurrent: bool = False,
         learn: Collection[str] = (),
     ) -> None:
-        super().__init__(features, decay, threshold, surrogate, reset, detach_reset, learn)
+        super().__init__(features, decay, threshold, surrogate, reset, reset_gradient, learn)
         self.self_connections = self_connections
         self.detach_recurrent = detach_recurrent
         self.recurrent_weight = nn.Parameter(torch.empty(features, features))
@@ -90,7 +91,7 @@ class RecurrentLIF(IntegrateAndFire):
             state,
             reset=self.reset,
             surrogate=self.surrogate,
-            detach_reset=self.detach_reset,
+            reset_gradient=self.reset_gradient,
             detach_recurrent=self.detach_recurrent,
         )
 

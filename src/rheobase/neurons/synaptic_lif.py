@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.neurons.neuron import IntegrateAndFire
-from rheobase.ops.lif import Reset, synaptic_lif
+from rheobase.ops.lif import Reset, ResetGradient, synaptic_lif
 from rheobase.parameters import UNIT_INTERVAL
 from rheobase.surrogate import Surrogate
 
@@ -30,7 +30,8 @@ class SynapticLIF(IntegrateAndFire):
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired; the synaptic current is left as it is.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
         learn: which of `"synapse_decay"`, `"decay"` and `"threshold"` are learned.
 
     Raises:
@@ -54,11 +55,11 @@ class SynapticLIF(IntegrateAndFire):
         threshold: float | Tensor = 1.0,
         surrogate: Surrogate | None = None,
         reset: Reset = "subtract",
-        detach_reset: bool = True,
+        reset_gradient: ResetGradient = "detached",
         learn: Collection[str] = (),
     ) -> None:
         learnable = ("synapse_decay", "decay", "threshold")
-        super().__init__(features, decay, threshold, surrogate, reset, detach_reset, learn, learnable)
+        super().__init__(features, decay, threshold, surrogate, reset, reset_gradient, learn, learnable)
         self.define("synapse_decay", synapse_decay, UNIT_INTERVAL)
 
     @property
@@ -81,5 +82,5 @@ class SynapticLIF(IntegrateAndFire):
             state,
             reset=self.reset,
             surrogate=self.surrogate,
-            detach_reset=self.detach_reset,
+            reset_gradient=self.reset_gradient,
         )

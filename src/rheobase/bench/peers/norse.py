@@ -19,7 +19,7 @@ GAIN = 1 / (1 - DECAY)
 
 def implementations(task: Task) -> list[Implementation]:
     """Linear layers on all steps at once, then the loop over the cell."""
-    return [Implementation("Norse", build, Dynamics(detached=False, gain=GAIN), skip=plain.too_long(task))]
+    return [Implementation("Norse", build, Dynamics(reset_gradient="attached", gain=GAIN), skip=plain.too_long(task))]
 
 
 def build(task: Task) -> Step:

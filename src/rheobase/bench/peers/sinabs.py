@@ -18,7 +18,7 @@ from rheobase.bench.workloads import DECAY, THRESHOLD, Task
 def implementations(task: Task) -> list[Implementation]:
     """Linear layers on all steps at once, then the layer."""
     long = "quadratic in T: minutes a step" if task.steps >= 1000 else ""
-    return [Implementation("Sinabs", build, Dynamics(detached=False), skip=long)]
+    return [Implementation("Sinabs", build, Dynamics(reset_gradient="attached"), skip=long)]
 
 
 def build(task: Task) -> Step:

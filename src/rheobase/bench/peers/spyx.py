@@ -22,7 +22,7 @@ from rheobase.bench.workloads import (
     Task,
 )
 
-LATE = Dynamics(detached=False, late_reset=True, late_spikes=True)
+LATE = Dynamics(reset_gradient="attached", late_reset=True, late_spikes=True)
 
 
 def implementations(task: Task) -> list[Implementation]:

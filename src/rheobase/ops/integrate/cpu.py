@@ -41,7 +41,7 @@ def backward(
     steps, lanes = on_membrane.shape
     on_x = memory.empty((steps, lanes), on_membrane.dtype)
     on_initial, on_decay = torch.empty_like(initial), torch.zeros_like(decay)
-    kernel = backward_kernel("none", len(decay), type_of(on_membrane), "none", detach_reset=True, learn=learn)
+    kernel = backward_kernel("none", len(decay), type_of(on_membrane), "none", reset_gradient="detached", learn=learn)
     threshold, slope = on_membrane.new_empty(0), on_membrane.new_empty(0, 0)  # not used
     inputs = (on_membrane, on_last, membrane, slope, decay, threshold, initial)
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, threshold)]

@@ -10,10 +10,10 @@ from rheobase.ops import kernels
 from rheobase.ops.arguments import as_step, check_sequence, state_type
 from rheobase.ops.integrate import reference as integration
 from rheobase.ops.lif import fused, reference
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.surrogate import FastSigmoid, Surrogate
 
-__all__ = ["Reset", "check_rule", "lif", "synaptic_lif"]
+__all__ = ["Reset", "ResetGradient", "check_rule", "lif", "synaptic_lif"]
 
 
 def lif(
@@ -24,7 +24,7 @@ def lif(
     *,
     reset: Reset = "subtract",
     surrogate: Surrogate | None = None,
-    detach_reset: bool = True,
+    reset_gradient: ResetGradient = "detached",
 ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "B *features"]]:
     """Leaky integrate-and-fire neurons, driven by `x` for T steps.
 
@@ -36,8 +36,9 @@ def lif(
                v[t] * (1 - s[t])           (reset "zero")
                v[t]                        (reset "none")
 
-    The gradient of `s[t]` with respect to `v[t] - threshold` is the surrogate's. With `detach_reset`, the `s[t]` of the reset
-    is a constant in the backward pass; the threshold that is subtracted still receives its gradient. For the backward pass,
+    The gradient of `s[t]` with respect to `v[t] - threshold` is the surrogate's. The `s[t]` of the reset
+    is a constant in the backward pass, unless `reset_gradient` says otherwise; the threshold that is subtracted receives its
+    gradient all the same (not if the reset is "ignored"). For the backward pass,
     `v` is kept: 4 bytes for each neuron, sample and step, 8 if `x` is float64.
 
     Args:
@@ -47,7 +48,8 @@ def lif(
         initial: the membrane potential `r[-1]`, broadcasting to `(B, *features)`; None is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and `r[T-1]`, `(B, *features)`, in float32 where `x` is
@@ -68,10 +70,10 @@ def lif(
     """
     surrogate = surrogate or FastSigmoid()
     check_sequence(x, "lif")
-    check_rule(reset, surrogate, "lif")
+    check_rule(reset, reset_gradient, surrogate, "lif")
     decays, initials = [as_step(decay, "decay", x, "lif")], [as_step(initial, "initial", x, "lif")]
     spikes, membrane = _run(
-        x, decays, as_step(threshold, "threshold", x, "lif"), initials, reset, surrogate, detach_reset
+        x, decays, as_step(threshold, "threshold", x, "lif"), initials, reset, surrogate, reset_gradient
     )
     return spikes, membrane
 
@@ -85,7 +87,7 @@ def synaptic_lif(
     *,
     reset: Reset = "subtract",
     surrogate: Surrogate | None = None,
-    detach_reset: bool = True,
+    reset_gradient: ResetGradient = "detached",
 ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
     """Leaky integrate-and-fire neurons behind a synapse: `x` drives a current, and the current the membrane potential.
 
@@ -107,7 +109,8 @@ def synaptic_lif(
             is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the states `(r[T-1], i[T-1])`, each `(B, *features)`,
@@ -128,14 +131,14 @@ def synaptic_lif(
     """
     surrogate = surrogate or FastSigmoid()
     check_sequence(x, "synaptic_lif")
-    check_rule(reset, surrogate, "synaptic_lif")
+    check_rule(reset, reset_gradient, surrogate, "synaptic_lif")
     if initial is not None and not (isinstance(initial, tuple) and len(initial) == 2):
         raise TypeError(f"synaptic_lif: initial must be a pair (membrane, current), got {type(initial).__name__}")
     membrane, current = initial or (None, None)
     decays = [as_step(decay, "decay", x, "synaptic_lif"), as_step(synapse_decay, "synapse_decay", x, "synaptic_lif")]
     initials = [as_step(state, "initial", x, "synaptic_lif") for state in (membrane, current)]
     spikes, membrane, current = _run(
-        x, decays, as_step(threshold, "threshold", x, "synaptic_lif"), initials, reset, surrogate, detach_reset
+        x, decays, as_step(threshold, "threshold", x, "synaptic_lif"), initials, reset, surrogate, reset_gradient
     )
     return spikes, (membrane, current)
 
@@ -147,28 +150,29 @@ def _run(
     initials: Sequence[Tensor],
     reset: Reset,
     surrogate: Surrogate,
-    detach_reset: bool,
+    reset_gradient: ResetGradient,
 ) -> tuple[Tensor, ...]:
     """The spikes and the states after the last step: of the membrane alone, or of the membrane and its synapse."""
     if kernels.fused(x) and fused.can(surrogate):
-        spikes, *last = fused.lif(fused.readable(x), decays, threshold, initials, reset, surrogate, detach_reset)
+        spikes, *last = fused.lif(fused.readable(x), decays, threshold, initials, reset, surrogate, reset_gradient)
         return spikes.to(x.dtype), *last
     current, after = x.to(state_type(x)), []
     if len(decays) == 2:
         current, last_current = integration.integrate(current, decays[1], initials[1])
         after = [last_current]
-    spikes, membrane = reference.lif(current, decays[0], threshold, initials[0], reset, surrogate, detach_reset)
+    spikes, membrane = reference.lif(current, decays[0], threshold, initials[0], reset, surrogate, reset_gradient)
     return spikes.to(x.dtype), membrane, *after
 
 
-def check_rule(reset: Reset, surrogate: Surrogate, what: str) -> None:
-    """Refuse an unknown reset, and a surrogate that is none (its class, or its name, most likely).
+def check_rule(reset: Reset, reset_gradient: ResetGradient, surrogate: Surrogate, what: str) -> None:
+    """Refuse an unknown reset or reset gradient, and a surrogate that is none (its class, or its name, most likely).
 
     Raises:
-        ValueError: if `reset` is unknown.
+        ValueError: if `reset` or `reset_gradient` is unknown.
         TypeError: if `surrogate` is not a `Surrogate`.
     """
-    if reset not in get_args(Reset):
-        raise ValueError(f"{what}: reset must be one of {', '.join(map(repr, get_args(Reset)))}, got {reset!r}")
+    for name, value, words in (("reset", reset, Reset), ("reset_gradient", reset_gradient, ResetGradient)):
+        if value not in get_args(words):
+            raise ValueError(f"{what}: {name} must be one of {', '.join(map(repr, get_args(words)))}, got {value!r}")
     if not isinstance(surrogate, Surrogate):
         raise TypeError(f"{what}: surrogate must be an object such as FastSigmoid(), got {surrogate!r}")

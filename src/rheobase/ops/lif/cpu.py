@@ -76,7 +76,7 @@ def backward(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of all that `forward` received.
@@ -93,7 +93,7 @@ def backward(
         shape: the class name of a surrogate that the kernel knows, or "given".
         dampening: the surrogate's peak.
         sharpness: the inverse of the surrogate's width.
-        detach_reset: keep the spike in the reset out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
         learn: whether the gradients of decay and threshold are wanted.
 
     Returns:
@@ -104,7 +104,7 @@ def backward(
     on_x = memory.empty((steps, lanes), on_spikes.dtype)
     on_initial = torch.empty_like(initial)
     on_decay, on_threshold = torch.zeros_like(decay), torch.zeros_like(threshold)
-    kernel = backward_kernel(reset, len(decay), type_of(on_spikes), shape, detach_reset=detach_reset, learn=learn)
+    kernel = backward_kernel(reset, len(decay), type_of(on_spikes), shape, reset_gradient=reset_gradient, learn=learn)
     inputs = (on_spikes, on_last, membrane, slope, decay, threshold, initial)
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, on_threshold)]
     number = np.float64 if decay.dtype == torch.float64 else np.float32
@@ -190,13 +190,15 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
 @cache
 @no_type_check
 def backward_kernel(
-    reset: str, states: int, type_of_x: str, shape: str, *, detach_reset: bool, learn: bool
+    reset: str, states: int, type_of_x: str, shape: str, *, reset_gradient: str, learn: bool
 ) -> Callable[..., None]:
     """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
     the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
     gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
     sequence, state, number = _types(type_of_x)
     half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
+    seen = reset_gradient != "ignored"
+    stops_at_spikes, subtracts_threshold = seen and reset == "zero", seen and reset == "subtract"
     zero, one, two, pi = number(0), number(1), number(2), number(np.pi)
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
@@ -253,7 +255,7 @@ def backward_kernel(
                         u = v - lane[_THRESHOLD, j]
                         spike = one if u >= zero else zero
                         w = abs(sharpness * u)
-                        if not detach_reset:
+                        if reset_gradient == "attached":
                             if reset == "subtract":
                                 on_spike = on_spike - lane[_THRESHOLD, j] * on_after
                             elif reset == "zero":
@@ -276,7 +278,7 @@ def backward_kernel(
                         on_u = on_spike * row_slope[j]
                     else:
                         on_u = on_spike
-                    on_v = (on_after * (one - spike) if reset == "zero" else on_after) + on_u
+                    on_v = (on_after * (one - spike) if stops_at_spikes else on_after) + on_u
                     on_current = on_v
                     if synapse:
                         on_current = on_v + lane[_CURRENT, j]
@@ -286,7 +288,7 @@ def backward_kernel(
                     if learn:
                         lane[_ON_DECAY, j] += on_v * lane[_BEFORE, j]
                         if fire:
-                            lane[_ON_THRESHOLD, j] -= on_u + spike * on_after if reset == "subtract" else on_u
+                            lane[_ON_THRESHOLD, j] -= on_u + spike * on_after if subtracts_threshold else on_u
                         if synapse:
                             current = v - lane[_DECAY, j] * lane[_BEFORE, j]
                             lane[_ON_SYNAPSE_DECAY, j] += lane[_ON_NEXT_CURRENT, j] * current
@@ -303,7 +305,7 @@ def backward_kernel(
                         on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
                         on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
 
-    variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{detach_reset:d}{learn:d}"
+    variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{reset_gradient}_{learn:d}"
     return compiled(lif_backward, types.void(*inputs, *outputs, *numbers), variant)
 
 

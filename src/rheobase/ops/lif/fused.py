@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
 
 _IN_KERNELS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian)
@@ -44,7 +44,7 @@ def lif(
     initials: Sequence[Tensor],
     reset: Reset,
     surrogate: Surrogate,
-    detach_reset: bool,
+    reset_gradient: ResetGradient,
 ) -> tuple[Tensor, ...]:
     """The spikes `(T, B, *features)`, and each state after the last step, `(B, *features)`.
 
@@ -55,17 +55,17 @@ def lif(
         initials: the states before the first step, likewise.
         reset: what a spike does to the membrane potential.
         surrogate: what the kernels use in place of the spike's derivative.
-        detach_reset: keep the spike in the reset out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
     """
     step = x.shape[1:]
     if torch.compiler.is_compiling():
         parameters = stack(decays, step), to_lanes(threshold, step), stack(initials, step)
-        rule = reset, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness, detach_reset
+        rule = reset, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness, reset_gradient
         spikes, last, _ = torch.ops.rheobase.lif(sequence_to_lanes(x), *parameters, *rule)
         return spikes.view(x.shape), *rows(last, step)
     parameters = (threshold, *decays, *initials)
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
-    return _Lif.apply(x, reset, surrogate, detach_reset, save, *parameters)  # pyright: ignore[reportReturnType]
+    return _Lif.apply(x, reset, surrogate, reset_gradient, save, *parameters)  # pyright: ignore[reportReturnType]
 
 
 def surrogate_in_kernel(
@@ -96,7 +96,7 @@ class _Lif(torch.autograd.Function):
         x: Tensor,
         reset: Reset,
         surrogate: Surrogate,
-        detach_reset: bool,
+        reset_gradient: ResetGradient,
         save: bool,
         threshold: Tensor,
         *states: Tensor,
@@ -107,7 +107,7 @@ class _Lif(torch.autograd.Function):
         parameters = stack(constants[:count], step), to_lanes(threshold, step), stack(constants[count:], step)
         spikes, last, membrane = _kernels(x).forward(sequence_to_lanes(x), *parameters, reset, save)
         ctx.save_for_backward(membrane, *parameters)
-        ctx.rule = reset, surrogate, detach_reset
+        ctx.rule = reset, surrogate, reset_gradient
         ctx.shape = x.shape
         return as_constants(spikes.view(x.shape), *rows(last, step))
 
@@ -116,13 +116,13 @@ class _Lif(torch.autograd.Function):
         check_first_derivative()
         on_spikes, *on_last = gradients
         membrane, decay, threshold, initial = ctx.saved_tensors
-        reset, surrogate, detach_reset = ctx.rule
+        reset, surrogate, reset_gradient = ctx.rule
         step, count = ctx.shape[1:], len(decay)
         wanted = ctx.needs_input_grad[5:]  # threshold, decays, initials
         shape, slope = surrogate_in_kernel(surrogate, membrane, threshold, ctx.shape)
         on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
-            reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, any(wanted[: 1 + count]),
+            reset, shape, surrogate.dampening, surrogate.sharpness, reset_gradient, any(wanted[: 1 + count]),
         )  # fmt: skip
         per_lane = (on_threshold, *on_decay, *on_initial)
         return on_x.view(ctx.shape), None, None, None, None, *sum_all_to(per_lane, step, ctx.shapes, wanted)
@@ -149,7 +149,7 @@ def _operator(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _kernels(x).forward(x, decay, threshold, initial, reset, True)
 
@@ -172,13 +172,13 @@ def _backward_operator(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     slope = membrane.new_empty(0, 0)
     return _kernels(on_spikes).backward(
         on_spikes.contiguous(), on_last.contiguous(), membrane, slope, decay, threshold, initial,
-        reset, shape, dampening, sharpness, detach_reset, learn,
+        reset, shape, dampening, sharpness, reset_gradient, learn,
     )  # fmt: skip
 
 

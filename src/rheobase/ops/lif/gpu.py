@@ -92,7 +92,7 @@ def backward(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     learn: bool,
 ) -> tuple[Float[Tensor, "T M"], Float[Tensor, "S M"], Float[Tensor, "S M"], Float[Tensor, " M"]]:
     """The gradients, given those of the spikes and of the states after the last step.
@@ -109,7 +109,7 @@ def backward(
         shape: the surrogate: the name of a class of `rheobase.surrogate`, or "given".
         dampening: the peak of the surrogate.
         sharpness: how narrow the surrogate is.
-        detach_reset: keep the spikes of the reset out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
         learn: compute the gradients of decay and threshold.
 
     Returns:
@@ -140,7 +140,7 @@ def backward(
             lanes,
             RESET=reset,
             SHAPE=shape,
-            DETACH=detach_reset,
+            RESET_GRADIENT=reset_gradient,
             LEARN=learn,
             STATES=states,
             COMPACT=membrane.dtype == torch.bfloat16,
@@ -226,7 +226,7 @@ def _backward(
     lanes,
     RESET: tl.constexpr,
     SHAPE: tl.constexpr,
-    DETACH: tl.constexpr,
+    RESET_GRADIENT: tl.constexpr,
     LEARN: tl.constexpr,
     STATES: tl.constexpr,
     COMPACT: tl.constexpr,
@@ -273,18 +273,18 @@ def _backward(
             f = slope_tile[ahead].to(state) if SHAPE == "given" else peak * _bump(narrowness * u, SHAPE)
 
             on_s = on_s_tile[ahead].to(state)
-            if not DETACH:
+            if RESET_GRADIENT == "attached":
                 if RESET == "subtract":
                     on_s -= threshold * on_r
                 elif RESET == "zero":
                     on_s -= v * on_r
             on_u = on_s * f
-            on_v = (on_r * (1.0 - s) if RESET == "zero" else on_r) + on_u
+            on_v = (on_r * (1.0 - s) if RESET == "zero" and RESET_GRADIENT != "ignored" else on_r) + on_u
             on_current = on_i + on_v if STATES == 2 else on_v
 
             if LEARN:
                 on_minus_threshold = on_u
-                if RESET == "subtract":
+                if RESET == "subtract" and RESET_GRADIENT != "ignored":
                     on_minus_threshold += s * on_r
                 on_threshold -= tl.where(t >= 0, on_minus_threshold, 0.0)
                 v_1, u_1 = _membrane(v_rows[ahead + 1], threshold, state, COMPACT)

@@ -6,10 +6,12 @@ sequence, and a backward pass that is quadratic in T. And decay and threshold ar
 loop, so that their gradients are added up step by step and reduced over the batch once.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.surrogate import Surrogate
 
 
@@ -20,7 +22,7 @@ def lif(
     initial: Tensor,
     reset: Reset,
     surrogate: Surrogate,
-    detach_reset: bool,
+    reset_gradient: ResetGradient,
 ) -> tuple[Tensor, Tensor]:
     """Spikes `(T, B, *features)` and the membrane potential after the last step; see `rheobase.ops.lif.lif`."""
     decay, threshold, membrane = (value.expand(x.shape[1:]) for value in (decay, threshold, initial))
@@ -29,9 +31,24 @@ def lif(
         membrane = decay * membrane + current
         spike = surrogate.spike(membrane - threshold)
         spikes.append(spike)
-        resetting = spike.detach() if detach_reset else spike
+        resetting = spike if reset_gradient == "attached" else spike.detach()
+        before = membrane
         if reset == "subtract":
             membrane = membrane - threshold * resetting
         elif reset == "zero":
             membrane = membrane * (1 - resetting)
+        if reset_gradient == "ignored":
+            membrane = _Straight.apply(membrane, before)  # after the reset forwards, before it backwards
     return torch.stack(spikes) if spikes else torch.empty_like(x), membrane
+
+
+class _Straight(torch.autograd.Function):
+    """The first value forwards; its gradient goes straight to the second."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, _stand_in: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        return None, gradients[0]

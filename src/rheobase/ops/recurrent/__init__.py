@@ -7,7 +7,7 @@ from rheobase.ops import kernels
 from rheobase.ops.arguments import as_step, check_sequence, state_type
 from rheobase.ops.lif import check_rule
 from rheobase.ops.lif.fused import can
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.ops.recurrent import fused, reference
 from rheobase.surrogate import FastSigmoid, Surrogate
 
@@ -23,7 +23,7 @@ def recurrent_lif(
     *,
     reset: Reset = "subtract",
     surrogate: Surrogate | None = None,
-    detach_reset: bool = True,
+    reset_gradient: ResetGradient = "detached",
     detach_recurrent: bool = False,
 ) -> tuple[Float[Tensor, "T B N"], tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]]:
     """Leaky integrate-and-fire neurons that hear one another: the spikes of a step arrive at the next.
@@ -44,7 +44,8 @@ def recurrent_lif(
         initial: the membrane potential `r[-1]` and the spikes `s[-1]`, each `(B, N)`; None is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        detach_reset: keep the reset out of the gradient, as is usual.
+        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
+            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
         detach_recurrent: keep the gradient from going back through the recurrent spikes. The recurrent weights learn all the
             same, from the error of the neurons that they lead to.
 
@@ -69,7 +70,7 @@ def recurrent_lif(
     what = "recurrent_lif"
     surrogate = surrogate or FastSigmoid()
     check_sequence(x, what)
-    check_rule(reset, surrogate, what)
+    check_rule(reset, reset_gradient, surrogate, what)
     if x.ndim != 3:
         raise ValueError(f"{what}: x must be (T, B, N), got shape {tuple(x.shape)}")
     neurons = x.shape[2]
@@ -86,6 +87,6 @@ def recurrent_lif(
     )
     compute = fused if x.device.type == "cpu" and kernels.fused(x) and can(surrogate) else reference
     spikes, membrane, sent = compute.recurrent_lif(
-        x.to(state), *parameters, reset, surrogate, detach_reset, detach_recurrent
+        x.to(state), *parameters, reset, surrogate, reset_gradient, detach_recurrent
     )
     return spikes.to(x.dtype), (membrane, sent.to(x.dtype))

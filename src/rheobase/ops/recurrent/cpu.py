@@ -76,7 +76,7 @@ def backward(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     detach_recurrent: bool,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -97,7 +97,7 @@ def backward(
         shape: the class name of a surrogate that the kernel knows, or "given".
         dampening: the surrogate's peak.
         sharpness: the inverse of the surrogate's width.
-        detach_reset: keep the spike in the reset out of the gradient.
+        reset_gradient: what the gradient sees of the reset.
         detach_recurrent: keep the gradient from going back through the recurrent weights.
         learn: whether the gradients of decay and threshold are wanted.
 
@@ -112,7 +112,7 @@ def backward(
     on_decay, on_threshold = torch.zeros_like(decay).view(1, lanes), torch.zeros_like(threshold)
     # The gradient of a step's spikes: what came from outside, and what its successor sends back.
     on_fired = on_spikes if detach_recurrent else memory.empty((steps, batch, neurons), on_spikes.dtype)
-    kernel = backward_kernel(reset, 1, type_of(on_spikes), shape, detach_reset=detach_reset, learn=learn)
+    kernel = backward_kernel(reset, 1, type_of(on_spikes), shape, reset_gradient=reset_gradient, learn=learn)
     sequences = on_fired.view(steps, lanes), on_membrane, membrane.view(steps, lanes), slope
     inputs = (*sequences, decay.view(1, lanes), threshold)
     outputs = (initial.view(1, lanes), on_x.view(steps, lanes), on_membrane, on_decay, on_threshold)

@@ -13,7 +13,7 @@ from torch import Tensor
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, sum_all_to, to_lanes
 from rheobase.ops.lif.fused import surrogate_in_kernel
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.surrogate import Surrogate
 
 
@@ -26,17 +26,24 @@ def recurrent_lif(
     spikes: Tensor,
     reset: Reset,
     surrogate: Surrogate,
-    detach_reset: bool,
+    reset_gradient: ResetGradient,
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes `(T, B, N)`, membrane potential and spikes after the last step; see `rheobase.ops.recurrent.recurrent_lif`."""
     parameters = (weight, decay, threshold, membrane, spikes)
     if torch.compiler.is_compiling():
-        rule = reset, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent
+        rule = (
+            reset,
+            type(surrogate).__name__,
+            surrogate.dampening,
+            surrogate.sharpness,
+            reset_gradient,
+            detach_recurrent,
+        )
         fired, last, _ = torch.ops.rheobase.recurrent_lif(x.contiguous(), *_whole(x, *parameters), *rule)
     else:
         save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
-        rule = reset, surrogate, detach_reset, detach_recurrent, save
+        rule = reset, surrogate, reset_gradient, detach_recurrent, save
         fired, last = _RecurrentLif.apply(x, rule, *parameters)  # pyright: ignore[reportGeneralTypeIssues]
     return fired, last, fired[-1] if len(fired) else spikes.expand(x.shape[1:])
 
@@ -55,7 +62,7 @@ class _RecurrentLif(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, rule: tuple[Reset, Surrogate, bool, bool, bool], *parameters: Tensor
+        ctx: Any, x: Tensor, rule: tuple[Reset, Surrogate, ResetGradient, bool, bool], *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         *ctx.rule, save = rule
         ctx.shapes = [tensor.shape for tensor in parameters]
@@ -74,13 +81,13 @@ class _RecurrentLif(torch.autograd.Function):
         membrane, fired, index, weight, decay, threshold, initial, sent = ctx.saved_tensors
         if index is not None:
             fired = _cpu().SpikeLists(membrane.shape[2], fired, index, None)
-        reset, surrogate, detach_reset, detach_recurrent = ctx.rule
+        reset, surrogate, reset_gradient, detach_recurrent = ctx.rule
         step, wanted = membrane.shape[1:], ctx.needs_input_grad[2:]
         potentials = membrane.view(len(membrane), len(threshold))
         shape, slope = surrogate_in_kernel(surrogate, potentials, threshold, membrane.shape)
         on_x, on_weight, *on_lanes = _cpu().backward(
             on_fired.contiguous(), on_last.contiguous(), membrane, fired, slope, weight, decay, threshold, initial, sent,
-            reset, shape, surrogate.dampening, surrogate.sharpness, detach_reset, detach_recurrent, any(wanted[1:3]),
+            reset, shape, surrogate.dampening, surrogate.sharpness, reset_gradient, detach_recurrent, any(wanted[1:3]),
         )  # fmt: skip
         return on_x, None, on_weight, *sum_all_to(on_lanes, step, ctx.shapes[1:], wanted[1:])
 
@@ -103,7 +110,7 @@ def _operator(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _cpu().forward(x, weight, decay, threshold, initial, sent, reset, True)
@@ -131,14 +138,14 @@ def _backward_operator(
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_reset: bool,
+    reset_gradient: str,
     detach_recurrent: bool,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     slope = membrane.new_empty(0, 0)
     return _cpu().backward(
         on_fired.contiguous(), on_last.contiguous(), membrane, fired, slope, weight, decay, threshold, initial, sent,
-        reset, shape, dampening, sharpness, detach_reset, detach_recurrent, learn,
+        reset, shape, dampening, sharpness, reset_gradient, detach_recurrent, learn,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rheobase.ops.lif import reference
-from rheobase.ops.lif.reset import Reset
+from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.surrogate import Surrogate
 
 
@@ -18,7 +18,7 @@ def recurrent_lif(
     spikes: Tensor,
     reset: Reset,
     surrogate: Surrogate,
-    detach_reset: bool,
+    reset_gradient: ResetGradient,
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes `(T, B, N)`, membrane potential and spikes after the last step; see `rheobase.ops.recurrent.recurrent_lif`."""
@@ -27,7 +27,9 @@ def recurrent_lif(
     for current in x.unbind(0):
         sent = spikes.detach() if detach_recurrent else spikes
         current = current + functional.linear(sent, weight)
-        step, membrane = reference.lif(current.unsqueeze(0), decay, threshold, membrane, reset, surrogate, detach_reset)
+        step, membrane = reference.lif(
+            current.unsqueeze(0), decay, threshold, membrane, reset, surrogate, reset_gradient
+        )
         (spikes,) = step.unbind(0)
         fired.append(spikes)
     return torch.stack(fired) if fired else torch.empty_like(x), membrane, spikes
