@@ -57,7 +57,13 @@ def make_run(
         fan_out = (*neurons[1:], len(classes))[k]
         spikes = float(rates.sum() * steps)
         layers.append(
-            {"name": name, "rate": float(rates.mean()), "dead": float(np.mean(rates == 0)), "saturated": 0.0}
+            {
+                "name": name,
+                "rate": float(rates.mean()),
+                "dead": float(np.mean(rates == 0)),
+                "silent": 0.2,
+                "saturated": 0.0,
+            }
             | {"neurons": size, "spikes_per_sample": spikes, "synaptic_operations_per_sample": spikes * fan_out}
         )
     np.savez_compressed(folder / "evaluation.npz", **arrays)
@@ -120,6 +126,7 @@ def epoch_metrics(epoch: int, epochs: int, layers: list[str]) -> dict[str, Any]:
                 "name": name,
                 "rate": 0.05,
                 "dead": float(0.06 + 0.25 * np.exp(-epoch / 6) * (k + 1) / len(layers)),
+                "silent": float(0.2 + 0.4 * np.exp(-epoch / 6)),
                 "saturated": float(0.04 * np.exp(-epoch / 4)),
             }
             for k, name in enumerate(layers)

@@ -43,6 +43,18 @@ def test_dead_saturated_and_rates():
     assert recorder.input().spikes_per_sample == 28
 
 
+def test_silence_is_counted_sample_by_sample():
+    x = torch.zeros(4, 3, 2)
+    x[1, 0, 0] = x[2, 0, 0] = x[3, 1, 0] = 1  # the first neuron fires in two of three samples, the second in none
+    network = rb.Sequential(LIF(2, decay=0.0))
+    with Recorder(network) as recorder:
+        network(x)
+        network(torch.ones(4, 1, 2))  # a fourth sample, in a batch of its own
+    (layer,) = recorder.layers()
+    assert layer.silent == pytest.approx((1 + 3) / 8)
+    assert layer.dead == 0
+
+
 def test_operations_through_linear_layers():
     network = rb.Sequential(
         constant(nn.Linear(2, 3, bias=False), torch.eye(3)[:, :2]),
@@ -236,6 +248,7 @@ def test_health_as_json():
         "neurons": 2,
         "rate": 1.0,
         "dead": 0.0,
+        "silent": 0.0,
         "saturated": 1.0,
         "spikes_per_sample": 8.0,
         "synaptic_operations_per_sample": 0.0,

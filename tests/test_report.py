@@ -103,7 +103,7 @@ def test_finished_run_has_everything(tmp_path: Path) -> None:
         "time (ms)",
         "1 LIF(256)",
         "2 LIF(128)",
-        "Dead and saturated neurons",
+        "Dead, silent and saturated neurons",
         "A synaptic operation is one spike that arrives at one synapse",
         "rheobase train spoken-digits --epochs 40",
         "torch 2.13.0",

@@ -5,7 +5,7 @@ from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential,
 from rheobase.neurons import LIF, Neuron, RecurrentLIF, Rouser, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
-from rheobase.training import Training, evaluate, fit
+from rheobase.training import Training, evaluate, fit, parameter_groups
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "fit",
     "health",
     "losses",
+    "parameter_groups",
     "recipes",
     "report",
     "surrogate",

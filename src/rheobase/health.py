@@ -34,6 +34,7 @@ class LayerHealth:
         neurons: how many neurons it has (channels times space for maps).
         rate: spikes per neuron and step.
         dead: the share of neurons without a single spike.
+        silent: the share of neurons without a spike in a sample, on average over the samples. A dead neuron is silent in all.
         saturated: the share of neurons that fire at 90 % of the steps or more.
         spikes_per_sample: spikes of the whole layer per sample.
         synaptic_operations_per_sample: what these spikes cost in the layers that receive them.
@@ -44,6 +45,7 @@ class LayerHealth:
     neurons: int
     rate: float
     dead: float
+    silent: float
     saturated: float
     spikes_per_sample: float
     synaptic_operations_per_sample: float
@@ -88,6 +90,7 @@ class Recorder:
         self._spikes: dict[str, Tensor] = {}
         # Samples times steps, of each layer: one that is used twice has twice as many.
         self._steps: dict[str, Tensor] = {}
+        self._silences: dict[str, Tensor] = {}  # pairs of a sample and a neuron that is silent in it, and all pairs
         self._operations: dict[str, Tensor] = {}
         self._samples = torch.zeros((), dtype=torch.float64)
         self._handles: list[RemovableHandle] = []
@@ -116,7 +119,10 @@ class Recorder:
 
     def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
         self._source = self._names[module]
-        _add(self._spikes, self._source, spikes.count_nonzero(dim=(0, 1)).flatten())
+        counts = spikes.count_nonzero(dim=0)
+        _add(self._spikes, self._source, counts.sum(0).flatten())
+        silences = torch.stack(((counts == 0).sum(), torch.tensor(counts.numel(), device=counts.device)))
+        _add(self._silences, self._source, silences)
         _add(self._steps, self._source, torch.tensor(spikes.shape[:2], dtype=torch.float64).prod())
 
     def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
@@ -131,7 +137,7 @@ class Recorder:
             sum_over_processes: takes a tensor and returns its sum over all processes.
         """
         self._samples = sum_over_processes(self._samples)
-        for counts in (self._spikes, self._steps, self._operations):
+        for counts in (self._spikes, self._steps, self._silences, self._operations):
             for name in counts:
                 counts[name] = sum_over_processes(counts[name])
 
@@ -143,12 +149,14 @@ class Recorder:
             if name == _INPUT:
                 continue
             rates = spikes.cpu().double() / max(self._steps[name].item(), 1)
+            silences, pairs = self._silences[name].tolist()
             health.append(
                 LayerHealth(
                     name=name,
                     neurons=len(rates),
                     rate=rates.mean().item(),
                     dead=(rates == 0).double().mean().item(),
+                    silent=silences / max(pairs, 1),
                     saturated=(rates >= SATURATED).double().mean().item(),
                     spikes_per_sample=spikes.sum().item() / max(samples, 1),
                     synaptic_operations_per_sample=self._operations_of(name) / max(samples, 1),

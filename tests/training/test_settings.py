@@ -68,6 +68,13 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert max(rates) == rates[9]
 
 
+def test_the_learning_rate_may_stay() -> None:
+    settings = Training(learning_rate=2.0, warmup=0.1, schedule="constant")
+    rates = [settings.rate_at(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert rates[10:] == [2.0] * 90
+
+
 @given(steps=st.integers(1, 500), warmup=st.floats(0, 0.9), rate=st.floats(1e-6, 10))
 def test_the_learning_rate_stays_above_0_and_under_its_peak(steps: int, warmup: float, rate: float) -> None:
     settings = Training(learning_rate=rate, warmup=warmup)

@@ -294,7 +294,10 @@ def layers(run: Run) -> str:
         if len(run.epochs) > 0:
             charts += _health(run, name, health[name], worst)
         panels.append(f'<h3>{escape(name)}</h3><div class="pair">{charts}</div>')
-    caption = "Dead: not one spike over the whole validation set. Saturated: a spike in at least 90% of all steps."
+    caption = (
+        "Dead: not one spike over the whole validation set. Silent: not one spike in a sample, on average over the samples. "
+        "Saturated: a spike in at least 90% of all steps."
+    )
     if rates:
         caption = (
             "Left: how often the neurons of the layer fire on the evaluated set; all layers share the axis. A tall bar "
@@ -304,10 +307,11 @@ def layers(run: Run) -> str:
     return figure("".join(panels), caption)
 
 
-def _health_lines(run: Run, name: str) -> tuple[Series, Series]:
+def _health_lines(run: Run, name: str) -> tuple[Series, Series, Series]:
     found = [next((layer for layer in epoch.layers if layer.name == name), None) for epoch in run.epochs]
     return (
         Series("dead", [layer.dead if layer else math.nan for layer in found], "c2"),
+        Series("silent in a sample", [layer.silent if layer else math.nan for layer in found], "c1"),
         Series("saturated", [layer.saturated if layer else math.nan for layer in found], "c3 dashed"),
     )
 
@@ -318,7 +322,7 @@ def _health(run: Run, name: str, lines: Sequence[Series], y: Scale) -> str:
     drawing = "".join(line(xs, series.values, x, y, series.style) for series in lines)
     key = legend((series.style, series.name) for series in lines)
     return chart(
-        "Dead and saturated neurons",
+        "Dead, silent and saturated neurons",
         drawing,
         x,
         y,

@@ -240,12 +240,19 @@ def _cost(run: Run) -> str:
 
 
 def _activity_head(dt: float) -> tuple[str, ...]:
-    return ("layer", "steps with a spike", *(("rate",) if dt > 0 else ()), "dead", "saturated")
+    return ("layer", "steps with a spike", *(("rate",) if dt > 0 else ()), "dead", "silent in a sample", "saturated")
 
 
 def _activity(layer: LayerHealth, dt: float) -> tuple[str, ...]:
     hertz = (f"{amount(layer.rate / dt)} Hz",) if dt > 0 else ()
-    return (layer.name, percent(layer.rate), *hertz, percent(layer.dead), percent(layer.saturated))
+    return (
+        layer.name,
+        percent(layer.rate),
+        *hertz,
+        percent(layer.dead),
+        percent(layer.silent),
+        percent(layer.saturated),
+    )
 
 
 def _reproduction(run: Run) -> str:

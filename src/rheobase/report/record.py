@@ -47,6 +47,8 @@ class LayerHealth:
     name: str
     rate: float
     dead: float
+    silent: float
+    """NaN for a run that did not count it."""
     saturated: float
 
 
@@ -293,7 +295,8 @@ def _epoch(fields: _Fields) -> Epoch:
 
 def _health(fields: _Fields) -> LayerHealth:
     rate, dead, saturated = (fields.fraction(key) for key in ("rate", "dead", "saturated"))
-    return LayerHealth(fields.text("name"), rate, dead, saturated)
+    silent = fields.fraction("silent") if "silent" in fields.values else math.nan
+    return LayerHealth(fields.text("name"), rate, dead, silent, saturated)
 
 
 def _work(fields: _Fields) -> Work:

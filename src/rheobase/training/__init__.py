@@ -6,6 +6,7 @@ from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation, evaluate
 from rheobase.training.fit import Result, fit
 from rheobase.training.folder import RunFolder
+from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "display_for",
     "evaluate",
     "fit",
+    "parameter_groups",
 ]

@@ -269,7 +269,7 @@ class _Run:
             "seconds": seconds,
             "samples_per_second": len(trainer.train) / trained,
             "layers": [
-                {"name": layer.name, "rate": layer.rate, "dead": layer.dead, "saturated": layer.saturated}
+                {key: getattr(layer, key) for key in ("name", "rate", "dead", "silent", "saturated")}
                 for layer in seen.layers
             ],
         }

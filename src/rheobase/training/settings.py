@@ -24,7 +24,13 @@ class Training:
     batch_size: int = 64
     """Samples per step, over all processes together."""
     learning_rate: float = 3e-3
-    """Peak learning rate of AdamW; it is reached after the warm-up and falls to 0 along a cosine."""
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What becomes of the learning rate after the warm-up: it falls to 0 along a cosine, or stays."""
+    threshold_learning_rate: float | None = None
+    """Peak learning rate of learned thresholds, at least 0; None is that of everything else."""
+    decay_learning_rate: float | None = None
+    """Peak learning rate of learned decays, at least 0; None is that of everything else."""
     weight_decay: float = 1e-4
     """Decoupled weight decay, on weight matrices and kernels only: not on biases, decays, thresholds."""
     warmup: float = 0.05
@@ -55,13 +61,22 @@ class Training:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
+        for name in ("threshold_learning_rate", "decay_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {value}")
         if not self.clip_gradient > 0:
             raise ValueError(f"clip_gradient must be above 0 (infinity does not clip), got {self.clip_gradient}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup must be in [0, 1), got {self.warmup}")
-        for name, words in (("precision", ("float32", "bfloat16")), ("device", ("auto", "cpu", "gpu"))):
+        words_of = {
+            "schedule": ("cosine", "constant"),
+            "precision": ("float32", "bfloat16"),
+            "device": ("auto", "cpu", "gpu"),
+        }
+        for name, words in words_of.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
 
@@ -73,4 +88,5 @@ class Training:
         """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""
         progress = (step + 1) / steps
         rising = min(1.0, progress / self.warmup) if self.warmup else 1.0
-        return self.learning_rate * rising * 0.5 * (1 + math.cos(math.pi * step / steps))
+        falling = 0.5 * (1 + math.cos(math.pi * step / steps)) if self.schedule == "cosine" else 1.0
+        return self.learning_rate * rising * falling

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from rheobase.training.display import Display
 from rheobase.training.divergence import explain
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
+from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
 
 
@@ -64,7 +64,15 @@ class Trainer:
         self.decode = decode
         self.display = display
         self.wrapped = engine.prepare(network)
-        self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.learning_rate)
+        rates = {"threshold": settings.threshold_learning_rate, "decay": settings.decay_learning_rate}
+        groups = parameter_groups(
+            network,
+            settings.learning_rate,
+            rates={name: rate for name, rate in rates.items() if rate is not None},
+            weight_decay=settings.weight_decay,
+        )
+        self.optimizer = torch.optim.AdamW(groups)
+        self._scales = [group["lr"] / settings.learning_rate for group in groups]
         self.steps = math.ceil(len(train) / settings.batch_size)
 
     def epoch(self, epoch: int) -> tuple[float, float]:
@@ -79,8 +87,9 @@ class Trainer:
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
             x, labels = step.x, step.labels
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
+            rate = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
+            for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
+                group["lr"] = rate * scale
             randomness.seed_layers(settings.seed, epoch, number, engine.process)
             with engine.precision():
                 output = self.wrapped(x)
@@ -160,12 +169,3 @@ class Trainer:
     def _first_batch(self, dataset: Dataset) -> Tensor:
         indices = np.arange(min(len(dataset), self.settings.batch_size))
         return self.engine.to_device(*dataset.batch(indices))[0]
-
-
-def _groups(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
-    """Weight decay pulls weight matrices and kernels towards 0; a bias, a decay or a threshold has nothing to seek there."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
