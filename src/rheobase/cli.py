@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes | doctor | bench`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | reproduce | doctor | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -37,6 +37,7 @@ HELP = """\
   [bold]rheobase evaluate[/bold] RUN              test a run's best network
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
+  [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
   [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
   [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
@@ -212,6 +213,32 @@ def bench(
     command.bench(workloads, only, rounds=rounds, quick=quick, compiled=compiled, toy=toy, file=file)
 
 
+def reproduce(
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY", help="thresholds; see below.")],
+    quick: bool = False,
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="EXPERIMENT ...")] = (),
+    runs: Path = Path("runs/reproduce"),
+    results: Path = Path("benchmarks/results"),
+    data: Data = Data(),
+) -> None:
+    """Put the claims of a published method to the test, on real data and with controls, and write what was found.
+
+    An interrupted study goes on where it stopped, when the same command is given again; a second process with the same
+    command takes part of the work.
+
+    Args:
+        study: What to reproduce.
+        quick: A version of a few minutes, which shows the direction of each claim.
+        only: Run these experiments only.
+        runs: Folder of the runs.
+        results: Folder for the page, the rows behind it (JSON; trainings that are in it are not repeated) and the plots.
+    """
+    from rheobase.reproduce import command
+
+    load = lambda recipe: data.splits(recipe, Output())  # noqa: E731
+    command.reproduce(study, quick=quick, only=only, runs=runs, results=results, load=load)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
@@ -219,6 +246,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": list_recipes,
     "doctor": doctor,
     "bench": bench,
+    "reproduce": reproduce,
 }
 
 

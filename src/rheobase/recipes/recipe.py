@@ -25,6 +25,9 @@ class Recipe:
     decode: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(decoding.mean)
     """From the network's output to one value per class."""
 
+    loss: ClassVar[Callable[[Tensor, Tensor], Tensor] | None] = None
+    """Of the network's output and the labels, the mean over the batch; None is the cross-entropy of the decoded output."""
+
     training: Training = field(default_factory=Training)
 
     def splits(
@@ -77,6 +80,7 @@ class Recipe:
             splits.validation,
             splits.test,
             self.training,
+            loss=self.loss,
             decode=self.decode,
             also_test=splits.also_test,
             run=run,

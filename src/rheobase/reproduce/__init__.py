@@ -1,0 +1,11 @@
+"""Published claims, put to the test: what `rheobase reproduce` runs."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from rheobase.reproduce import thresholds
+from rheobase.reproduce.study import Study
+
+STUDIES: Mapping[str, Study] = MappingProxyType({study.name: study for study in (thresholds.STUDY,)})
+
+__all__ = ["STUDIES", "Study"]

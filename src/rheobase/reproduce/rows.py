@@ -1,0 +1,148 @@
+"""The results of a study's runs, a row each, in one JSON file.
+
+A row has all that a table or a plot needs (accuracies, curves, dead neurons) and where it came from (seed, recipe, command,
+commit, machine). The file is the memory of a study: a run whose row is in it is done, also on another machine, to which nothing
+but this file needs to be carried. Several processes may add rows at the same time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from rheobase.errors import RecipeError, RunError
+from rheobase.files import write_json
+from rheobase.recipes import Recipe
+from rheobase.recipes.settings import build
+from rheobase.training import RunFolder
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one training run came to."""
+
+    experiment: str
+    arm: str
+    seed: int
+    settings: str
+    """A digest of the recipe's settings: a row of other settings is not a result of this study."""
+    test_accuracy: float
+    validation_accuracy: float
+    best_epoch: int
+    epochs: int
+    seconds: float
+    samples: int
+    """In the training set."""
+    validation_curve: tuple[float, ...]
+    """Accuracy on the validation set after each epoch."""
+    train_curve: tuple[float, ...]
+    """Accuracy on the training set, on the way through each epoch."""
+    seconds_curve: tuple[float, ...]
+    """What each epoch took, validation included."""
+    layers: tuple[str, ...]
+    dead: tuple[tuple[float, ...], ...]
+    """For each epoch and layer: the share of neurons without a spike over the whole validation set."""
+    silent: tuple[tuple[float, ...], ...]
+    """For each epoch and layer: the share of neurons without a spike in a sample, on average over the validation set."""
+    rates: tuple[tuple[float, ...], ...]
+    """For each epoch and layer: spikes per neuron and step."""
+    spikes_per_sample: float
+    """Of all layers but the input, on the test set."""
+    command: str
+    commit: str | None
+    machine: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What the row is the result of."""
+        return self.experiment, self.arm, self.seed
+
+
+def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
+    """The row of a run that has ended.
+
+    Raises:
+        RunError: if the run has not ended, or something that the row needs is not in the folder.
+    """
+    summary, config, metrics = folder.summary, folder.config, folder.metrics()
+    if summary is None:
+        raise RunError(f"{folder.path}: this run has not ended")
+    try:
+        of_layers = {
+            key: tuple(tuple(layer[key] for layer in epoch["layers"]) for epoch in metrics)
+            for key in ("dead", "silent", "rate")
+        }
+        machine = config["machine"]
+        return Row(
+            experiment=experiment,
+            arm=arm,
+            seed=recipe.training.seed,
+            settings=digest(recipe),
+            test_accuracy=summary["test_accuracy"],
+            validation_accuracy=summary["validation_accuracy"],
+            best_epoch=summary["best_epoch"],
+            epochs=summary["epochs"],
+            seconds=summary["seconds"],
+            samples=summary["samples"]["train"],
+            validation_curve=tuple(epoch["validation_accuracy"] for epoch in metrics),
+            train_curve=tuple(epoch["train_accuracy"] for epoch in metrics),
+            seconds_curve=tuple(epoch["seconds"] for epoch in metrics),
+            layers=tuple(layer["name"] for layer in summary["layers"]),
+            dead=of_layers["dead"],
+            silent=of_layers["silent"],
+            rates=of_layers["rate"],
+            spikes_per_sample=sum(layer["spikes_per_sample"] for layer in summary["layers"]),
+            command=config["command"],
+            commit=config["commit"],
+            machine=f"{machine['device']}, {machine['cores']} cores",
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder.path}: lacks {error}") from error
+
+
+def digest(recipe: Recipe) -> str:
+    """A digest of all of a recipe's settings but the device, on which a result does not depend."""
+    settings = asdict(recipe)
+    settings["training"].pop("device")
+    return hashlib.sha256(json.dumps([type(recipe).__name__, settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Results:
+    """The file with the rows of a study.
+
+    Args:
+        path: the JSON file; it need not be there.
+        about: what the file says of the study, beside the rows.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, str]) -> None:
+        self.path = path
+        self.about = dict(about)
+
+    def rows(self) -> list[Row]:
+        """All rows.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return [build(Row, row) for row in content["rows"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, RecipeError) as error:
+            raise RunError(f"{self.path}: not the results of a study, or damaged: {error}") from error
+
+    def add(self, row: Row) -> None:
+        """Put `row` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            kept = {other.key: other for other in self.rows()} | {row.key: row}
+            self._write(kept.values())
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        ordered = sorted(rows, key=lambda row: row.key)
+        write_json(self.path, {**self.about, "rows": [asdict(row) for row in ordered]})

@@ -1,0 +1,178 @@
+"""A published method put to the test: experiments, arms, seeds, and the claims that they are to decide.
+
+A study is a list of trainings. They are done one by one, each in a run folder of its own, from which it resumes bit for bit
+after an interruption; what it came to goes into the study's results file. Start the same command again, or twice at a time,
+and each process takes what no other has begun: a study is as interruptible as a single run. The seeds are the outer loop, so that
+what there is at any moment is a fair comparison of all arms.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from rheobase.data import Splits
+from rheobase.errors import RunError
+from rheobase.recipes import Recipe
+from rheobase.reproduce.rows import Results, Row, digest, row_of
+from rheobase.training import Display, RunFolder
+
+Status = Literal["reproduced", "partly reproduced", "not reproduced", "not comparable", "not run yet"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Trainings that differ in one thing: the arm. All arms start from the same weights and see the same data.
+
+    Args:
+        name: a word for the command line, `"spoken-digits"`.
+        title: what is trained on what, for the tables.
+        arms: the recipe of each arm, by name; only their networks may differ.
+        seeds: of the weights and of the order of samples.
+    """
+
+    name: str
+    title: str
+    arms: Mapping[str, Recipe]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim, and the figures that say so."""
+
+    status: Status
+    figures: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that a paper says, with what it published, and how it is decided here."""
+
+    text: str
+    published: str
+    judge: Callable[["Table"], Verdict]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A method, its experiments and its claims.
+
+    Args:
+        name: a word for the command line.
+        title: for the page of results.
+        source: the paper.
+        remarks: what a reader must know to read the figures rightly, in Markdown.
+        experiments: by whether it is the quick version.
+        claims: what is to be decided.
+    """
+
+    name: str
+    title: str
+    source: str
+    remarks: str
+    experiments: Callable[[bool], Sequence[Experiment]]
+    claims: Sequence[Claim]
+
+
+class Table:
+    """The rows of a study that are of its present settings, by experiment, arm and seed."""
+
+    def __init__(self, experiments: Sequence[Experiment], rows: Sequence[Row]) -> None:
+        self.experiments = {experiment.name: experiment for experiment in experiments}
+        found = {row.key: row for row in rows}
+        self._rows: dict[str, dict[str, dict[int, Row]]] = {}
+        for experiment in experiments:
+            for arm, seed, recipe in _trainings(experiment):
+                row = found.get((experiment.name, arm, seed))
+                if row is not None and row.settings == digest(recipe):
+                    self._rows.setdefault(experiment.name, {}).setdefault(arm, {})[seed] = row
+
+    def has(self, experiment: str, arm: str, seed: int) -> bool:
+        """Whether this training is done."""
+        return seed in self.of(experiment, arm)
+
+    def of(self, experiment: str, arm: str) -> dict[int, Row]:
+        """The rows of an arm, by seed; empty if there are none."""
+        return self._rows.get(experiment, {}).get(arm, {})
+
+    def arms(self, experiment: str) -> dict[str, dict[int, Row]]:
+        """The arms that have rows, in the order of the experiment."""
+        rows = self._rows.get(experiment, {})
+        return {arm: rows[arm] for arm in self.experiments[experiment].arms if arm in rows}
+
+
+def _trainings(experiment: Experiment) -> Iterator[tuple[str, int, Recipe]]:
+    for seed in experiment.seeds:
+        for arm, recipe in experiment.arms.items():
+            yield arm, seed, replace(recipe, training=replace(recipe.training, seed=seed))
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a study is: told before each training, and once at the end."""
+
+    finished: int
+    total: int
+    experiment: str = ""
+    arm: str = ""
+    seed: int = 0
+
+
+def run(
+    experiments: Sequence[Experiment],
+    results: Results,
+    runs: Path,
+    load: Callable[[Recipe], Splits],
+    *,
+    tell: Callable[[Done], Display],
+) -> None:
+    """Do all trainings that are not done yet and that no other process is at.
+
+    Args:
+        experiments: what is to be trained.
+        results: where the rows go.
+        runs: the folder for run folders, `runs/EXPERIMENT/ARM/seed-N`.
+        load: a recipe's data.
+        tell: called before each training; returns who is told of its progress.
+
+    Raises:
+        RunError: if a run folder holds a run of other settings.
+    """
+    total = sum(len(experiment.arms) * len(experiment.seeds) for experiment in experiments)
+    for experiment in experiments:
+        splits: Splits | None = None
+        for arm, seed, recipe in _trainings(experiment):
+            path = runs / experiment.name / arm / f"seed-{seed}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(f"{path}.lock", blocking=False):
+                    if Table(experiments, results.rows()).has(experiment.name, arm, seed):
+                        continue
+                    display = tell(Done(_finished(experiments, results), total, experiment.name, arm, seed))
+                    splits = load(recipe) if splits is None else splits
+                    results.add(_train(experiment, arm, recipe, splits, path, display))
+            except Timeout:  # another process is at it
+                continue
+    tell(Done(_finished(experiments, results), total))
+
+
+def _finished(experiments: Sequence[Experiment], results: Results) -> int:
+    table = Table(experiments, results.rows())
+    return sum(len(rows) for experiment in experiments for rows in table.arms(experiment.name).values())
+
+
+def _train(experiment: Experiment, arm: str, recipe: Recipe, splits: Splits, path: Path, display: Display) -> Row:
+    folder = RunFolder(path) if (path / "config.json").exists() else None
+    if folder is not None and folder.config.get("settings") != digest(recipe):
+        raise RunError(f"{path}: holds a run of other settings; delete it, or choose another folder with --runs")
+    if folder is None or folder.summary is None:
+        about = {
+            "recipe": None,
+            "description": f"{experiment.title}: {arm}",
+            "settings": digest(recipe),
+        }
+        recipe.train(splits, run=path, resume=folder is not None, about=about, display=display)
+    return row_of(RunFolder(path), experiment.name, arm, recipe)
