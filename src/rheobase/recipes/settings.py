@@ -18,7 +18,8 @@ def build(kind: type[T], values: object, where: str = "") -> T:
     """An instance of the dataclass `kind` from the mapping `values`, as `dataclasses.asdict` and JSON leave it.
 
     Args:
-        kind: a dataclass of numbers, strings, booleans, None, literals, tuples and dataclasses.
+        kind: a dataclass of numbers, strings, booleans, None, literals, tuples, dataclasses, and dictionaries, which are not
+            looked into.
         values: a mapping from field names to values; a field that is not named keeps its default.
         where: the path to `values`, for messages.
 
@@ -61,6 +62,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, list | tuple) and (options[1:] == (...,) or len(value) == len(options)):
             each = [options[0]] * len(value) if options[1:] == (...,) else options
             return tuple(_value(option, item, where) for option, item in zip(each, value, strict=True))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return value
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):

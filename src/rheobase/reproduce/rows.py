@@ -5,11 +5,11 @@ commit, machine). The file is the memory of a study: a run whose row is in it is
 but this file needs to be carried. Several processes may add rows at the same time.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -27,8 +27,8 @@ class Row:
     experiment: str
     arm: str
     seed: int
-    settings: str
-    """A digest of the recipe's settings: a row of other settings is not a result of this study."""
+    recipe: dict[str, Any]
+    """The recipe's settings."""
     test_accuracy: float
     validation_accuracy: float
     best_epoch: int
@@ -80,7 +80,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
             experiment=experiment,
             arm=arm,
             seed=recipe.training.seed,
-            settings=digest(recipe),
+            recipe=asdict(recipe),
             test_accuracy=summary["test_accuracy"],
             validation_accuracy=summary["validation_accuracy"],
             best_epoch=summary["best_epoch"],
@@ -103,11 +103,22 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
         raise RunError(f"{folder.path}: lacks {error}") from error
 
 
-def digest(recipe: Recipe) -> str:
-    """A digest of all of a recipe's settings but the device, on which a result does not depend."""
-    settings = asdict(recipe)
-    settings["training"].pop("device")
-    return hashlib.sha256(json.dumps([type(recipe).__name__, settings], sort_keys=True).encode()).hexdigest()[:16]
+def is_of(settings: object, recipe: Recipe) -> bool:
+    """Whether `settings`, as a row or a run folder keeps them, are those of `recipe`.
+
+    A setting that was not there yet when they were written counts as what it is by default now; and the device does not
+    count, on which a result does not depend.
+
+    Example:
+        >>> from rheobase.recipes import Mnist
+        >>> is_of({"hidden": [400, 400], "training": asdict(Mnist().training)}, Mnist()), is_of({"steps": 3}, Mnist())
+        (True, False)
+    """
+    try:
+        kept = build(type(recipe), settings)
+    except RecipeError:
+        return False
+    return replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
 
 
 class Results:

@@ -2,8 +2,8 @@
 
 A study is a list of trainings. They are done one by one, each in a run folder of its own, from which it resumes bit for bit
 after an interruption; what it came to goes into the study's results file. Start the same command again, or twice at a time,
-and each process takes what no other has begun: a study is as interruptible as a single run. The seeds are the outer loop, so that
-what there is at any moment is a fair comparison of all arms.
+and each process takes what no other has begun: a study is as interruptible as a single run. The seeds are the outer loop, so
+that what there is at any moment is a fair comparison of all arms.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rheobase.data import Splits
 from rheobase.errors import RunError
 from rheobase.recipes import Recipe
-from rheobase.reproduce.rows import Results, Row, digest, row_of
+from rheobase.reproduce.rows import Results, Row, is_of, row_of
 from rheobase.training import Display, RunFolder
 
 Status = Literal["reproduced", "partly reproduced", "not reproduced", "not comparable", "not run yet"]
@@ -87,7 +87,7 @@ class Table:
         for experiment in experiments:
             for arm, seed, recipe in _trainings(experiment):
                 row = found.get((experiment.name, arm, seed))
-                if row is not None and row.settings == digest(recipe):
+                if row is not None and is_of(row.recipe, recipe):
                     self._rows.setdefault(experiment.name, {}).setdefault(arm, {})[seed] = row
 
     def has(self, experiment: str, arm: str, seed: int) -> bool:
@@ -166,13 +166,12 @@ def _finished(experiments: Sequence[Experiment], results: Results) -> int:
 
 def _train(experiment: Experiment, arm: str, recipe: Recipe, splits: Splits, path: Path, display: Display) -> Row:
     folder = RunFolder(path) if (path / "config.json").exists() else None
-    if folder is not None and folder.config.get("settings") != digest(recipe):
+    if folder is not None and not is_of(folder.config.get("config"), recipe):
         raise RunError(f"{path}: holds a run of other settings; delete it, or choose another folder with --runs")
     if folder is None or folder.summary is None:
         about = {
             "recipe": None,
             "description": f"{experiment.title}: {arm}",
-            "settings": digest(recipe),
         }
         recipe.train(splits, run=path, resume=folder is not None, about=about, display=display)
     return row_of(RunFolder(path), experiment.name, arm, recipe)
