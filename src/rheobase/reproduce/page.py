@@ -97,7 +97,7 @@ def _seconds(row: Row) -> float:
     return sorted(row.seconds_curve)[len(row.seconds_curve) // 2] if row.seconds_curve else math.nan
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float | int]) -> float:
     return math.fsum(values) / len(values)
 
 

@@ -35,8 +35,8 @@ class Estimate:
             ValueError: if there is no value.
 
         Example:
-            >>> Estimate.of([0.9, 0.92, 0.94])
-            Estimate(mean=0.92, half_width=0.04968..., count=3)
+            >>> Estimate.of([0.9, 0.92, 0.94]).percent()
+            '92.00 ± 4.97'
         """
         if not values:
             raise ValueError("values must hold at least one number, got none")
@@ -76,8 +76,8 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate |
     """The mean of `ours - theirs` over the seeds that both have; None if they share none.
 
     Example:
-        >>> paired({0: 0.9, 1: 0.8}, {0: 0.7, 1: 0.6, 2: 0.1}).mean
-        0.2
+        >>> paired({0: 9.0, 1: 8.0}, {0: 7.0, 1: 6.0, 2: 1.0}).mean
+        2.0
     """
     shared = sorted(ours.keys() & theirs.keys())
     return Estimate.of([ours[seed] - theirs[seed] for seed in shared]) if shared else None

@@ -183,9 +183,9 @@ STUDY = Study(
     remarks=(
         "The neuron, surrogate, adjoint, loss and learning rates are the paper's (`rheobase.Rouser`, `rate_mse` with target "
         "rates 0.2 and 0.03, Adam at 0.001 without schedule), thresholds without a bound included; one arm keeps them "
-        "positive, as this library otherwise does. Data and sizes are not the paper's: neither the Spiking Heidelberg Digits nor DVS128 "
-        "Gesture is used here, networks are smaller, and MNIST is trained on 10,000 samples; so the claims are put to the "
-        "test, not the accuracies. The training set of spoken digits has 2,430 samples and the test set 300."
+        "positive, as this library otherwise does. Data and sizes are not the paper's: neither the Spiking Heidelberg Digits "
+        "nor DVS128 Gesture is used here, networks are smaller, and MNIST is trained on 10,000 samples; so the claims are put "
+        "to the test, not the accuracies. The training set of spoken digits has 2,430 samples and the test set 300."
     ),
     experiments=experiments,
     claims=(

@@ -1,0 +1,149 @@
+"""What decides the claims about trainable thresholds, on results made up for it; and the recipe behind them."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+
+from reproduce.toy import row
+from rheobase import Rouser
+from rheobase.recipes.thresholds import PerNeuron, Thresholds
+from rheobase.reproduce import thresholds
+from rheobase.reproduce.rows import Row
+from rheobase.reproduce.study import Table, Verdict
+from rheobase.reproduce.thresholds import FIXED, LEARNED, POSITIVE, STUDY, experiments
+
+LAYERS = {"layers": ("1 Rouser(100)", "3 Rouser(100)", "5 Rouser(10)")}
+
+
+def table(results: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
+    """The quick study's results: for each experiment and arm, the values of its seeds."""
+    planned = {experiment.name: experiment for experiment in experiments(True)}
+    rows: list[Row] = []
+    for (experiment, arm), seeds in results.items():
+        recipe = planned[experiment].arms[arm]
+        for seed, values in enumerate(seeds):
+            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
+            rows.append(row(experiment, arm, seed, settings, **values))
+    return Table(experiments(True), rows)
+
+
+def verdict(claim: str, results: Table) -> Verdict:
+    (found,) = [one for one in STUDY.claims if claim in one.text]
+    return found.judge(results)
+
+
+def accuracies(*values: float) -> list[dict[str, Any]]:
+    return [{"test_accuracy": value, "validation_accuracy": value} for value in values]
+
+
+def test_nothing_is_decided_without_results() -> None:
+    assert {claim.judge(table({})).status for claim in STUDY.claims} == {"not run yet"}
+
+
+@pytest.mark.parametrize(
+    ("learned", "status"),
+    [((0.75, 0.76, 0.77), "reproduced"), ((0.65, 0.76, 0.90), "not reproduced"), ((0.5, 0.51, 0.52), "not reproduced")],
+)
+def test_more_accurate(learned: tuple[float, ...], status: str) -> None:
+    results = table(
+        {
+            ("spoken-digits", FIXED): accuracies(0.70, 0.71, 0.72),
+            ("spoken-digits", "fixed 0.25"): accuracies(0.80, 0.81, 0.82),
+            ("spoken-digits", LEARNED): accuracies(*learned),
+        }
+    )
+    assert verdict("than the fixed default", results).status == status
+    best = verdict("than the best fixed", results)
+    assert best.status == "not reproduced"
+    assert "against fixed 0.25" in best.figures
+    assert thresholds.best_fixed(results, "spoken-digits") == "fixed 0.25"
+
+
+def curves(*curves: tuple[float, ...]) -> list[dict[str, Any]]:
+    return [{"validation_curve": curve} for curve in curves]
+
+
+def test_faster() -> None:
+    slow, fast = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), (0.3, 0.5, 0.6, 0.7, 0.7, 0.7)
+    # Running means end at 0.5 (slow); fast is at 0.4, 0.4667, 0.6: epoch 4 of its running mean, instead of 6.
+    results = table({("spoken-digits", FIXED): curves(slow, slow), ("spoken-digits", LEARNED): curves(fast, fast)})
+    found = verdict("fewer epochs", results)
+    assert found.status == "reproduced"
+    assert found.figures == "spoken-digits: 33 ± 0 % fewer epochs"
+    results = table({("spoken-digits", FIXED): curves(fast, fast), ("spoken-digits", LEARNED): curves(slow, fast)})
+    found = verdict("fewer epochs", results)
+    assert (found.status, found.figures) == ("not reproduced", "spoken-digits: gets there in 1 of 2 runs")
+
+
+def test_livelier() -> None:
+    def silence(*shares: float) -> list[dict[str, Any]]:
+        return [{**LAYERS, "silent": ((share, share, 0.9),), "dead": ((share / 2, 0.0, 0.9),)} for share in shares]
+
+    results = table({("spoken-digits", FIXED): silence(0.6, 0.62), ("spoken-digits", LEARNED): silence(0.3, 0.31)})
+    found = verdict("dead at the end", results)
+    assert found.status == "reproduced"
+    assert "fixed 1.25 31 %, learned threshold 16 %" in found.figures
+
+
+@pytest.mark.parametrize(
+    ("fixed", "learned", "status"),
+    [
+        ((0.1, 0.12), (0.6, 0.7), "reproduced"),
+        ((0.1, 0.4), (0.6, 0.7), "not reproduced"),
+        ((0.1, 0.1), (0.6, 0.2), "not reproduced"),
+    ],
+)
+def test_rescued(fixed: tuple[float, ...], learned: tuple[float, ...], status: str) -> None:
+    name = "rescue-spoken-digits"
+    arms = {"fixed 0.25": fixed, LEARNED: learned, POSITIVE: learned}
+    results = table({(name, arm): accuracies(*values) for arm, values in arms.items()})
+    assert verdict("stays at chance", results).status == status
+
+
+def test_the_arms_start_from_the_same_weights() -> None:
+    for experiment in experiments(False):
+        first, *others = [recipe.seeded_network() for recipe in experiment.arms.values()]
+        weights = [parameter for parameter in first.parameters() if parameter.ndim == 2]
+        assert len(weights) == 3
+        for other in others:
+            theirs = [parameter for parameter in other.parameters() if parameter.ndim == 2]
+            assert all(torch.equal(*pair) for pair in zip(weights, theirs, strict=True))
+
+
+def test_the_arms_compute_the_same_at_first() -> None:
+    (comparison, _) = experiments(True)
+    x = (torch.rand(20, 2, 140) < 0.1).float()
+    with torch.no_grad():
+        outputs = {arm: recipe.seeded_network()(x) for arm, recipe in comparison.arms.items() if arm != "fixed 0.25"}
+    assert len(outputs) == 5
+    assert all(torch.equal(output, outputs[FIXED]) for output in outputs.values())
+    learned = {arm: len(list(recipe.network().parameters())) for arm, recipe in comparison.arms.items()}
+    assert learned == {FIXED: 3, "fixed 0.25": 3, LEARNED: 6, POSITIVE: 6, "learned bias": 6, "learned gain": 6}
+
+
+def test_the_network_is_the_published_one() -> None:
+    network = Thresholds(task="mnist").network()
+    neurons = [layer for layer in network if isinstance(layer, Rouser)]
+    assert [layer.features for layer in neurons] == [200, 200, 10]
+    assert network[0].bias is None
+    assert neurons[0].surrogate.dampening == pytest.approx(0.4)
+
+
+def test_a_gain_and_a_bias() -> None:
+    x = torch.tensor([[1.0, 2.0]])
+    gain, bias = PerNeuron(2, "gain"), PerNeuron(2, "bias")
+    for layer in (gain, bias):
+        assert torch.equal(layer(x), x)
+        layer.value.data += torch.tensor([1.0, -1.0])
+    assert gain(x).tolist() == [[2.0, 0.0]]
+    assert bias(x).tolist() == [[2.0, 1.0]]
+
+
+def test_a_part_of_the_training_set() -> None:
+    few = Thresholds(samples=100).splits()
+    assert len(few.train) == 100
+    assert few.train.fingerprint() == Thresholds(samples=100).splits().train.fingerprint()
+    with pytest.raises(ValueError, match="samples must be from 1 to 2429"):
+        Thresholds(samples=5000).splits()

@@ -1,0 +1,73 @@
+"""A study of seconds: two arms that differ in what a tiny network learns, on data that one glance decides."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rheobase.data import Progress, Splits
+from rheobase.layers import Sequential
+from rheobase.recipes import Recipe
+from rheobase.reproduce.rows import Row
+from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
+from rheobase.training import Training
+from training.tiny import arrays, network, settings
+
+
+@dataclass(frozen=True)
+class Toy(Recipe):
+    """A tiny network."""
+
+    hidden: int = 4
+    training: Training = field(default_factory=lambda: settings(epochs=2))
+
+    def splits(
+        self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    ) -> Splits:
+        return Splits(arrays(), arrays(7, 2), arrays(11, 3))
+
+    def network(self) -> Sequential:
+        return network(self.training.seed, hidden=self.hidden)
+
+
+def experiments(quick: bool) -> list[Experiment]:
+    return [
+        Experiment("first", "First experiment", {"small": Toy(), "large": Toy(hidden=6)}, (0,) if quick else (0, 1)),
+        Experiment("second", "Second experiment", {"small": Toy(hidden=3)}, (0,)),
+    ]
+
+
+def judge(table: Table) -> Verdict:
+    return (
+        Verdict("reproduced", f"{len(table.arms('first'))} arms") if table.arms("first") else Verdict("not run yet", "")
+    )
+
+
+STUDY = Study("toy", "A toy", "nobody, nowhere", "Nothing to know.", experiments, [Claim("It runs", "always", judge)])
+
+
+def row(experiment: str, arm: str, seed: int, recipe: dict[str, Any], **changes: Any) -> Row:
+    """A result, with what a test does not care about filled in; the accuracies of the epochs are `validation_curve`."""
+    values: dict[str, Any] = {
+        "experiment": experiment,
+        "arm": arm,
+        "seed": seed,
+        "recipe": recipe,
+        "test_accuracy": 0.5,
+        "validation_accuracy": 0.5,
+        "best_epoch": 1,
+        "epochs": 2,
+        "seconds": 3.0,
+        "samples": 37,
+        "validation_curve": (0.4, 0.5),
+        "train_curve": (0.4, 0.5),
+        "seconds_curve": (1.0, 2.0),
+        "layers": ("1 LIF(4)", "3 LIF(3)"),
+        "dead": ((0.5, 0.0), (0.25, 0.0)),
+        "silent": ((0.6, 0.1), (0.5, 0.1)),
+        "rates": ((0.1, 0.1), (0.1, 0.1)),
+        "spikes_per_sample": 12.0,
+        "command": "rheobase reproduce toy",
+        "commit": "abc",
+        "machine": "cpu, 2 cores",
+    }
+    return Row(**{**values, **changes})
