@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, asdict
 import pytest
 
 from rheobase.errors import RecipeError
-from rheobase.recipes import RECIPES, FashionMnist, Mnist, SpokenDigits, find, from_config
+from rheobase.recipes import RECIPES, FashionMnist, Mnist, SpokenDigits, Thresholds, find, from_config
 from rheobase.training import Training
 
 
@@ -13,9 +13,10 @@ def test_what_is_offered() -> None:
     kinds = {name: type(entry.recipe) for name, entry in RECIPES.items()}
     assert kinds == {
         "spoken-digits": SpokenDigits, "spoken-digits-full": SpokenDigits, "mnist": Mnist, "fashion-mnist": FashionMnist,
+        "thresholds": Thresholds,
     }  # fmt: skip
     assert find("spoken-digits-full").recipe.edition == "full"
-    assert all("%" in entry.aim for entry in RECIPES.values())
+    assert all("%" in entry.aim or "rheobase reproduce" in entry.aim for entry in RECIPES.values())
 
 
 def test_nobody_changes_a_default() -> None:

@@ -11,9 +11,10 @@ from rheobase.recipes.images import FashionMnist, Mnist
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.settings import build
 from rheobase.recipes.spoken_digits import SpokenDigits
+from rheobase.recipes.thresholds import Thresholds
 from rheobase.training import Training
 
-__all__ = ["RECIPES", "Entry", "FashionMnist", "Mnist", "Recipe", "SpokenDigits", "find", "from_config"]
+__all__ = ["RECIPES", "Entry", "FashionMnist", "Mnist", "Recipe", "SpokenDigits", "Thresholds", "find", "from_config"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         ),
         "mnist": Entry(Mnist(), "about 98.8 % test accuracy"),
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
+        "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )
 
