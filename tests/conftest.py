@@ -1,6 +1,5 @@
 """Settings that hold for all tests."""
 
-import gc
 import os
 from collections.abc import Iterator
 
@@ -9,8 +8,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# The problems here are so small that a second thread only gets in the way, here and in the processes that tests start: a
-# training of 7 seconds takes 30 when threads of two processes wait for each other. Tests of threads set a number themselves.
+# The problems here are so small that a second thread only gets in the way, here and in the processes that tests start: on a
+# busy machine the README's training of 6 seconds took 30, as its threads waited for each other. Tests of threads set a number.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -18,12 +17,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # red test is red again when it is run again.
 settings.register_profile("rheobase", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rheobase")
-
-
-def pytest_collection_finish() -> None:
-    """What has been imported by now stays: the garbage collector, which tests call often, need not look at it each time."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture
