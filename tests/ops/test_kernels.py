@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import rheobase
+from rheobase.errors import RheobaseError
 from rheobase.ops import kernels, lif
 from rheobase.ops.lif import cpu
 
@@ -106,6 +107,24 @@ def test_kernels_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("RHEOBASE_KERNELS", "off")
     assert kernels.why_not("cpu") == kernels.why_not("cuda") == "RHEOBASE_KERNELS is off"
     assert not kernels.fused(torch.ones(1))
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize("chosen", ["on", ""])
+def test_kernels_can_be_asked_for_in_words(monkeypatch, chosen):
+    monkeypatch.setenv("RHEOBASE_KERNELS", chosen)
+    assert kernels.why_not("cpu") is None
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize("chosen", ["Off", "0", "false", "reference", " off"])
+def test_a_choice_of_kernels_that_there_is_not_is_refused(monkeypatch, chosen):
+    monkeypatch.setenv("RHEOBASE_KERNELS", chosen)
+    for device in ("cpu", "cuda", "meta"):
+        with pytest.raises(RheobaseError, match=f"RHEOBASE_KERNELS is '{chosen}': expected 'on', .* or 'off', "):
+            kernels.why_not(device)
+    with pytest.raises(RheobaseError, match="RHEOBASE_KERNELS"):
+        lif(torch.ones(3, 1), 0.9)
 
 
 @pytest.mark.usefixtures("asked_anew")

@@ -1,7 +1,7 @@
 """The operation, by its reference and by its kernels, against recursions written independently, in NumPy."""
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pytest
@@ -192,8 +192,18 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize(("surrogate", "f"), SHAPES, ids=lambda value: type(value).__name__)
-@pytest.mark.parametrize("reset", RESETS)
+# By the reference in all combinations. By the kernels, which cost a second each to compile, every shape and every reset:
+# `test_fused.py` compares them with the reference where the two meet.
+ADJOINTS = [("reference", reset, *shape) for reset in RESETS for shape in SHAPES]
+ADJOINTS += [("kernels", reset, *shape) for reset, shape in zip(cycle(RESETS), SHAPES, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("computer", "reset", "surrogate", "f"),
+    ADJOINTS,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    indirect=["computer"],
+)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1)], ids=["scalar", "feature", "sample"])
 def test_gradients_equal_a_hand_written_adjoint(reset, shape, surrogate, f):
     x = random(5, 11, 2, 3, scale=0.8).requires_grad_()
@@ -214,7 +224,7 @@ def test_gradients_equal_a_hand_written_adjoint(reset, shape, surrogate, f):
 
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_detaching_the_reset_matters(reset):
-    x = random(11, 11, 2, 3, scale=0.8)
+    x = random(11, 11, 2, 3, scale=0.8).float()
     gradients = []
     for how in ("detached", "attached"):
         x = x.detach().requires_grad_()

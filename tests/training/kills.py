@@ -1,6 +1,6 @@
 """Run by `test_kill.py`: trains in children of this process and kills them with SIGKILL, then resumes.
 
-Python and torch are started once; every run is a fork, so a kill is a real one and costs milliseconds.
+Python, torch and the kernels are started once; every run is a fork, so a kill is a real one and costs milliseconds.
 """
 
 import os
@@ -105,7 +105,6 @@ def child(run: Path, kill: tuple[str, int] | None, delay: float | None = None) -
     pid = os.fork()
     if pid == 0:
         try:
-            torch.set_num_threads(1)
             if kill is not None:
                 arrange(*kill)
             train(run, resume=(run / "config.json").exists(), epochs=EPOCHS, learning_rate=LEARNING_RATE)
@@ -125,9 +124,10 @@ def child(run: Path, kill: tuple[str, int] | None, delay: float | None = None) -
 
 
 def main(folder: Path) -> None:
-    torch.optim.AdamW(
-        [torch.zeros(1)]
-    )  # the first optimiser of a process imports for seconds: done once, before the forks
+    # The first training of a process imports the optimiser and numba, and loads kernels, for seconds: done once, before the
+    # forks, in one thread, because no other would survive them.
+    torch.set_num_threads(1)
+    train(folder / "before", epochs=1, learning_rate=LEARNING_RATE)
     began = time.monotonic()
     child(folder / "whole", None)
     duration = time.monotonic() - began

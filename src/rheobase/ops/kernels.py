@@ -2,7 +2,8 @@
 
 On the CPU the kernels are compiled by numba when they are first called, on the GPU by Triton: neither needs a compiler on the
 user's machine. Where one is missing, the plain reference computes the same, slower. The environment variable
-`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault.
+`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault. A value
+other than `on` and `off` is refused: whoever wrote `OFF` would look for the fault in the wrong place.
 """
 
 import importlib
@@ -11,6 +12,8 @@ import warnings
 from functools import cache
 
 from torch import Tensor
+
+from rheobase.errors import RheobaseError
 
 _TECHNOLOGY = {"cpu": "numba", "cuda": "triton"}
 
@@ -32,6 +35,9 @@ def why_not(device: str) -> str | None:
     Args:
         device: its kind, "cpu" or "cuda".
 
+    Raises:
+        RheobaseError: if the environment variable `RHEOBASE_KERNELS` is neither "on" nor "off".
+
     Example:
         >>> why_not("meta")
         'there are no kernels for the device meta'
@@ -45,7 +51,13 @@ why_not.__dict__["_dynamo_marked_constant"] = True
 
 @cache
 def _find(device: str) -> str | None:
-    if os.environ.get("RHEOBASE_KERNELS", "on") == "off":
+    chosen = os.environ.get("RHEOBASE_KERNELS") or "on"
+    if chosen not in ("on", "off"):
+        raise RheobaseError(
+            f"the environment variable RHEOBASE_KERNELS is {chosen!r}: expected 'on', to compute with kernels wherever there "
+            f"are some, as it is without the variable, or 'off', to compute with the plain reference"
+        )
+    if chosen == "off":
         return "RHEOBASE_KERNELS is off"
     if device not in _TECHNOLOGY:
         return f"there are no kernels for the device {device}"
