@@ -14,7 +14,8 @@ from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
-from rheobase.data.sources import Progress, cifar10, data_folder, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.published import Progress, data_folder
+from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
 
 __all__ = [
     "ArrayDataset",
