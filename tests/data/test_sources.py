@@ -148,7 +148,7 @@ def test_a_download_in_a_zip_file(tmp_path, server, events, monkeypatch):
     assert np.array_equal(train.times, events.times)
     assert len(test) == len(events)
     (tmp_path / "site/shd_train.h5.zip").write_bytes(contents["train"][:-1] + b"x")
-    with pytest.raises(DataError, match="cannot be downloaded: shd_train.h5.zip: the checksum does not match"):
+    with pytest.raises(DataError, match=r"cannot be downloaded: shd_train\.h5\.zip: the checksum does not match"):
         shd(tmp_path / "other", download=True)
     assert list((tmp_path / "other/shd").iterdir()) == []
 

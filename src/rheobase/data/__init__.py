@@ -14,7 +14,9 @@ from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
+from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
 from rheobase.data.published import Progress, data_folder
+from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
 
 __all__ = [
@@ -39,12 +41,16 @@ __all__ = [
     "data_folder",
     "fashion_mnist",
     "mnist",
+    "n_mnist",
     "read_cifar10",
     "read_events",
     "read_idx",
+    "read_n_mnist",
     "shd",
+    "simulate_n_mnist",
     "split",
     "spoken_digits",
     "ssc",
     "write_events",
+    "write_n_mnist",
 ]
