@@ -78,7 +78,8 @@ def test_a_pixel_is_blind_for_the_refractory_time():
 
 def test_a_lower_threshold_sends_more_and_thresholds_differ_between_pixels():
     count = {
-        threshold: len(Simulator(0, Camera(noise=0.0, threshold=threshold)).record(BAR, 0)[0]) for threshold in (0.2, 0.4)
+        threshold: len(Simulator(0, Camera(noise=0.0, threshold=threshold)).record(BAR, 0)[0])
+        for threshold in (0.2, 0.4)
     }
     assert count[0.2] > 1.5 * count[0.4]
     rows = [

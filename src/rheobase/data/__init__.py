@@ -13,11 +13,14 @@ from rheobase.data.augment import (
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
+from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
 from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
+from rheobase.data.points import draw_yin_yang, yin_yang
 from rheobase.data.published import Progress, data_folder
 from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.vectors import VectorDataset, Vectors
 
 __all__ = [
     "ArrayDataset",
@@ -27,18 +30,26 @@ __all__ = [
     "DropEvents",
     "EventDataset",
     "Events",
+    "Flip",
+    "ImageAugmentation",
     "ImageDataset",
     "Images",
     "JitterChannels",
+    "Perspective",
+    "PixelNoise",
     "Progress",
     "Recording",
     "ShiftChannels",
+    "ShiftPixels",
     "ShiftTime",
     "Splits",
     "StretchTime",
+    "VectorDataset",
+    "Vectors",
     "cifar10",
     "concatenate",
     "data_folder",
+    "draw_yin_yang",
     "fashion_mnist",
     "mnist",
     "n_mnist",
@@ -53,4 +64,5 @@ __all__ = [
     "ssc",
     "write_events",
     "write_n_mnist",
+    "yin_yang",
 ]
