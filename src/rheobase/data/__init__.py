@@ -1,5 +1,6 @@
 """Labelled samples for training: event recordings, images and arrays, read in batches, time first."""
 
+from rheobase.data.aedat import PolarityEvents, read_aedat
 from rheobase.data.augment import (
     Augmentation,
     DropChannels,
@@ -13,6 +14,7 @@ from rheobase.data.augment import (
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
+from rheobase.data.gestures import dvs128_gesture
 from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
 from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
@@ -37,6 +39,7 @@ __all__ = [
     "JitterChannels",
     "Perspective",
     "PixelNoise",
+    "PolarityEvents",
     "Progress",
     "Recording",
     "ShiftChannels",
@@ -50,9 +53,11 @@ __all__ = [
     "concatenate",
     "data_folder",
     "draw_yin_yang",
+    "dvs128_gesture",
     "fashion_mnist",
     "mnist",
     "n_mnist",
+    "read_aedat",
     "read_cifar10",
     "read_events",
     "read_idx",
