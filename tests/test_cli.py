@@ -372,7 +372,7 @@ def test_a_download_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(recipes.Mnist, "splits", downloading)
     data = cli.Data(download=True)
     assert data.splits(recipes.Mnist(), cli.Output()) is splits
-    assert capsys.readouterr().out == "fetching digits.gz\n"
+    assert capsys.readouterr().out == "loading digits.gz\n"
     assert data.splits(recipes.Mnist(), cli.Output(quiet=True)) is splits
     assert capsys.readouterr().out == ""
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich can tell

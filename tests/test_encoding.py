@@ -159,3 +159,27 @@ class TestErrors:
             encoding.delta(torch.zeros(5, 2), off_spikes=True)
         with pytest.raises(ValueError, match=r"delta: x must be \(T, B, \*features\), got shape \(5,\)"):
             encoding.delta(torch.zeros(5))
+
+
+@given(steps=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
+def test_latency_rounded_down_lets_every_value_spike_once(steps, seed):
+    x = uniform(seed, (3, 5)).float()
+    x[0, :3] = torch.tensor([0.0, 1.0, 0.5])
+    spikes = encoding.encode(x, steps, "latency_all")
+    assert torch.equal(spikes.sum(0), torch.ones(3, 5))
+    assert torch.equal(spikes.argmax(0), ((1 - x) * (steps - 1)).floor().long())
+    assert (spikes[:, 0, 0].argmax(), spikes[:, 0, 1].argmax()) == (steps - 1, 0)
+
+
+def test_encodings_by_name():
+    x = uniform(0, (3, 5))
+    assert torch.equal(encoding.encode(x, 4, "direct"), encoding.direct(x, 4))
+    assert torch.equal(encoding.encode(x, 4, "latency"), encoding.latency(x, 4))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_names_that_there_are_not():
+    with pytest.raises(ValueError, match="encoding: got 'rate', expected 'direct', 'latency' or 'latency_all'"):
+        encoding.encode(torch.zeros(1, 1), 3, "rate")
+    with pytest.raises(ValueError, match="rounding: got 'up', expected 'nearest' or 'down'"):
+        encoding.latency(torch.zeros(1, 1), 3, rounding="up")

@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes | reproduce | doctor | bench`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | reproduce | simulate | doctor | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -17,12 +17,19 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from rheobase import environment, recipes, report, training
-from rheobase.data import Splits
+from rheobase.data import Splits, simulate_n_mnist
 from rheobase.errors import RheobaseError, RunError
 from rheobase.recipes import RECIPES, Recipe
 from rheobase.training import Display, Engine, Evaluation, RunFolder, checkpoint, display_for
@@ -38,6 +45,7 @@ HELP = """\
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
   [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
+  [bold]rheobase simulate[/bold] n-mnist          make a data set that stands in for N-MNIST
   [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
   [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
@@ -86,7 +94,7 @@ class Data:
                 if console.is_terminal:
                     bars.start()  # only now: an empty picture is a line too many
                 else:
-                    console.print(f"fetching {name}", markup=False)
+                    console.print(f"loading {name}", markup=False)
             bars.update(tasks[name], completed=done, total=total)
 
         try:
@@ -174,6 +182,35 @@ def list_recipes() -> None:
     Console().print(table)
 
 
+def simulate(
+    what: Annotated[Literal["n-mnist"], tyro.conf.Positional],
+    seed: int = 0,
+    samples: int | None = None,
+    data: Data = Data(),
+    quiet: bool = False,
+) -> None:
+    """Make a simulated data set, in the data folder; a simulation that was interrupted goes on.
+
+    Args:
+        what: n-mnist: what an event camera would send in front of MNIST's digits. These are not the recordings of N-MNIST.
+        seed: The camera's pixels and its noise are drawn from it.
+        samples: Only so many of the first pictures of the training and of the test set.
+        data: Where the data folder is; MNIST lies in it.
+        quiet: Say nothing but errors.
+    """
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    with Bars("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console) as bars:
+        tasks = {part: bars.add_task(f"simulating {what}, {part}", total=None) for part in ("Train", "Test")}
+        folder = simulate_n_mnist(
+            data.data_dir,
+            seed=seed,
+            samples=samples,
+            download=data.download,
+            progress=lambda part, done, total: bars.update(tasks[part], completed=done, total=total),
+        )
+    console.print(f"simulated, not recorded: {folder}", markup=False)
+
+
 def doctor(env: bool = False) -> None:
     """Say what is wrong.
 
@@ -244,6 +281,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "report": write_report,
     "recipes": list_recipes,
+    "simulate": simulate,
     "doctor": doctor,
     "bench": bench,
     "reproduce": reproduce,
@@ -271,8 +309,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
-        hint = "; [bold]rheobase resume[/bold] goes on from the last epoch" if command in ("train", "resume") else ""
-        Console(stderr=True).print(f"interrupted{hint}")
+        hints = {
+            **dict.fromkeys(("train", "resume"), "; [bold]rheobase resume[/bold] goes on from the last epoch"),
+            "simulate": "; the same command goes on from there",
+        }
+        Console(stderr=True).print(f"interrupted{hints.get(command, '')}")
         return 130
     finally:
         Engine.end()

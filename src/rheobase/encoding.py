@@ -4,11 +4,49 @@ Four ways from a picture or a signal to something that a spiking network reads o
 tensors and does nothing else, so that they work in a data set, in front of a network, or on a device.
 """
 
+from typing import Literal, TypeAlias
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.ops.arguments import check_sequence, state_type
+
+Encoding: TypeAlias = Literal["direct", "latency", "latency_all"]
+"""The names of the encodings that draw no random numbers, for settings and data sets; see `encode`."""
+
+
+def encode(x: Float[Tensor, "B *features"], steps: int, encoding: Encoding) -> Float[Tensor, "T B *features"]:
+    """Values as sequences, by the name of an encoding.
+
+    Args:
+        x: values in [0, 1], `(B, *features)`.
+        steps: T, at least 1.
+        encoding: "direct" feeds a value in at every step; "latency" lets it spike once, the larger the earlier, and values
+            that are all but 0 never; "latency_all" lets every value spike exactly once, at step `floor((1 - x) * (T - 1))`,
+            those of 0 at the last (Taylor, King and Harper, "Robust and accelerated single-spike spiking neural network
+            training with applicability to challenging temporal tasks", 2022).
+
+    Returns:
+        `(T, B, *features)`.
+
+    Raises:
+        TypeError: if `x` is not floating point.
+        ValueError: if there is no such encoding, `steps` is below 1, or `x` leaves [0, 1].
+
+    Example:
+        >>> encode(torch.tensor([[1.0, 0.3, 0.0]]), steps=3, encoding="latency_all")[:, 0]
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    if encoding == "direct":
+        return direct(x, steps)
+    if encoding == "latency":
+        return latency(x, steps)
+    if encoding == "latency_all":
+        return latency(x, steps, threshold=0.0, rounding="down")
+    raise ValueError(f"encoding: got {encoding!r}, expected 'direct', 'latency' or 'latency_all'")
 
 
 def _check(x: Tensor, steps: int, what: str, unit_interval: bool) -> None:
@@ -75,20 +113,27 @@ def rate(
     return torch.bernoulli(x.expand(steps, *x.shape), generator=generator)
 
 
-def latency(x: Float[Tensor, "B *features"], steps: int, *, threshold: float = 0.01) -> Float[Tensor, "T B *features"]:
+def latency(
+    x: Float[Tensor, "B *features"],
+    steps: int,
+    *,
+    threshold: float = 0.01,
+    rounding: Literal["nearest", "down"] = "nearest",
+) -> Float[Tensor, "T B *features"]:
     """One spike per value, the earlier the larger: at step `round((1 - x) * (steps - 1))`.
 
     Args:
         x: values in [0, 1], `(B, *features)`.
         steps: T, at least 1.
-        threshold: values below it never spike.
+        threshold: values below it never spike; at 0.0, all spike.
+        rounding: to the nearest step, or down to the one before.
 
     Returns:
         Spikes, 0 or 1, `(T, B, *features)`; at most one per value.
 
     Raises:
         TypeError: if `x` is not floating point.
-        ValueError: if `steps` is below 1 or `x` leaves [0, 1].
+        ValueError: if `steps` is below 1, `x` leaves [0, 1], or there is no such rounding.
 
     Example:
         >>> latency(torch.tensor([[1.0, 0.5, 0.0]]), steps=3)[:, 0]
@@ -97,8 +142,11 @@ def latency(x: Float[Tensor, "B *features"], steps: int, *, threshold: float = 0
                 [0., 0., 0.]])
     """
     _check(x, steps, "latency", unit_interval=True)
+    if rounding not in ("nearest", "down"):
+        raise ValueError(f"latency: rounding: got {rounding!r}, expected 'nearest' or 'down'")
     # Not in half precision, which rounds past the last of many steps.
-    when = ((1 - x.to(state_type(x))) * (steps - 1)).round().long()
+    when = (1 - x.to(state_type(x))) * (steps - 1)
+    when = (when.round() if rounding == "nearest" else when.floor()).long()
     spikes = x.new_zeros(steps, *x.shape)
     return spikes.scatter_(0, when.unsqueeze(0), (x >= threshold).to(x.dtype).unsqueeze(0))
 

@@ -182,7 +182,7 @@ def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
         ),
         (lambda e: {"times": changed(e.times, 41, 0.6)}, "times: sample 1 has .* at event 2, expected ascending"),
         (lambda e: {"units": changed(e.units, 80, 20)}, "units: sample 2 has 20 at event 0, expected channels 0 to 19"),
-        (lambda e: {"units": changed(e.units, 0, -1)}, "units: sample 0 has -1 at event 0"),
+        (lambda e: {"units": changed(e.units.astype(np.int64), 0, -1)}, "units: sample 0 has -1 at event 0"),
         (lambda e: {"units": changed(e.units.astype(np.uint64), 3, 2**63)}, "units: sample 0 has 9223372036854775808"),
         (lambda e: {"labels": changed(e.labels, 4, 3)}, "labels: sample 4 has 3, expected 0 to 2"),
         (lambda e: {"labels": e.labels[:-1]}, "got 11 labels for 12 recordings"),

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.data import ImageDataset, Images, read_cifar10, read_idx
+from rheobase.data import Flip, ImageDataset, Images, Perspective, PixelNoise, ShiftPixels, read_cifar10, read_idx
 from rheobase.data.images import CIFAR10_CLASSES, parse_cifar10, parse_idx, parse_idx_images
 from rheobase.errors import DataError
 
@@ -132,9 +132,18 @@ def test_latency_encoding_spikes_once_the_brighter_the_earlier():
     assert x[:, 0, 2].argmax() == 5
 
 
+def test_latency_of_all_pixels_is_the_published_encoding():
+    images = Images(np.arange(256, dtype=np.uint8).reshape(1, 16, 16), np.array([0]))
+    x, _ = ImageDataset(images, steps=100, encoding="latency_all").batch(np.array([0]))
+    assert torch.equal(x.sum(0), torch.ones(1, 256))
+    when = x[:, 0].argmax(0)
+    assert when.tolist() == [int((1 - np.float32(value) / np.float32(255)) * 99) for value in range(256)]
+    assert (when[0], when[-1]) == (99, 0)
+
+
 @given(shift=st.integers(0, 4), seed=st.integers(0, 2**32))
 def test_images_move_and_what_comes_in_is_black(shift, seed):
-    data = ImageDataset(GREY, steps=1, flatten=False, shift=shift)
+    data = ImageDataset(GREY, steps=1, flatten=False, augment=(ShiftPixels(shift),))
     x, _ = data.batch(np.arange(6), (seed,))
     frame = np.zeros((7 + 2 * shift, 5 + 2 * shift), np.float32)
     for sample in range(6):
@@ -146,19 +155,20 @@ def test_images_move_and_what_comes_in_is_black(shift, seed):
 def test_shifts_reach_all_places_and_half_of_the_images_are_mirrored():
     one = Images(np.zeros((400, 5, 5), np.uint8), np.zeros(400, np.int64))
     one.pixels[:, 2, 2] = 255
-    x, _ = ImageDataset(one, steps=1, shift=1).batch(np.arange(400), (0,))
+    x, _ = ImageDataset(one, steps=1, augment=(ShiftPixels(1),)).batch(np.arange(400), (0,))
     counts = x[0].sum(0).view(5, 5)[1:4, 1:4]
     assert counts.sum() == 400
     assert counts.min() > 20
     left = Images(np.zeros((400, 1, 2), np.uint8), np.zeros(400, np.int64))
     left.pixels[:, 0, 0] = 255
-    x, _ = ImageDataset(left, steps=1, flip=True).batch(np.arange(400), (0,))
+    x, _ = ImageDataset(left, steps=1, augment=(Flip(),)).batch(np.arange(400), (0,))
     assert 160 < x[0, :, 1].sum() < 240
     assert torch.equal(x[0].sum(1), torch.ones(400))
 
 
 def test_augmentation_does_not_depend_on_batches_or_subsets():
-    data = ImageDataset(COLOUR, steps=2, flatten=False, shift=2, flip=True)
+    everything = (Perspective(0.5, 0.7), ShiftPixels(1), Flip(), PixelNoise(0.05, 0.5))
+    data = ImageDataset(COLOUR, steps=2, flatten=False, augment=everything)
     whole, _ = data.batch(np.arange(6), (7, 1))
     part, _ = data.subset(np.array([5, 2, 3])).batch(np.array([2, 0]), (7, 1))
     assert torch.equal(part, whole[:, [3, 5]])
@@ -166,7 +176,7 @@ def test_augmentation_does_not_depend_on_batches_or_subsets():
     assert not torch.equal(whole, data.batch(np.arange(6))[0])
     plain = ImageDataset(COLOUR, steps=2, flatten=False)
     assert torch.equal(data.batch(np.arange(6))[0], plain.batch(np.arange(6))[0])
-    assert torch.equal(plain.augmented(shift=2, flip=True).batch(np.arange(6), (7, 1))[0], whole)
+    assert torch.equal(plain.augmented(*everything).batch(np.arange(6), (7, 1))[0], whole)
     with pytest.raises(ValueError, match="seed"):
         data.batch(np.arange(6), (-1,))
 
@@ -175,7 +185,8 @@ def test_the_fingerprint_tells_every_setting():
     data = ImageDataset(GREY, steps=4)
     other = replace(GREY, pixels=255 - GREY.pixels)
     changes = [
-        {"steps": 3}, {"encoding": "latency"}, {"flatten": False}, {"shift": 1}, {"flip": True}, {"images": other},
+        {"steps": 3}, {"encoding": "latency"}, {"flatten": False}, {"augment": (ShiftPixels(1),)},
+        {"augment": (Flip(),)}, {"images": other},
         {"images": replace(GREY, labels=GREY.labels[::-1])},
     ]  # fmt: skip
     assert len({data.fingerprint(), *(replace(data, **change).fingerprint() for change in changes)}) == 8
@@ -185,11 +196,11 @@ def test_the_fingerprint_tells_every_setting():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps: got 0"),
-        ({"steps": 1, "shift": -1}, "shift: got -1"),
-        ({"steps": 1, "shift": 5}, "shift: got 5"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 1, "encoding": "rate"}, "encoding: got 'rate', expected 'direct', 'latency' or 'latency_all'"),
     ],
 )
+@pytest.mark.usefixtures("as_a_user")
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ImageDataset(GREY, **settings)

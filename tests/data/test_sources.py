@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+import zipfile
 from functools import partial
 
 import numpy as np
@@ -16,12 +17,14 @@ from rheobase.data import (
     data_folder,
     fashion_mnist,
     mnist,
+    published,
     shd,
     sources,
     spoken_digits,
     ssc,
     write_events,
 )
+from rheobase.data.published import PublishedFile
 from rheobase.errors import DataError
 
 
@@ -94,8 +97,8 @@ def test_the_data_folder_is_what_is_asked_for_else_the_environments_else_the_cac
         (mnist, "mnist/train-images-idx3-ubyte.gz", "https://ossci-datasets.* with --download"),
         (fashion_mnist, "fashion_mnist/train-images-idx3-ubyte.gz", "http://fashion-mnist.* with --download"),
         (cifar10, "cifar10/cifar-10-batches-bin/data_batch_1.bin", "published at https://www.cs.toronto.edu"),
-        (shd, "shd/shd_train.h5.gz", "published at https://zenkelab.org"),
-        (ssc, "ssc/ssc_train.h5.gz", "published at https://zenkelab.org"),
+        (shd, "shd/shd_train.h5.zip", "https://zenkelab.org/datasets/shd_train.h5.zip with --download"),
+        (ssc, "ssc/ssc_train.h5.zip", "https://zenkelab.org/datasets/ssc_train.h5.zip with --download"),
     ],
 )
 def test_a_missing_file_is_named_with_the_remedy(tmp_path, load, name, remedy):
@@ -110,16 +113,44 @@ def test_an_edition_that_there_is_not():
         spoken_digits("small")
 
 
-def test_event_sets_without_published_checksums_are_read_packed_or_not(tmp_path, events):
-    (tmp_path / "shd").mkdir()
-    write_events(tmp_path / "shd/shd_train.h5.gz", events)
-    write_events(tmp_path / "shd/shd_test.h5", events)
-    train, test = shd(tmp_path)
-    assert train.channels == 700
-    assert np.array_equal(train.times, test.times)
-    for part in ("train", "valid", "test"):
-        write_events(tmp_path / f"ssc/ssc_{part}.h5.gz", events)
-    assert [len(part) for part in ssc(tmp_path)] == [12, 12, 12]
+@pytest.mark.parametrize(("load", "names"), [(shd, ["train", "test"]), (ssc, ["train", "valid", "test"])])
+def test_heidelberg_sets_are_read_unpacked_and_held_against_the_checksums_of_archives(tmp_path, events, load, names):
+    for part in names:
+        write_events(tmp_path / f"{load.__name__}/{load.__name__}_{part}.h5", events)
+    parts = load(tmp_path)
+    assert [(len(part), part.channels) for part in parts] == [(12, 700)] * len(names)
+    path = tmp_path / f"{load.__name__}/{load.__name__}_test.h5"
+    with zipfile.ZipFile(path.with_name(f"{path.name}.zip"), "w") as archive:
+        archive.write(path, path.name)
+    with pytest.raises(DataError, match=f"{path.name}.zip: the checksum does not match: got md5 .* of the file"):
+        load(tmp_path)
+
+
+def test_a_download_in_a_zip_file(tmp_path, server, events, monkeypatch):
+    for part in ("train", "test"):
+        write_events(tmp_path / "h5", events)
+        with zipfile.ZipFile(tmp_path / f"site/shd_{part}.h5.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(tmp_path / "h5", f"shd_{part}.h5")
+    contents = {part: (tmp_path / f"site/shd_{part}.h5.zip").read_bytes() for part in ("train", "test")}
+    files = [
+        PublishedFile(
+            f"shd/shd_{part}.h5",
+            packed=(".zip", ""),
+            archives={".zip": f"md5:{hashlib.md5(content).hexdigest()}"},
+            url=f"{server}/shd_{part}.h5.zip",
+        )
+        for part, content in contents.items()
+    ]
+    monkeypatch.setattr(sources, "_SHD", tuple(files))
+    with pytest.raises(DataError, match="there is no such file"):
+        shd(tmp_path / "data")
+    train, test = shd(tmp_path / "data", download=True)
+    assert np.array_equal(train.times, events.times)
+    assert len(test) == len(events)
+    (tmp_path / "site/shd_train.h5.zip").write_bytes(contents["train"][:-1] + b"x")
+    with pytest.raises(DataError, match=r"cannot be downloaded: shd_train\.h5\.zip: the checksum does not match"):
+        shd(tmp_path / "other", download=True)
+    assert list((tmp_path / "other/shd").iterdir()) == []
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -232,6 +263,6 @@ def test_cifar10_says_which_test_images_it_reads(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(bytes(3073 * (2 if "first" in name else 1)))
     with pytest.raises(DataError, match=r"data_batch_1\.bin: the checksum does not match"):
         cifar10(tmp_path)
-    monkeypatch.setattr(sources, "_compare", lambda *arguments: None)
+    monkeypatch.setattr(published, "_compare", lambda *arguments: None)
     assert [len(part) for part in cifar10(tmp_path)] == [5, 1]
     assert [len(part) for part in cifar10(tmp_path, test_samples=1_000)] == [5, 2]

@@ -1,5 +1,6 @@
 """Labelled samples for training: event recordings, images and arrays, read in batches, time first."""
 
+from rheobase.data.aedat import PolarityEvents, read_aedat
 from rheobase.data.augment import (
     Augmentation,
     DropChannels,
@@ -13,8 +14,15 @@ from rheobase.data.augment import (
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
+from rheobase.data.gestures import dvs128_gesture
+from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
-from rheobase.data.sources import Progress, cifar10, data_folder, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
+from rheobase.data.points import draw_yin_yang, yin_yang
+from rheobase.data.published import Progress, data_folder
+from rheobase.data.saccades import simulate_n_mnist
+from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.vectors import VectorDataset, Vectors
 
 __all__ = [
     "ArrayDataset",
@@ -24,26 +32,42 @@ __all__ = [
     "DropEvents",
     "EventDataset",
     "Events",
+    "Flip",
+    "ImageAugmentation",
     "ImageDataset",
     "Images",
     "JitterChannels",
+    "Perspective",
+    "PixelNoise",
+    "PolarityEvents",
     "Progress",
     "Recording",
     "ShiftChannels",
+    "ShiftPixels",
     "ShiftTime",
     "Splits",
     "StretchTime",
+    "VectorDataset",
+    "Vectors",
     "cifar10",
     "concatenate",
     "data_folder",
+    "draw_yin_yang",
+    "dvs128_gesture",
     "fashion_mnist",
     "mnist",
+    "n_mnist",
+    "read_aedat",
     "read_cifar10",
     "read_events",
     "read_idx",
+    "read_n_mnist",
     "shd",
+    "simulate_n_mnist",
     "split",
     "spoken_digits",
     "ssc",
     "write_events",
+    "write_n_mnist",
+    "yin_yang",
 ]

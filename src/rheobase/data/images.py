@@ -1,22 +1,23 @@
 """Images in the official files of MNIST, Fashion-MNIST and CIFAR-10, and the data set that gives them time.
 
-An image has no time steps. Either its brightness is fed in at every step ("direct": the first layer's neurons turn it into
-spikes) or every pixel spikes once, the brighter the earlier ("latency").
+An image has no time steps. Either its brightness is fed in at every step (the first layer's neurons turn it into spikes) or
+every pixel spikes once, the brighter the earlier. Only the batch that is asked for is encoded.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from rheobase import encoding
 from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator
 from rheobase.data.files import LIMIT, read_bytes
+from rheobase.data.image_augment import ImageAugmentation, Pictures
+from rheobase.encoding import Encoding, encode
 from rheobase.errors import DataError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -77,13 +78,10 @@ class ImageDataset(IndexedDataset):
     Args:
         images: the images.
         steps: the number of time steps T, >= 1.
-        encoding: "direct" feeds the image in at every step; "latency" lets every pixel spike once, the brighter the
-            earlier, and pixels that are all but black never.
+        encoding: how brightness becomes a sequence: "direct", "latency", or "latency_all"; see `rheobase.encoding.encode`.
         flatten: whether a step is one row of all pixels, (pixels,), or keeps the image's shape with a leading axis of
             colours, (channels, height, width), as convolutions need it.
-        shift: the most pixels by which a batch that is read with a seed is moved, each axis on its own; what comes in
-            from outside is black.
-        flip: whether half of the images of a batch that is read with a seed are mirrored, left for right.
+        augment: what changes the images of a batch that is read with a seed, in this order.
         indices: the images chosen from `images`; by default all.
 
     Raises:
@@ -98,19 +96,13 @@ class ImageDataset(IndexedDataset):
 
     images: Images
     steps: int
-    encoding: Literal["direct", "latency"] = "direct"
+    encoding: Encoding = "direct"
     flatten: bool = True
-    shift: int = 0
-    flip: bool = False
+    augment: tuple[ImageAugmentation, ...] = ()
     indices: Int[np.ndarray, " m"] | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps: got {self.steps}, expected at least 1")
-        if self.encoding not in ("direct", "latency"):
-            raise ValueError(f"encoding: got {self.encoding!r}, expected 'direct' or 'latency'")
-        if not 0 <= self.shift < min(self.images.pixels.shape[-2:]):
-            raise ValueError(f"shift: got {self.shift}, expected 0 or more pixels, less than the image has")
+        encode(torch.zeros(0), self.steps, self.encoding)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,8 +112,12 @@ class ImageDataset(IndexedDataset):
     @property
     def features(self) -> tuple[int, ...]:
         """The shape of one time step: (pixels,) or (channels, height, width)."""
+        return (math.prod(self._shape),) if self.flatten else self._shape
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
         channels, height, width = (1, *self.images.pixels.shape[1:])[-3:]
-        return (channels * height * width,) if self.flatten else (channels, height, width)
+        return channels, height, width
 
     @property
     def _all_labels(self) -> Int[np.ndarray, " all"]:
@@ -145,36 +141,34 @@ class ImageDataset(IndexedDataset):
             ValueError: if a part of the seed is negative.
         """
         chosen = self._in_full_set(indices)
-        pixels = self.images.pixels[chosen]
+        brightness = torch.from_numpy(self.images.pixels[chosen]).to(torch.float32).div_(255)
+        images = brightness.view(len(chosen), *self._shape)
         if seed is not None:
             check_seed(seed)
-            if self.shift or self.flip:
-                for image, sample in zip(pixels, chosen.tolist(), strict=True):
-                    image[...] = self._augmented(image, generator(seed, sample))
-        brightness = torch.from_numpy(pixels).to(torch.float32).div_(255).view(len(chosen), *self.features)
-        encode = {"direct": encoding.direct, "latency": encoding.latency}[self.encoding]
-        return encode(brightness, self.steps).contiguous(), torch.from_numpy(self.images.labels[chosen])
+            images = torch.from_numpy(self._augmented(images.numpy(), seed, chosen))
+        encoded = encode(images.view(len(chosen), *self.features), self.steps, self.encoding)
+        return encoded.contiguous(), torch.from_numpy(self.images.labels[chosen])
 
-    def _augmented(self, image: UInt8[np.ndarray, "*shape"], rng: np.random.Generator) -> UInt8[np.ndarray, "*shape"]:
-        down, right = rng.integers(-self.shift, self.shift, size=2, endpoint=True)
-        mirrored = self.flip and rng.random() < 0.5
-        moved = np.zeros_like(image)
-        height, width = image.shape[-2:]
-        rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
-        from_rows, from_columns = (
-            slice(max(-down, 0), height - max(down, 0)),
-            slice(max(-right, 0), width - max(right, 0)),
-        )
-        moved[..., rows, columns] = image[..., from_rows, from_columns]
-        return moved[..., ::-1] if mirrored else moved
+    def _augmented(self, images: Pictures, seed: tuple[int, ...], chosen: Int[np.ndarray, " B"]) -> Pictures:
+        if self.augment:
+            rngs = [generator(seed, sample) for sample in chosen.tolist()]
+            for change in self.augment:
+                images = change(images, rngs)
+        return np.ascontiguousarray(images)
 
-    def augmented(self, *, shift: int = 0, flip: bool = False) -> "ImageDataset":
-        """The same data set with other augmentation."""
-        return replace(self, shift=shift, flip=flip)
+    def augmented(self, *augment: ImageAugmentation) -> "ImageDataset":
+        """The same data set with other augmentation.
+
+        Example:
+            >>> from rheobase.data import Flip, ShiftPixels
+            >>> images = Images(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2]))
+            >>> data = ImageDataset(images, steps=4).augmented(ShiftPixels(1), Flip())
+        """
+        return replace(self, augment=augment)
 
     def fingerprint(self) -> str:
         """A SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
-        settings = (self.images.digest, self.steps, self.encoding, self.flatten, self.shift, self.flip)
+        settings = (self.images.digest, self.steps, self.encoding, self.flatten, self.augment)
         return digest(str(settings), self.chosen)
 
 

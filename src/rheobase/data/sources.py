@@ -1,29 +1,17 @@
-"""The data sets that the recipes use: where their files lie, how they are checked, and where they come from.
+"""The data sets of spoken words and of pictures: their official files, and functions that read them.
 
-A file is looked for in the data folder only, packed or not, and its content is compared with its published checksum
-before it is read. Nothing is fetched unless it is asked for by `download=True`; the embedded spoken digits need neither a
-folder nor a network.
+Each function reads from the data folder and fetches nothing unless it is asked for by `download=True`; the embedded spoken
+digits need neither a folder nor a network.
 """
 
-import hashlib
-import http.client
-import os
-import urllib.request
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
 
 from rheobase.data.event_files import parse_events
 from rheobase.data.events import Events
-from rheobase.data.files import read_bytes
 from rheobase.data.images import Images, parse_cifar10, parse_idx_images
-from rheobase.errors import DataError
-from rheobase.files import atomic_write
-
-Progress = Callable[[str, int, int | None], None]
-"""Told of a download: the file's name, the bytes so far, and the bytes in all (None where the server does not say)."""
+from rheobase.data.published import Progress, PublishedFile, data_folder
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -37,22 +25,6 @@ FASHION_MNIST_CLASSES = (
     "bag",
     "ankle boot",
 )
-
-
-def data_folder(explicit: Path | None = None) -> Path:
-    """The folder that data sets lie in: what is asked for, else `RHEOBASE_DATA`, else the user's cache.
-
-    The folder need not be there. The cache is `$XDG_CACHE_HOME/rheobase`, by default `~/.cache/rheobase`.
-
-    Example:
-        >>> data_folder(Path("my-data")).name
-        'my-data'
-    """
-    if explicit is not None:
-        return explicit
-    if folder := os.environ.get("RHEOBASE_DATA"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rheobase"
 
 
 def spoken_digits(
@@ -87,28 +59,47 @@ def spoken_digits(
     raise ValueError(f"edition: got {edition!r}, expected 'compact' or 'full'")
 
 
-def shd(data_dir: Path | None = None) -> tuple[Events, Events]:
-    """The Spiking Heidelberg Digits (Cramer and others, 2020), (train, test), from `shd/` in the data folder.
+def shd(
+    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+) -> tuple[Events, Events]:
+    """The Spiking Heidelberg Digits (Cramer and others, 2020, CC BY 4.0), (train, test), from `shd/`: 8,156 + 2,264.
 
-    No checksum of these files is published with the paper, so none is compared; every value is checked as it is read.
+    Published are checksums of the packed files, which `.h5.zip` and `.h5.gz` are held against. An unpacked `.h5` has none;
+    of it, as of all, every value is checked as it is read.
 
-    Raises:
-        DataError: if a file is missing, damaged, or holds values that it must not hold.
-    """
-    folder = data_folder(data_dir)
-    return _events_of(_SHD_TRAIN, folder, 700), _events_of(_SHD_TEST, folder, 700)
-
-
-def ssc(data_dir: Path | None = None) -> tuple[Events, Events, Events]:
-    """The Spiking Speech Commands (Cramer and others, 2020), (train, validation, test), from `ssc/`.
-
-    No checksum of these files is published with the paper, so none is compared; every value is checked as it is read.
+    Args:
+        data_dir: the data folder; see `data_folder`.
+        download: whether files that are missing are fetched into it.
+        progress: told how a download goes.
 
     Raises:
-        DataError: if a file is missing, damaged, or holds values that it must not hold.
+        DataError: if a file is missing, damaged, does not match its checksum, holds values that it must not hold, or cannot
+            be downloaded.
     """
     folder = data_folder(data_dir)
-    return _events_of(_SSC_TRAIN, folder, 700), _events_of(_SSC_VALID, folder, 700), _events_of(_SSC_TEST, folder, 700)
+    train, test = (_events_of(file, folder, 700, download, progress) for file in _SHD)
+    return train, test
+
+
+def ssc(
+    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+) -> tuple[Events, Events, Events]:
+    """The Spiking Speech Commands (Cramer and others, 2020, CC BY 4.0), (train, validation, test), from `ssc/`.
+
+    75,466 + 9,981 + 20,382 recordings of 35 words. Published are checksums of the `.h5.zip` files, which these are held
+    against. A `.h5.gz` or `.h5` has none; of it, as of all, every value is checked as it is read.
+
+    Args:
+        data_dir: the data folder; see `data_folder`.
+        download: whether files that are missing are fetched into it.
+        progress: told how a download goes.
+
+    Raises:
+        DataError: as for `shd`.
+    """
+    folder = data_folder(data_dir)
+    train, validation, test = (_events_of(file, folder, 700, download, progress) for file in _SSC)
+    return train, validation, test
 
 
 def mnist(
@@ -164,123 +155,59 @@ def cifar10(data_dir: Path | None = None, *, test_samples: Literal[10_000, 1_000
     )
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of a data set.
-
-    Attributes:
-        name: its path in the data folder, without the ending of its packing.
-        checksum: "algorithm:hex digits" of the unpacked content, so that it holds however the file is packed; None where
-            none is published.
-        packed: the endings under which the file may lie in the folder, in the order in which they are looked for.
-        url: where it can be downloaded, packed as `packed[0]` says.
-        homepage: where people get it by hand.
-    """
-
-    name: str
-    checksum: str | None
-    packed: tuple[str, ...]
-    url: str | None = None
-    homepage: str | None = None
-
-    def read(self, folder: Path, download: bool = False, progress: Progress | None = None) -> tuple[bytes, str]:
-        """The unpacked content, checked, and the path where it lies."""
-        paths = [folder / f"{self.name}{ending}" for ending in self.packed]
-        path = next((path for path in paths if path.is_file()), None)
-        if path is None:
-            if not (download and self.url):
-                raise DataError(self._missing(paths[0]))
-            path = paths[0]
-            _download(self.url, path, self.checksum, progress)
-        content = read_bytes(path)
-        _compare(content, self.checksum, str(path))
-        return content, str(path)
-
-    def _missing(self, path: Path) -> str:
-        remedy = "name the folder that holds it with --data-dir or RHEOBASE_DATA"
-        if self.url:
-            remedy += f", or fetch it from {self.url} with --download"
-        elif self.homepage:
-            remedy += f"; the data set is published at {self.homepage}"
-        else:
-            remedy += "; it is not offered for download"
-        return f"{path}: there is no such file, packed or not; {remedy}"
-
-
-def _compare(content: bytes, checksum: str | None, source: str) -> None:
-    if checksum is None:
-        return
-    algorithm, expected = checksum.split(":")
-    got = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-    if got != expected:
-        raise DataError(
-            f"{source}: the checksum does not match: got {algorithm} {got} of the unpacked content, expected {expected}; "
-            "delete the file and fetch it again"
-        )
-
-
-def _download(url: str, path: Path, checksum: str | None, progress: Progress | None) -> None:
-    """Download a file to its place in the data folder, where it appears complete and checked, or not at all."""
-    try:
-        with urllib.request.urlopen(url, timeout=30) as response, atomic_write(path) as file:
-            length = response.headers.get("Content-Length", "")
-            total, done = int(length) if length.isdigit() else None, 0
-            while chunk := response.read(2**16):
-                file.write(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(path.name, done, total)
-            file.flush()
-            _compare(read_bytes(Path(file.name)), checksum, path.name)
-    except (OSError, http.client.HTTPException, DataError) as error:
-        raise DataError(f"{url}: cannot be downloaded: {error}; nothing is left at {path}") from error
-
-
-def _events_of(file: _File, folder: Path, channels: int) -> Events:
-    return parse_events(*file.read(folder), channels=channels)
+def _events_of(
+    file: PublishedFile, folder: Path, channels: int, download: bool = False, progress: Progress | None = None
+) -> Events:
+    return parse_events(*file.read(folder, download, progress), channels=channels)
 
 
 def _read_idx(
-    files: tuple[_File, ...], classes: tuple[str, ...], folder: Path, download: bool, progress: Progress | None
+    files: tuple[PublishedFile, ...], classes: tuple[str, ...], folder: Path, download: bool, progress: Progress | None
 ) -> tuple[Images, Images]:
     contents = [file.read(folder, download, progress) for file in files]
     return parse_idx_images(contents[0], contents[1], classes), parse_idx_images(contents[2], contents[3], classes)
 
 
-def _idx_files(folder: str, address: str, *checksums: str) -> tuple[_File, ...]:
+def _idx_files(folder: str, address: str, *checksums: str) -> tuple[PublishedFile, ...]:
     names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     return tuple(
-        _File(f"{folder}/{name}-ubyte", f"sha256:{checksum}", (".gz", ""), f"{address}/{name}-ubyte.gz")
+        PublishedFile(f"{folder}/{name}-ubyte", f"sha256:{checksum}", (".gz", ""), url=f"{address}/{name}-ubyte.gz")
         for name, checksum in zip(names, checksums, strict=True)
     )
 
 
-def _event_file(
-    name: str, checksum: str | None, packed: tuple[str, ...] = (".xz", ".gz", ""), homepage: str | None = None
-) -> _File:
-    return _File(f"{name}.h5", checksum, packed, homepage=homepage)
+def _spoken_file(name: str, checksum: str) -> PublishedFile:
+    return PublishedFile(f"{name}.h5", f"sha256:{checksum}", (".xz", ".gz", ""))
 
 
-_COMPACT_TRAIN = _event_file(
-    "spoken_digits/train", "sha256:a8bcd6e347b19001b58c137a722a57e949209361d3c29204759d58939d0bb163"
+_COMPACT_TRAIN = _spoken_file("spoken_digits/train", "a8bcd6e347b19001b58c137a722a57e949209361d3c29204759d58939d0bb163")
+_COMPACT_TEST = _spoken_file("spoken_digits/test", "3dfbcde4b1dd04d3d3e2d4c5a9a8d18657bd319e6d1398899e27be446c703547")
+_SPOKEN_TRAIN = _spoken_file(
+    "fsdd_spikes/fsdd_spikes_train", "6330a44fb505a9d8786f1dfe70fd0565158537be35aae39da0568ee2176e89bf"
 )
-_COMPACT_TEST = _event_file(
-    "spoken_digits/test", "sha256:3dfbcde4b1dd04d3d3e2d4c5a9a8d18657bd319e6d1398899e27be446c703547"
-)
-_SPOKEN_TRAIN = _event_file(
-    "fsdd_spikes/fsdd_spikes_train", "sha256:6330a44fb505a9d8786f1dfe70fd0565158537be35aae39da0568ee2176e89bf"
-)
-_SPOKEN_TEST = _event_file(
-    "fsdd_spikes/fsdd_spikes_test", "sha256:dfb311cb8df123a3077aff48dea1ab6b211dc0a5dbb71d2e1d05ffa2d889ca48"
+_SPOKEN_TEST = _spoken_file(
+    "fsdd_spikes/fsdd_spikes_test", "dfb311cb8df123a3077aff48dea1ab6b211dc0a5dbb71d2e1d05ffa2d889ca48"
 )
 
-_HEIDELBERG = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
-_SHD_TRAIN = _event_file("shd/shd_train", None, (".gz", ""), _HEIDELBERG)
-_SHD_TEST = _event_file("shd/shd_test", None, (".gz", ""), _HEIDELBERG)
-_SSC_TRAIN = _event_file("ssc/ssc_train", None, (".gz", ""), _HEIDELBERG)
-_SSC_VALID = _event_file("ssc/ssc_valid", None, (".gz", ""), _HEIDELBERG)
-_SSC_TEST = _event_file("ssc/ssc_test", None, (".gz", ""), _HEIDELBERG)
+def _heidelberg_file(name: str, **archives: str) -> PublishedFile:
+    return PublishedFile(
+        f"{name}.h5",
+        packed=(".zip", ".gz", ""),
+        archives={f".{packing}": f"md5:{checksum}" for packing, checksum in archives.items()},
+        url=f"https://zenkelab.org/datasets/{name.split('/')[1]}.h5.zip",
+    )
+
+
+_SHD = (
+    _heidelberg_file("shd/shd_train", zip="f3252aeb598ac776c1b526422d90eecb", gz="d47c9825dee33347913e8ce0f2be08b0"),
+    _heidelberg_file("shd/shd_test", zip="1503a5064faa34311c398fb0a1ed0a6f", gz="3062a80ec0c5719404d5b02e166543b1"),
+)
+_SSC = (
+    _heidelberg_file("ssc/ssc_train", zip="d102be95e7144fcc0553d1f45ba94170"),
+    _heidelberg_file("ssc/ssc_valid", zip="b4eee3516a4a90dd0c71a6ac23a8ae43"),
+    _heidelberg_file("ssc/ssc_test", zip="a35ff1e9cffdd02a20eb850c17c37748"),
+)
 
 _MNIST = _idx_files(
     "mnist",
@@ -303,8 +230,10 @@ _FASHION_MNIST = _idx_files(
 _CIFAR10_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
-def _cifar10_file(name: str, checksum: str) -> _File:
-    return _File(f"cifar10/cifar-10-batches-bin/{name}.bin", checksum, ("", ".xz", ".gz"), homepage=_CIFAR10_HOME)
+def _cifar10_file(name: str, checksum: str) -> PublishedFile:
+    return PublishedFile(
+        f"cifar10/cifar-10-batches-bin/{name}.bin", checksum, ("", ".xz", ".gz"), homepage=_CIFAR10_HOME
+    )
 
 
 _CIFAR10_TRAIN = (

@@ -7,11 +7,12 @@ spikes; with latency coding the network sees spikes only.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import nn
 
-from rheobase.data import ImageDataset, Images, Progress, Splits, fashion_mnist, mnist, split
+from rheobase.data import ImageDataset, Images, Progress, ShiftPixels, Splits, fashion_mnist, mnist, split
+from rheobase.encoding import Encoding
 from rheobase.layers import Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF
 from rheobase.recipes.recipe import Recipe
@@ -25,8 +26,9 @@ class Pictures(Recipe):
 
     load: ClassVar[Callable[..., tuple[Images, Images]]]
 
-    encoding: Literal["direct", "latency"] = "direct"
-    """direct: the picture as a current at every step; latency: one spike per pixel, the earlier the brighter."""
+    encoding: Encoding = "direct"
+    """direct: the picture as a current at every step; latency: one spike per pixel, the earlier the brighter; latency_all: from
+    black pixels, too, at the last step."""
     steps: int = 10
     """Time steps; latency coding needs more of them, about 25."""
     validation: float = 0.1
@@ -55,7 +57,7 @@ class Pictures(Recipe):
             for images in type(self).load(data_dir, download=download, progress=progress)
         )
         train, validation = split(train, self.validation, seed=0)
-        return Splits(train.augmented(shift=self.shift), validation, test)
+        return Splits(train.augmented(ShiftPixels(self.shift)), validation, test)
 
     def network(self) -> Sequential:
         """Linear layers, batch normalisation and LIF neurons, and a leaky readout."""
