@@ -125,7 +125,7 @@ def array(tensor: Tensor) -> np.ndarray:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
+def kernel_types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
     """The kernel's types: of sequences in memory, of states, and the states' in NumPy."""
     state = types.float64 if type_of_x == "float64" else types.float32
     sequence = types.uint16 if type_of_x == "bfloat16" else state
@@ -137,7 +137,7 @@ def _types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
 @no_type_check
 def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save: bool) -> Callable[..., None]:
     """The compiled kernel; with `fire` it writes spikes (and resets), with `save` the membrane potential before the reset."""
-    sequence, state, number = _types(type_of_x)
+    sequence, state, number = kernel_types(type_of_x)
     half, synapse = type_of_x == "bfloat16", states == 2
     zero, one = number(0), number(1)
     spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
@@ -196,7 +196,7 @@ def backward_kernel(
     """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
     the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
     gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
-    sequence, state, number = _types(type_of_x)
+    sequence, state, number = kernel_types(type_of_x)
     half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
     zero, one = number(0), number(1)
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
