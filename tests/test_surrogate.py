@@ -10,7 +10,7 @@ from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Multi
 
 BUMPS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian)
 bumps = pytest.mark.parametrize("kind", BUMPS, ids=lambda kind: kind.__name__)
-kinds = pytest.mark.parametrize("kind", (*BUMPS, MultiGaussian), ids=lambda kind: kind.__name__)
+kinds = pytest.mark.parametrize("kind", [*BUMPS, MultiGaussian], ids=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize(

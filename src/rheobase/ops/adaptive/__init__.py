@@ -237,9 +237,14 @@ def _parameters(
     adaptation_decay: float | Tensor,
     adaptation: float | Tensor,
     what: str,
-) -> list[Tensor]:
-    values = {"decay": decay, "threshold": threshold, "adaptation_decay": adaptation_decay, "adaptation": adaptation}
-    return [as_step(value, name, x, what) for name, value in values.items()]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The parameters, each as a tensor that broadcasts to a step."""
+    return (
+        as_step(decay, "decay", x, what),
+        as_step(threshold, "threshold", x, what),
+        as_step(adaptation_decay, "adaptation_decay", x, what),
+        as_step(adaptation, "adaptation", x, what),
+    )
 
 
 def _states(x: Tensor, state: tuple[Tensor, ...] | None, parts: int, what: str) -> list[Tensor]:

@@ -34,7 +34,9 @@ from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
 from rheobase.ops.linear import linear
 from rheobase.ops.linear.lists import SpikeLists
-from rheobase.ops.recurrent.cpu import gradient_by_spikes
+from rheobase.ops.recurrent.cpu import gradient_by_spikes, spike_lists
+
+__all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "kept_states", "spike_lists"]
 
 SEGMENT = 16
 """Steps between two whole states that are kept."""
