@@ -18,8 +18,8 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
 
         i[t] = x[t] + recurrent_weight @ s[t-L],   and 0 in the refractory steps after a spike
 
-    The delay is part of the model: a spike arrives when its neuron may fire again. The input's own weights are a layer in front,
-    as for every neuron.
+    The delay is part of the model: a spike arrives when its neuron may fire again. The input's own weights are a layer in
+    front, as for every neuron.
 
     Args:
         features: the number of neurons, N.

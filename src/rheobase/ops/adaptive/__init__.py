@@ -251,7 +251,8 @@ def _states(x: Tensor, state: tuple[Tensor, ...] | None, parts: int, what: str) 
     """Membrane potential, trace and refractory steps left, of a state of so many parts."""
     if state is not None and not (isinstance(state, tuple) and len(state) == parts):
         names = "(membrane, trace, resting, sent)" if parts == 4 else "(membrane, trace, resting)"
-        raise TypeError(f"{what}: state must be a tuple {names}, got {type(state).__name__}")
+        got = f"tuple of {len(state)}" if isinstance(state, tuple) else type(state).__name__
+        raise TypeError(f"{what}: state must be a tuple {names}, got {got}")
     membrane, trace, resting = (as_step(part, "state", x, what) for part in (state or (None,) * 3)[:3])
     return [membrane, trace, resting.detach()]
 

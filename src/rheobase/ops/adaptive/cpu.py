@@ -99,7 +99,8 @@ def forward(
     for start, stop, first in _pieces(steps, refractory, weight):
         current = x[start:stop]
         if weight is not None and sent is not None:
-            current = _hear(current, spikes[start - len(sent) : start] if start else sent, weight)
+            before = spikes[start - len(sent) : start].view(sent.shape) if start else sent
+            current = _hear(current, before[: len(current)], weight)
         sequences = (array(each) for each in (current, parameters, last, spikes[start:stop]))
         saved = array(distance)[start:stop], array(kept)[first:]
         arguments = (*sequences, *saved, number(refractory), refractory + 1)
@@ -158,24 +159,24 @@ def backward(
     numbers = number(dampening), number(sharpness), number(refractory), refractory + 1
     for start, stop, first in reversed(list(_pieces(steps, refractory, weight))):
         on_fired = on_spikes[start:stop]
-        if weight is not None and not detach_recurrent and stop < steps:
+        if weight is not None and sent is not None and not detach_recurrent and stop < steps:
             on_fired = on_fired.clone()
-            heard = on_x[stop : stop + len(on_fired)]
-            on_fired[: len(heard)] += (heard.view(-1, len(weight)) @ weight).view(heard.shape)
+            on_heard = on_x[stop : stop + len(on_fired)]  # the gradient of the input that these spikes were part of
+            on_fired[: len(on_heard)] += (on_heard.view(len(on_heard), *sent.shape[1:]) @ weight).view(on_heard.shape)
         inputs = (array(on_fired), *(array(each)[start:stop] for each in (distance, slope)))
         outputs = (array(each) for each in (on_x[start:stop], on_state, on_parameters))
         arguments = (*inputs, array(kept)[first:], array(parameters), *outputs, *numbers)
         threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, on_fired.numel())
     if weight is None or sent is None or fired is None:
         return on_x, on_state, on_parameters, on_x.new_empty(0), on_x.new_empty(0)
-    rows = on_x.view(steps * sent.shape[1], len(weight))
-    of_sent = min(steps, len(sent)) * sent.shape[1]  # rows that hear what was sent before the first step
-    on_sent, before = torch.zeros_like(sent), sent.view(-1, len(weight))[:of_sent]
+    on_current = on_x.view(steps, *sent.shape[1:])
+    hears_sent = on_current[: len(sent)]
+    on_sent = torch.zeros_like(sent)
     if not detach_recurrent:
-        on_sent.view(-1, len(weight))[:of_sent] = rows[:of_sent] @ weight
-    on_weight = rows[:of_sent].t() @ before
+        on_sent[: len(hears_sent)] = hears_sent @ weight
+    on_weight = hears_sent.flatten(0, 1).t() @ sent[: len(hears_sent)].flatten(0, 1)
     if steps > len(sent):
-        on_weight += gradient_by_spikes(fired, rows[of_sent:], len(sent))
+        on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
     return on_x, on_state, on_parameters, on_weight, on_sent
 
 
@@ -187,10 +188,9 @@ def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tupl
 
 
 @torch.no_grad()
-def _hear(current: Tensor, sent: Tensor, weight: Tensor) -> Tensor:
+def _hear(current: Tensor, before: Tensor, weight: Tensor) -> Tensor:
     """The input of a block and what its neurons hear of the spikes of the block before."""
-    rows = sent.reshape(-1, len(weight))[: current.numel() // max(len(weight), 1)]
-    return linear(rows, weight).view(current.shape).add_(current)
+    return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
 
 
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check`.
