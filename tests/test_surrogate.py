@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
+from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
 
-ALL = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian)
-kinds = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+BUMPS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian)
+bumps = pytest.mark.parametrize("kind", BUMPS, ids=lambda kind: kind.__name__)
+kinds = pytest.mark.parametrize("kind", [*BUMPS, MultiGaussian], ids=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_the_second_moment_is_that_of_the_source(kind, expected):
     assert area(kind().derivative, power=2) == pytest.approx(expected, abs=1e-6)
 
 
-@kinds
+@bumps
 @given(
     st.floats(0, 2.0**100, width=32),
     st.floats(0.01, 100),
@@ -71,7 +72,7 @@ def test_symmetric_finite_and_between_zero_and_the_peak(kind, distance, dampenin
     assert peak == pytest.approx(dampening, rel=1e-2)
 
 
-@kinds
+@bumps
 def test_falls_with_the_distance(kind):
     values = kind().derivative(torch.linspace(0, 1e4, 100_000, dtype=torch.float64))
     assert bool((values.diff() <= 0).all())
@@ -95,6 +96,32 @@ def test_settings_carried_over_from_elsewhere():
     # SuperSpike of slope k; the arctan of slope a.
     torch.testing.assert_close(FastSigmoid(sharpness=25 / 2).derivative(u), 1 / (25 * u.abs() + 1) ** 2)
     torch.testing.assert_close(Arctan(3 / 2, 3 / 2).derivative(u), 3 / 2 / (1 + (math.pi / 2 * 3 * u) ** 2))
+
+
+def normal(u, mean, deviation):
+    return torch.exp(-((u - mean) ** 2) / (2 * deviation**2)) / (deviation * math.sqrt(2 * math.pi))
+
+
+def test_the_multi_gaussian_is_that_of_its_source():
+    u = torch.linspace(-6, 6, 121, dtype=torch.float64)
+    published = 0.5 * (1.15 * normal(u, 0, 0.5) - 0.15 * normal(u, 0.5, 3) - 0.15 * normal(u, -0.5, 3))
+    surrogate = MultiGaussian.published()
+    torch.testing.assert_close(surrogate.derivative(u), published, rtol=1e-12, atol=1e-15)
+    at = torch.tensor([0.0, 1.25, 1.29, 2.0], dtype=torch.float64)
+    peak, inside, outside, flank = surrogate.derivative(at).tolist()
+    assert peak == surrogate.dampening == pytest.approx(0.439, abs=5e-4)
+    assert inside > 0 > outside
+    assert flank == pytest.approx(-0.016, abs=5e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_multi_gaussian_is_symmetric_and_finite(dtype):
+    u = torch.cat((torch.linspace(0, 20, 100), torch.tensor([1e4, torch.finfo(dtype).max]))).to(dtype)
+    right, left = MultiGaussian(2.0, 0.5).derivative(u), MultiGaussian(2.0, 0.5).derivative(-u)
+    assert torch.equal(right, left)
+    assert bool(right.isfinite().all())
+    assert right.max() == right[0]
+    assert right[-1] == 0
 
 
 def test_surrogates_are_values():

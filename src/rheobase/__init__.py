@@ -2,7 +2,7 @@
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
 from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
-from rheobase.neurons import LIF, Neuron, RecurrentLIF, Rouser, SynapticLIF
+from rheobase.neurons import LIF, AdaptiveLIF, Neuron, RecurrentAdaptiveLIF, RecurrentLIF, Rouser, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit, parameter_groups
@@ -11,11 +11,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LIF",
+    "AdaptiveLIF",
     "Delay",
     "Dropout",
     "LeakyReadout",
     "Neuron",
     "Recompute",
+    "RecurrentAdaptiveLIF",
     "RecurrentLIF",
     "Rouser",
     "Sequential",

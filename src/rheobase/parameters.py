@@ -1,8 +1,8 @@
 """Decays and thresholds: one number per feature, fixed or learned, that cannot leave its range.
 
 A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under
-a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0. Both start exactly at the value asked
-for, and neither has a clamp behind which the gradient dies.
+a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start
+exactly at the value asked for, and neither has a clamp behind which the gradient dies.
 
 Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
 """
@@ -35,17 +35,19 @@ class Range:
 
     def contains(self, value: Tensor, learned: bool) -> bool:
         """Whether all of `value` lies in the range."""
+        inside = (value > self.low) & (value < self.high)
         if self.fixed_includes_ends and not learned:
-            return bool(((value >= self.low) & (value <= self.high)).all())
-        return bool(((value > self.low) & (value < self.high)).all())
+            inside = inside | (((value == self.low) | (value == self.high)) & value.isfinite())
+        return bool(inside.all())
 
     def words(self, learned: bool) -> str:
         """The range, for an error message."""
         if self.low == -math.inf:
             return "finite"
+        ends = self.fixed_includes_ends and not learned
         if self.high == math.inf:
-            return f"above {self.low:g} and finite"
-        return f"in ({self.low:g}, {self.high:g})" if learned else f"in [{self.low:g}, {self.high:g}]"
+            return f"{'at least' if ends else 'above'} {self.low:g} and finite"
+        return f"in [{self.low:g}, {self.high:g}]" if ends else f"in ({self.low:g}, {self.high:g})"
 
     def value(self, raw: Tensor) -> Tensor:
         """The parameter's value, from the free parameter."""
@@ -63,6 +65,7 @@ UNIT_INTERVAL = Range(0.0, 1.0, torch.sigmoid, torch.logit, fixed_includes_ends=
 POSITIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=False)
 REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=False)
 """For the rules of papers that bound nothing."""
+NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
 
 
 class FeatureParameters(nn.Module):

@@ -7,13 +7,14 @@ reach any weight. In the backward pass the derivative is therefore replaced by a
 
 All shapes `f` are normalised alike (Herranz-Celotti and Rouat, "Stabilizing Spiking Neuron Training", arXiv 2202.00282):
 `f(0) = 1` and the area under `f` is 1. So `dampening` is the peak and `dampening / sharpness` the area, and two shapes with
-the same two numbers differ in shape alone. To carry a setting over from elsewhere: SuperSpike's `1 / (k |u| + 1)^2` is
-`FastSigmoid(sharpness=k / 2)`; an arctan of slope `a` is `Arctan(dampening=a / 2, sharpness=a / 2)`.
+the same two numbers differ in shape alone. (`MultiGaussian` is negative beside its bump, and its area counts that.) To carry
+a setting over from elsewhere: SuperSpike's `1 / (k |u| + 1)^2` is `FastSigmoid(sharpness=k / 2)`; an arctan of slope `a` is
+`Arctan(dampening=a / 2, sharpness=a / 2)`.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -153,3 +154,45 @@ class Gaussian(Surrogate):
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """`exp(-pi u^2)`."""
         return (-math.pi * u.square()).exp()
+
+
+@dataclass(frozen=True)
+class MultiGaussian(Surrogate):
+    """A bell with negative flanks: far from the threshold, the gradient pushes the membrane potential the other way.
+
+    With `N(u; m, s)` the density of the normal distribution of mean `m` and standard deviation `s`,
+
+        g(u) = 1.15 N(u; 0, 1/2) - 0.15 N(u; 1/2, 3) - 0.15 N(u; -1/2, 3)
+        f(u) = g(k u) / g(0),   k = 0.85 / g(0) = 0.968,
+
+    in which `g(0)` makes the peak 1 and `k` the area, for that of `g` is 0.85. `f` is 0 at |u| = 1.31 and negative beyond.
+
+    Source: Taylor, King and Harper, "Addressing the speed-accuracy simulation trade-off for adaptive spiking neurons",
+    arXiv 2311.11390, 2023, which takes `g / 2`: that is `MultiGaussian.published()`.
+
+    Example:
+        >>> MultiGaussian().derivative(torch.tensor([0.0, 1.0, 2.0]))
+        tensor([ 1.0000,  0.1179, -0.0360])
+    """
+
+    # f(u) = CENTRE exp(-2 (k u)^2) - FLANK (exp(-(k u - 1/2)^2 / 18) + exp(-(k u + 1/2)^2 / 18)), with k = SCALE
+    PEAK: ClassVar[float] = (2.3 - 0.1 * math.exp(-1 / 72)) / math.sqrt(2 * math.pi)
+    CENTRE: ClassVar[float] = 2.3 / math.sqrt(2 * math.pi) / PEAK
+    FLANK: ClassVar[float] = 0.05 / math.sqrt(2 * math.pi) / PEAK
+    SCALE: ClassVar[float] = 0.85 / PEAK
+
+    @classmethod
+    def published(cls) -> "MultiGaussian":
+        """The function of the source, `g(u) / 2`: a dampening of `g(0) / 2 = 0.439` and a sharpness of `1 / k = 1.033`.
+
+        Example:
+            >>> MultiGaussian.published().derivative(torch.tensor([0.0, 1.0, 2.0]))
+            tensor([ 0.4391,  0.0435, -0.0157])
+        """
+        return cls(dampening=cls.PEAK / 2, sharpness=1 / cls.SCALE)
+
+    def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`g(k u) / g(0)`."""
+        u = self.SCALE * u
+        flanks = (-(u - 0.5).square() / 18).exp() + (-(u + 0.5).square() / 18).exp()
+        return self.CENTRE * (-2 * u.square()).exp() - self.FLANK * flanks

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from computing import computed_by
 from rheobase.ops import integrate, lif, memory, synaptic_lif
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
+from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ VARIANTS = [
     Variant(F16, FastSigmoid(), "subtract", 1, "detached", False),
     Variant(F16, Arctan(0.5, 2.0), "zero", 2, "detached", True),
     Variant(F32, Smooth(), "zero", 1, "attached", True),
+    Variant(F32, MultiGaussian(0.7, 1.3), "zero", 2, "detached", True),
+    Variant(F64, MultiGaussian(), "none", 1, "detached", True),
 ]
 
 

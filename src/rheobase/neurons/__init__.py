@@ -1,9 +1,20 @@
 """Neuron models, one family a file, with their equations and sources."""
 
+from rheobase.neurons.adaptive_lif import AdaptiveLIF
 from rheobase.neurons.lif import LIF
 from rheobase.neurons.neuron import IntegrateAndFire, Neuron
+from rheobase.neurons.recurrent_adaptive_lif import RecurrentAdaptiveLIF
 from rheobase.neurons.recurrent_lif import RecurrentLIF
 from rheobase.neurons.rouser import Rouser
 from rheobase.neurons.synaptic_lif import SynapticLIF
 
-__all__ = ["LIF", "IntegrateAndFire", "Neuron", "RecurrentLIF", "Rouser", "SynapticLIF"]
+__all__ = [
+    "LIF",
+    "AdaptiveLIF",
+    "IntegrateAndFire",
+    "Neuron",
+    "RecurrentAdaptiveLIF",
+    "RecurrentLIF",
+    "Rouser",
+    "SynapticLIF",
+]

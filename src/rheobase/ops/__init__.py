@@ -5,9 +5,19 @@ arguments and chooses who computes: faster implementations stand beside the refe
 in all gradients. Layers call only what the folder's `__init__.py` offers.
 """
 
+from rheobase.ops.adaptive import adaptive_lif, recurrent_adaptive_lif
 from rheobase.ops.integrate import integrate
 from rheobase.ops.lif import Reset, lif, synaptic_lif
 from rheobase.ops.linear import linear
 from rheobase.ops.recurrent import recurrent_lif
 
-__all__ = ["Reset", "integrate", "lif", "linear", "recurrent_lif", "synaptic_lif"]
+__all__ = [
+    "Reset",
+    "adaptive_lif",
+    "integrate",
+    "lif",
+    "linear",
+    "recurrent_adaptive_lif",
+    "recurrent_lif",
+    "synaptic_lif",
+]

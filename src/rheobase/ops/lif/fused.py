@@ -19,9 +19,9 @@ from torch import Tensor
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.lif.reset import Reset, ResetGradient
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
+from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
 
-_IN_KERNELS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian)
+_IN_KERNELS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian, MultiGaussian)
 
 
 def can(surrogate: Surrogate) -> bool:

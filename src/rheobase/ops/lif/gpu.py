@@ -23,6 +23,11 @@ from torch import Tensor
 
 from rheobase.ops.lif.reset import Reset
 from rheobase.ops.tiles import at, layout, load_tile, present
+from rheobase.surrogate import MultiGaussian
+
+_SCALE, _CENTRE, _FLANK = (
+    tl.constexpr(number) for number in (MultiGaussian.SCALE, MultiGaussian.CENTRE, MultiGaussian.FLANK)
+)
 
 
 def forward(
@@ -365,7 +370,12 @@ def _bump(z, SHAPE: tl.constexpr):
         f = tl.where(height < 0.0, 0.0, height)  # not tl.maximum, which drops NaN
     elif SHAPE == "Exponential":
         f = tl.exp(-2.0 * tl.abs(z))
-    else:
-        tl.static_assert(SHAPE == "Gaussian")
+    elif SHAPE == "Gaussian":
         f = tl.exp(-3.141592653589793 * (z * z))
+    else:
+        tl.static_assert(SHAPE == "MultiGaussian")
+        u = _SCALE * z
+        left, right = u + 0.5, u - 0.5
+        flanks = tl.exp(left * left / -18.0) + tl.exp(right * right / -18.0)
+        f = _CENTRE * tl.exp(-2.0 * (u * u)) - _FLANK * flanks
     return f

@@ -131,30 +131,37 @@ def backward(
     on_sent = torch.zeros_like(sent) if detach_recurrent or not steps else on_x[0] @ weight
     on_weight = on_x[0].t() @ sent if steps else torch.zeros_like(weight)
     if steps > 1:
-        on_weight += _gradient_by_spikes(fired, on_x[1:].view((steps - 1) * batch, neurons))
+        on_weight += gradient_by_spikes(fired, on_x[1:].view((steps - 1) * batch, neurons))
     return on_x, on_weight, on_decay.view(lanes), on_threshold, on_membrane.view(batch, neurons), on_sent
 
 
-def spike_lists(fired: Tensor) -> SpikeLists | None:
-    """The spikes that are heard at the next step, all but the last step's, as the gradient of the weights needs them.
+def spike_lists(fired: Tensor, delay: int = 1) -> SpikeLists | None:
+    """The spikes that are heard, all but those of the last steps, as the gradient of the weights needs them.
 
     Args:
         fired: the spikes, `(T, B, N)`.
+        delay: after how many steps they are heard.
 
     Returns:
         Their lists; None if there are so many that a dense product is faster, or no step to hear them.
     """
     steps, batch, neurons = fired.shape
-    return build(fired[:-1].view((steps - 1) * batch, neurons), LIMIT) if steps > 1 else None
+    return build(fired[:-delay].view((steps - delay) * batch, neurons), LIMIT) if steps > delay else None
 
 
-def _gradient_by_spikes(fired: Tensor | SpikeLists, on_x: Tensor) -> Tensor:
-    """The gradient of the weights, `(N, N)`, from that of the input of all steps but the first, `((T - 1) * B, N)`."""
-    lists = spike_lists(fired) if isinstance(fired, Tensor) else fired
+def gradient_by_spikes(fired: Tensor | SpikeLists, on_x: Tensor, delay: int = 1) -> Tensor:
+    """The gradient of the weights, `(N, N)`.
+
+    Args:
+        fired: the spikes, `(T, B, N)`, or what `spike_lists` made of them.
+        on_x: the gradient of the input of all steps that hear a spike, `((T - delay) * B, N)`.
+        delay: after how many steps spikes are heard.
+    """
+    lists = spike_lists(fired, delay) if isinstance(fired, Tensor) else fired
     if lists is not None:
         return weight_gradient(lists, on_x)[0]
     assert isinstance(fired, Tensor)  # too many spikes for lists
-    return on_x.t() @ fired[:-1].view(on_x.shape)
+    return on_x.t() @ fired[:-delay].view(on_x.shape)
 
 
 @cache

@@ -1,0 +1,377 @@
+"""Adaptive neurons with a refractory period on the CPU: one pass over memory forwards, one backwards.
+
+Built as the kernels of `rheobase.ops.lif.cpu`. Step by step is the fast way here: the work is proportional to T, where that of
+the block algorithm is to T * L, and a spike costs nothing. The gradient of a block needs no more: what its ramp sends back is
+a sum of sums, added up on the way.
+
+Kept for the backward pass is one number for each neuron and step, the distance `u` of the membrane potential from the
+threshold, and every `SEGMENT` steps the neuron's whole state. From these the backward pass goes through a segment forwards,
+to learn who was refractory and what the traces were, and then backwards, all of it within the cache.
+
+The rule "blocks" goes with another membrane potential than the real one: within a block it is not reset, and the threshold
+that it is compared with does not know of the block's own spike. The kernels follow both; they are the same up to the spike, so
+that the spikes are equal to the last bit under either rule.
+
+The delay of L steps after which neurons hear one another is the length of a block: the input of a whole block is one product
+with the spikes of the block before.
+"""
+
+# What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.
+# pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import no_type_check
+
+import numpy as np
+import torch
+from numba import types
+from torch import Tensor
+
+from rheobase.ops import memory, threads
+from rheobase.ops.arithmetic import bump, from_bfloat16, to_bfloat16
+from rheobase.ops.compiler import compiled
+from rheobase.ops.lif.cpu import array, kernel_types, type_of
+from rheobase.ops.linear import linear
+from rheobase.ops.linear.lists import SpikeLists
+from rheobase.ops.recurrent.cpu import gradient_by_spikes, spike_lists
+
+__all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "kept_states", "spike_lists"]
+
+SEGMENT = 16
+"""Steps between two whole states that are kept."""
+
+_WIDTH = 512
+"""Lanes in a block of them, whose segment fits the second-level cache."""
+
+# Rows of a block's working memory: the state before a step, of which the rule "sequential" has the first three, ...
+_MEMBRANE, _TRACE, _RESTING, _BLOCK_TRACE, _FIRED = range(5)
+# ... the parameters, ...
+_DECAY, _THRESHOLD, _TRACE_DECAY, _ADAPTATION = range(5, 9)
+# ... and backwards: the gradients of all these, and the sums of the spikes' gradients that are the ramp's.
+_ON_MEMBRANE, _ON_TRACE, _ON_BLOCK_TRACE, _SUM, _SUM_OF_SUMS = range(9, 14)
+_ON_DECAY, _ON_THRESHOLD, _ON_TRACE_DECAY, _ON_ADAPTATION = range(14, 18)
+
+# Of every step of a segment: the distance, whether it hears its input, whether it keeps its potential, the states before it.
+_DISTANCE, _HEARS, _KEEPS, _MEMBRANE_BEFORE, _TRACE_BEFORE, _BLOCK_TRACE_BEFORE = range(6)
+
+
+def kept_states(steps: int, refractory: int, blocks: bool, recurrent: bool) -> tuple[int, int]:
+    """How many whole states are kept, and of how many numbers each."""
+    piece = refractory + 1 if recurrent else max(steps, 1)
+    return -(-steps // piece) * -(-piece // SEGMENT), 5 if blocks else 3
+
+
+def forward(
+    x: Tensor,
+    parameters: Tensor,
+    initial: Tensor,
+    weight: Tensor | None,
+    sent: Tensor | None,
+    blocks: bool,
+    refractory: int,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The neurons' spikes, and what the backward pass needs.
+
+    Args:
+        x: the input current, `(T, M)`: float32, float64 or bfloat16, the last without recurrent weights.
+        parameters: decay, threshold, the trace's decay, adaptation: `(4, M)`.
+        initial: membrane potential, trace, and refractory steps left, before the first step: `(3, M)`.
+        weight: recurrent weights, `(N, N)`, or None.
+        sent: the spikes of the R + 1 steps before the first, `(R + 1, B, N)`, if there are recurrent weights.
+        blocks: whether the backward pass will follow the rule "blocks".
+        refractory: R.
+        save: whether a backward pass will follow.
+
+    Returns:
+        The spikes `(T, M)` in the type of `x`, the state after the last step `(3, M)`, the distance from the threshold
+        `(T, M)`, and the whole states, `(kept, states, M)`; the last two of size 0 without `save`.
+    """
+    steps, lanes = x.shape
+    count, states = kept_states(steps, refractory, blocks, weight is not None)
+    spikes = memory.empty((steps, lanes), x.dtype)
+    distance = memory.empty((steps, lanes) if save else (0, 0), parameters.dtype)
+    kept = memory.empty((count, states, lanes) if save else (0, 0, 0), parameters.dtype)
+    last = initial.clone()  # of each piece, in place
+    kernel = _forward_kernel(blocks, type_of(x), save)
+    number = array(last).dtype.type
+    for start, stop, first in _pieces(steps, refractory, weight):
+        current = x[start:stop]
+        if weight is not None and sent is not None:
+            before = spikes[start - len(sent) : start].view(sent.shape) if start else sent
+            current = _hear(current, before[: len(current)], weight)
+        sequences = (array(each) for each in (current, parameters, last, spikes[start:stop]))
+        saved = array(distance)[start:stop], array(kept)[first:]
+        arguments = (*sequences, *saved, number(refractory), refractory + 1)
+        threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, current.numel())
+    return spikes, last, distance, kept
+
+
+def backward(
+    on_spikes: Tensor,
+    on_last: Tensor,
+    distance: Tensor,
+    kept: Tensor,
+    slope: Tensor,
+    parameters: Tensor,
+    weight: Tensor | None,
+    sent: Tensor | None,
+    fired: Tensor | SpikeLists | None,
+    blocks: bool,
+    refractory: int,
+    shape: str,
+    dampening: float,
+    sharpness: float,
+    detach_recurrent: bool,
+    learn: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of all that `forward` received.
+
+    Args:
+        on_spikes: the gradient of the spikes, `(T, M)`.
+        on_last: the gradient of the state after the last step, `(3, M)`.
+        distance: what `forward` saved.
+        kept: what `forward` saved.
+        slope: the surrogate derivative, `(T, M)`, if `shape` is "given"; else `(0, 0)`.
+        parameters: as in `forward`.
+        weight: as in `forward`.
+        sent: as in `forward`.
+        fired: the spikes that `forward` returned, `(T, B, N)`, or what `spike_lists` made of them, if there are weights.
+        blocks: as in `forward`.
+        refractory: as in `forward`.
+        shape: the class name of a surrogate that the kernel knows, or "given".
+        dampening: the surrogate's peak.
+        sharpness: the inverse of the surrogate's width.
+        detach_recurrent: keep the gradient from going back through the recurrent spikes.
+        learn: whether the gradients of the parameters are wanted.
+
+    Returns:
+        The gradients of `x`, `initial`, `parameters` (0 without `learn`), `weight` and `sent`; the last two are of size 0 if
+        there are no recurrent weights.
+    """
+    steps, lanes = on_spikes.shape
+    on_x = memory.empty((steps, lanes), on_spikes.dtype)
+    on_state, on_parameters = on_last.clone(), torch.zeros_like(parameters)
+    on_state[_RESTING] = 0
+    kernel = _backward_kernel(blocks, type_of(on_spikes), shape, learn)
+    number = array(parameters).dtype.type
+    numbers = number(dampening), number(sharpness), number(refractory), refractory + 1
+    for start, stop, first in reversed(list(_pieces(steps, refractory, weight))):
+        on_fired = on_spikes[start:stop]
+        if weight is not None and sent is not None and not detach_recurrent and stop < steps:
+            on_fired = on_fired.clone()
+            on_heard = on_x[stop : stop + len(on_fired)]  # the gradient of the input that these spikes were part of
+            on_fired[: len(on_heard)] += (on_heard.view(len(on_heard), *sent.shape[1:]) @ weight).view(on_heard.shape)
+        inputs = (array(on_fired), *(array(each)[start:stop] for each in (distance, slope)))
+        outputs = (array(each) for each in (on_x[start:stop], on_state, on_parameters))
+        arguments = (*inputs, array(kept)[first:], array(parameters), *outputs, *numbers)
+        threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, on_fired.numel())
+    if weight is None or sent is None or fired is None:
+        return on_x, on_state, on_parameters, on_x.new_empty(0), on_x.new_empty(0)
+    on_current = on_x.view(steps, *sent.shape[1:])
+    hears_sent = on_current[: len(sent)]
+    on_sent = torch.zeros_like(sent)
+    if not detach_recurrent:
+        on_sent[: len(hears_sent)] = hears_sent @ weight
+    on_weight = hears_sent.flatten(0, 1).t() @ sent[: len(hears_sent)].flatten(0, 1)
+    if steps > len(sent):
+        on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
+    return on_x, on_state, on_parameters, on_weight, on_sent
+
+
+def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tuple[int, int, int]]:
+    """What a kernel can do in one go: first step, end, and the first of the states that are kept of it."""
+    piece = refractory + 1 if weight is not None else max(steps, 1)
+    for index, start in enumerate(range(0, steps, piece)):
+        yield start, min(start + piece, steps), index * -(-piece // SEGMENT)
+
+
+@torch.no_grad()
+def _hear(current: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+    """The input of a block and what its neurons hear of the spikes of the block before."""
+    return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
+
+
+# What is compiled takes no run-time check of annotations around it: hence `no_type_check`.
+@cache
+@no_type_check
+def _forward_kernel(blocks: bool, type_of_x: str, save: bool) -> Callable[..., None]:
+    """The compiled kernel; with `save` it writes what the backward pass of this rule needs."""
+    sequence, state, number = kernel_types(type_of_x)
+    half, states = type_of_x == "bfloat16", 5 if blocks else 3
+    zero, one = number(0), number(1)
+    spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
+    rows = [sequence[:, ::1], state[:, ::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, :, ::1]]
+
+    def adaptive_forward(x, parameters, last, spikes, distance, kept, refractory, length, low, high):
+        lane = np.empty((9, _WIDTH), number)
+        for first in range(low, high, _WIDTH):
+            end = min(first + _WIDTH, high)
+            width = end - first
+            for j in range(width):
+                lane[_MEMBRANE, j] = last[0, first + j]
+                lane[_TRACE, j] = lane[_BLOCK_TRACE, j] = last[1, first + j]
+                lane[_RESTING, j] = last[2, first + j]
+                lane[_FIRED, j] = zero
+                for row in range(4):
+                    lane[_DECAY + row, j] = parameters[row, first + j]
+            for t in range(len(x)):
+                if save and t % SEGMENT == 0:
+                    for row in range(states):
+                        for j in range(width):
+                            kept[t // SEGMENT, row, first + j] = lane[row, j]
+                row_x, row_spikes = x[t, first:end], spikes[t, first:end]
+                if save:
+                    row_distance = distance[t, first:end]
+                for j in range(width):
+                    current = from_bfloat16(row_x[j]) if half else row_x[j]
+                    resting, fired = lane[_RESTING, j], lane[_FIRED, j]
+                    hears = (resting <= zero) | (fired > zero) if blocks else resting <= zero
+                    v = lane[_DECAY, j] * lane[_MEMBRANE, j] + (current if hears else zero)
+                    trace = lane[_BLOCK_TRACE, j] if blocks else lane[_TRACE, j]
+                    u = v - (lane[_THRESHOLD, j] + lane[_ADAPTATION, j] * trace)
+                    fires = (u >= zero) & (fired <= zero) if blocks else u >= zero
+                    if save:
+                        row_distance[j] = u
+                    row_spikes[j] = spike_in_memory if fires else silence_in_memory
+                    left = resting - one
+                    lane[_RESTING, j] = refractory if fires else (left if left > zero else zero)
+                    lane[_TRACE, j] = lane[_TRACE_DECAY, j] * lane[_TRACE, j] + (one if fires else zero)
+                    if blocks:
+                        lane[_MEMBRANE, j] = v
+                        lane[_BLOCK_TRACE, j] = lane[_TRACE_DECAY, j] * trace
+                        lane[_FIRED, j] = one if fires else fired
+                    else:
+                        lane[_MEMBRANE, j] = zero if fires else v
+                if blocks and ((t + 1) % length == 0 or t + 1 == len(x)):
+                    for j in range(width):
+                        lane[_MEMBRANE, j] = zero if lane[_FIRED, j] > zero else lane[_MEMBRANE, j]
+                        lane[_BLOCK_TRACE, j] = lane[_TRACE, j]
+                        lane[_FIRED, j] = zero
+            for j in range(width):
+                last[0, first + j] = lane[_MEMBRANE, j]
+                last[1, first + j] = lane[_TRACE, j]
+                last[2, first + j] = lane[_RESTING, j]
+
+    signature = types.void(*rows, state, types.intp, types.intp, types.intp)
+    return compiled(adaptive_forward, signature, f"adaptive_forward_{blocks:d}_{type_of_x}_{save:d}")
+
+
+@cache
+@no_type_check
+def _backward_kernel(blocks: bool, type_of_x: str, shape: str, learn: bool) -> Callable[..., None]:
+    """The compiled adjoint; the gradient of the last state becomes that of the first, those of parameters are added to."""
+    sequence, state, number = kernel_types(type_of_x)
+    half, double = type_of_x == "bfloat16", type_of_x == "float64"
+    zero, one = number(0), number(1)
+    rows = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, :, ::1], state[:, ::1]]
+    rows += [sequence[:, ::1], state[:, ::1], state[:, ::1]]
+
+    def adaptive_backward(
+        on_spikes, distance, slope, kept, parameters, on_x, on_state, on_parameters,
+        dampening, sharpness, refractory, length, low, high,
+    ):  # fmt: skip
+        steps = len(on_spikes)
+        lane = np.empty((18, _WIDTH), number)
+        past = np.empty((SEGMENT, 6, _WIDTH), number)
+        for first in range(low, high, _WIDTH):
+            end = min(first + _WIDTH, high)
+            width = end - first
+            for j in range(width):
+                lane[_ON_MEMBRANE, j] = on_state[0, first + j]
+                lane[_ON_TRACE, j] = on_state[1, first + j]
+                lane[_ON_BLOCK_TRACE, j] = lane[_SUM, j] = lane[_SUM_OF_SUMS, j] = zero
+                for row in range(4):
+                    lane[_DECAY + row, j] = parameters[row, first + j]
+                    lane[_ON_DECAY + row, j] = zero
+            for segment in range((steps - 1) // SEGMENT, -1, -1):
+                start = segment * SEGMENT
+                stop = min(start + SEGMENT, steps)
+                for row in range(5 if blocks else 3):
+                    for j in range(width):
+                        lane[row, j] = kept[segment, row, first + j]
+                for t in range(start, stop):  # as the forward pass went
+                    row_distance, before = distance[t, first:end], past[t - start]
+                    for j in range(width):
+                        u, resting, fired = row_distance[j], lane[_RESTING, j], lane[_FIRED, j]
+                        hears = (resting <= zero) | (fired > zero) if blocks else resting <= zero
+                        fires = (u >= zero) & (fired <= zero) if blocks else u >= zero
+                        before[_DISTANCE, j] = u
+                        before[_HEARS, j] = one if hears else zero
+                        left = resting - one
+                        lane[_RESTING, j] = refractory if fires else (left if left > zero else zero)
+                        if blocks:
+                            before[_KEEPS, j] = one
+                            lane[_FIRED, j] = one if fires else fired
+                        else:
+                            before[_KEEPS, j] = zero if fires else one
+                        if learn:
+                            trace = lane[_BLOCK_TRACE, j] if blocks else lane[_TRACE, j]
+                            v = u + (lane[_THRESHOLD, j] + lane[_ADAPTATION, j] * trace)
+                            before[_MEMBRANE_BEFORE, j] = lane[_MEMBRANE, j]
+                            before[_TRACE_BEFORE, j] = lane[_TRACE, j]
+                            lane[_TRACE, j] = lane[_TRACE_DECAY, j] * lane[_TRACE, j] + (one if fires else zero)
+                            if blocks:
+                                before[_BLOCK_TRACE_BEFORE, j] = trace
+                                lane[_MEMBRANE, j] = v
+                                lane[_BLOCK_TRACE, j] = lane[_TRACE_DECAY, j] * trace
+                            else:
+                                lane[_MEMBRANE, j] = zero if fires else v
+                    if blocks and ((t + 1) % length == 0 or t + 1 == steps):
+                        for j in range(width):
+                            before[_KEEPS, j] = zero if lane[_FIRED, j] > zero else one
+                            if learn:
+                                lane[_MEMBRANE, j] = zero if lane[_FIRED, j] > zero else lane[_MEMBRANE, j]
+                                lane[_BLOCK_TRACE, j] = lane[_TRACE, j]
+                            lane[_FIRED, j] = zero
+                for t in range(stop - 1, start - 1, -1):
+                    row_spikes, row_x, before = on_spikes[t, first:end], on_x[t, first:end], past[t - start]
+                    if shape == "given":
+                        row_slope = slope[t, first:end]
+                    if blocks and (t + 1) % length == 0:
+                        for j in range(width):
+                            lane[_ON_TRACE, j] += lane[_ON_BLOCK_TRACE, j]
+                            lane[_ON_BLOCK_TRACE, j] = lane[_SUM, j] = lane[_SUM_OF_SUMS, j] = zero
+                    for j in range(width):
+                        on_spike = from_bfloat16(row_spikes[j]) if half else row_spikes[j]
+                        on_trace = lane[_ON_TRACE, j]
+                        if blocks:
+                            lane[_SUM, j] += on_spike
+                            lane[_SUM_OF_SUMS, j] += lane[_SUM, j]
+                            on_spike = lane[_SUM_OF_SUMS, j]
+                        else:
+                            on_spike = on_spike + on_trace
+                        if shape == "given":
+                            on_u = on_spike * row_slope[j]
+                        else:
+                            on_u = on_spike * (dampening * bump(shape, double, sharpness * before[_DISTANCE, j]))
+                        on_v = (lane[_ON_MEMBRANE, j] if before[_KEEPS, j] > zero else zero) + on_u
+                        on_current = on_v if before[_HEARS, j] > zero else zero
+                        row_x[j] = to_bfloat16(on_current) if half else on_current
+                        lane[_ON_MEMBRANE, j] = lane[_DECAY, j] * on_v
+                        lane[_ON_TRACE, j] = lane[_TRACE_DECAY, j] * on_trace
+                        on_compared = -lane[_ADAPTATION, j] * on_u  # of the trace that raised the threshold
+                        if blocks:
+                            on_block_trace = lane[_ON_BLOCK_TRACE, j]
+                            lane[_ON_BLOCK_TRACE, j] = lane[_TRACE_DECAY, j] * on_block_trace + on_compared
+                        else:
+                            lane[_ON_TRACE, j] += on_compared
+                        if learn:
+                            lane[_ON_DECAY, j] += on_v * before[_MEMBRANE_BEFORE, j]
+                            lane[_ON_THRESHOLD, j] -= on_u
+                            lane[_ON_TRACE_DECAY, j] += on_trace * before[_TRACE_BEFORE, j]
+                            if blocks:
+                                lane[_ON_TRACE_DECAY, j] += on_block_trace * before[_BLOCK_TRACE_BEFORE, j]
+                                lane[_ON_ADAPTATION, j] -= on_u * before[_BLOCK_TRACE_BEFORE, j]
+                            else:
+                                lane[_ON_ADAPTATION, j] -= on_u * before[_TRACE_BEFORE, j]
+            for j in range(width):
+                on_state[0, first + j] = lane[_ON_MEMBRANE, j]
+                on_state[1, first + j] = lane[_ON_TRACE, j] + lane[_ON_BLOCK_TRACE, j]
+                if learn:
+                    for row in range(4):
+                        on_parameters[row, first + j] += lane[_ON_DECAY + row, j]
+
+    signature = types.void(*rows, state, state, state, types.intp, types.intp, types.intp)
+    return compiled(adaptive_backward, signature, f"adaptive_backward_{blocks:d}_{type_of_x}_{shape}_{learn:d}")
