@@ -27,6 +27,7 @@ from torch import Tensor
 from rheobase.ops import memory, threads
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.slope.cpu import slope as slope_of
 
 _WIDTH = 4096
 """Lanes in a block. Its states fit the second-level cache, its rows are whole pages, which the hardware prefetches."""
@@ -124,8 +125,8 @@ def array(tensor: Tensor) -> np.ndarray:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def _types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
-    """The kernel's types: of sequences in memory, of states, and the states' in NumPy."""
+def kernel_types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
+    """A kernel's types: of sequences in memory, of states, and the states' in NumPy."""
     state = types.float64 if type_of_x == "float64" else types.float32
     sequence = types.uint16 if type_of_x == "bfloat16" else state
     return sequence, state, np.float64 if state is types.float64 else np.float32
@@ -136,7 +137,7 @@ def _types(type_of_x: str) -> tuple[types.Type, types.Type, Any]:
 @no_type_check
 def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save: bool) -> Callable[..., None]:
     """The compiled kernel; with `fire` it writes spikes (and resets), with `save` the membrane potential before the reset."""
-    sequence, state, number = _types(type_of_x)
+    sequence, state, number = kernel_types(type_of_x)
     half, synapse = type_of_x == "bfloat16", states == 2
     zero, one = number(0), number(1)
     spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
@@ -162,7 +163,7 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
                 if save:
                     row_membrane = membrane[t, first:end]
                 for j in range(width):
-                    current = _from_bfloat16(row_x[j]) if half else row_x[j]
+                    current = from_bfloat16(row_x[j]) if half else row_x[j]
                     if synapse:
                         current = lane[_SYNAPSE_DECAY, j] * lane[_CURRENT, j] + current
                         lane[_CURRENT, j] = current
@@ -195,9 +196,9 @@ def backward_kernel(
     """The compiled adjoint; of a neuron that does not fire it is that with the shape "none", which receives the gradient of
     the membrane potential in place of that of the spikes. It goes through the steps `range(start, stop)` and adds to the
     gradients of decay and threshold. (Of the synaptic current's decay only in one go, from the first step on.)"""
-    sequence, state, number = _types(type_of_x)
-    half, double, synapse, fire = type_of_x == "bfloat16", type_of_x == "float64", states == 2, shape != "none"
-    zero, one, two, pi = number(0), number(1), number(2), number(np.pi)
+    sequence, state, number = kernel_types(type_of_x)
+    half, synapse, fire = type_of_x == "bfloat16", states == 2, shape != "none"
+    zero, one = number(0), number(1)
     inputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[::1]]
     numbers = [state, state, types.intp, types.intp, types.intp, types.intp]
@@ -246,43 +247,30 @@ def backward_kernel(
                             lane[_BEFORE, j] = v
                 for j in range(width):
                     on_after = lane[_MEMBRANE, j]
-                    on_spike = _from_bfloat16(row_spikes[j]) if half else row_spikes[j]
+                    on_spike = from_bfloat16(row_spikes[j]) if half else row_spikes[j]
                     if fire or learn:
                         v = row_membrane[j]
                     if fire:
                         u = v - lane[_THRESHOLD, j]
                         spike = one if u >= zero else zero
-                        w = abs(sharpness * u)
                         if not detach_reset:
                             if reset == "subtract":
                                 on_spike = on_spike - lane[_THRESHOLD, j] * on_after
                             elif reset == "zero":
                                 on_spike = on_spike - v * on_after
-                    if shape == "FastSigmoid":
-                        w = one + two * w
-                        on_u = on_spike * (dampening / (w * w))
-                    elif shape == "Arctan":
-                        w = pi * w
-                        on_u = on_spike * (dampening / (one + w * w))
-                    elif shape == "Triangular":
-                        # `w >= one` is false of a NaN, which thereby stays one.
-                        on_u = on_spike * (dampening * (zero if w >= one else one - w))
-                    elif shape == "Exponential":
-                        on_u = on_spike * (dampening * (np.exp(-two * w) if double else _exp(-two * w)))
-                    elif shape == "Gaussian":
-                        w = pi * (w * w)
-                        on_u = on_spike * (dampening * (np.exp(-w) if double else _exp(-w)))
+                    if shape == "none":
+                        on_u = on_spike
                     elif shape == "given":
                         on_u = on_spike * row_slope[j]
                     else:
-                        on_u = on_spike
+                        on_u = on_spike * slope_of(shape, u, dampening, sharpness)
                     on_v = (on_after * (one - spike) if reset == "zero" else on_after) + on_u
                     on_current = on_v
                     if synapse:
                         on_current = on_v + lane[_CURRENT, j]
                         lane[_CURRENT, j] = lane[_SYNAPSE_DECAY, j] * on_current
                     lane[_MEMBRANE, j] = lane[_DECAY, j] * on_v
-                    row_x[j] = _to_bfloat16(on_current) if half else on_current
+                    row_x[j] = to_bfloat16(on_current) if half else on_current
                     if learn:
                         lane[_ON_DECAY, j] += on_v * lane[_BEFORE, j]
                         if fire:
@@ -309,35 +297,15 @@ def backward_kernel(
 
 @njit(nogil=True)
 @no_type_check
-def _from_bfloat16(x):
+def from_bfloat16(x):
+    """In a kernel: the number whose upper half this is."""
     return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
 
 
 @njit(nogil=True)
 @no_type_check
-def _to_bfloat16(x):
+def to_bfloat16(x):
+    """In a kernel: the number rounded to the nearest, of two as near to the even one."""
     bits = np.float32(x).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     return np.uint16(rounded) if x == x else np.uint16(0x7FC0)
-
-
-@njit(nogil=True)
-@no_type_check
-def _exp(x):
-    """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorise.
-
-    Below -87 it is 0: what is left there is close to the smallest number of full precision, 1e-38.
-
-    exp(x) = 2^n exp(r), n = round(x / ln 2), r in [-ln 2 / 2, ln 2 / 2]; ln 2 is taken away in two parts, the first with few
-    enough digits to make the difference exact. exp(r) is its Taylor polynomial, 2^n is written into the exponent's bits.
-    """
-    zero, one = np.float32(0), np.float32(1)
-    vanishes = x < np.float32(-87)  # false of a NaN, which min and max would drop
-    clamped = np.float32(-87) if vanishes else x
-    n = np.floor(clamped * np.float32(1.4426950408889634) + np.float32(0.5))
-    r = (clamped - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
-    p = np.float32(1 / 5040)
-    for coefficient in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2):
-        p = p * r + np.float32(coefficient)
-    p = (p * r + one) * r + one
-    return zero if vanishes else p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)

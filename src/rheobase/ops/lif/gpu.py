@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.slope.gpu import bump
 from rheobase.ops.tiles import at, layout, load_tile, present
 
 
@@ -270,7 +271,7 @@ def _backward(
             t = steps - 1 - position - ahead
             v, u = _membrane(v_rows[ahead], threshold, state, COMPACT)
             s = _spike(u)
-            f = slope_tile[ahead].to(state) if SHAPE == "given" else peak * _bump(narrowness * u, SHAPE)
+            f = slope_tile[ahead].to(state) if SHAPE == "given" else peak * bump(narrowness * u, SHAPE)
 
             on_s = on_s_tile[ahead].to(state)
             if not DETACH:
@@ -348,24 +349,3 @@ def _membrane(saved, threshold, state: tl.constexpr, COMPACT: tl.constexpr):
         v = saved
         u = v - threshold
     return v, u
-
-
-@triton.jit
-@no_type_check
-def _bump(z, SHAPE: tl.constexpr):
-    """The surrogate's normalised derivative, as in `rheobase.surrogate`."""
-    if SHAPE == "FastSigmoid":
-        width = 1.0 + 2.0 * tl.abs(z)
-        f = 1.0 / (width * width)
-    elif SHAPE == "Arctan":
-        angle = 3.141592653589793 * z
-        f = 1.0 / (1.0 + angle * angle)
-    elif SHAPE == "Triangular":
-        height = 1.0 - tl.abs(z)
-        f = tl.where(height < 0.0, 0.0, height)  # not tl.maximum, which drops NaN
-    elif SHAPE == "Exponential":
-        f = tl.exp(-2.0 * tl.abs(z))
-    else:
-        tl.static_assert(SHAPE == "Gaussian")
-        f = tl.exp(-3.141592653589793 * (z * z))
-    return f

@@ -1,0 +1,27 @@
+"""The slope of a spike in Triton, for kernels to call at every neuron and step."""
+
+from typing import no_type_check
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+@no_type_check
+def bump(z, SHAPE: tl.constexpr):
+    """The surrogate's normalised derivative, as in `rheobase.surrogate`."""
+    if SHAPE == "FastSigmoid":
+        width = 1.0 + 2.0 * tl.abs(z)
+        f = 1.0 / (width * width)
+    elif SHAPE == "Arctan":
+        angle = 3.141592653589793 * z
+        f = 1.0 / (1.0 + angle * angle)
+    elif SHAPE == "Triangular":
+        height = 1.0 - tl.abs(z)
+        f = tl.where(height < 0.0, 0.0, height)  # not tl.maximum, which drops NaN
+    elif SHAPE == "Exponential":
+        f = tl.exp(-2.0 * tl.abs(z))
+    else:
+        tl.static_assert(SHAPE == "Gaussian")
+        f = tl.exp(-3.141592653589793 * (z * z))
+    return f
