@@ -2,7 +2,7 @@
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
 from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
-from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
+from rheobase.neurons import LIF, Neuron, RecurrentLIF, SingleSpike, SynapticLIF
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit
@@ -18,6 +18,7 @@ __all__ = [
     "Recompute",
     "RecurrentLIF",
     "Sequential",
+    "SingleSpike",
     "SpikeLinear",
     "SynapticLIF",
     "Temporal",

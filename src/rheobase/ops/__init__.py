@@ -9,5 +9,6 @@ from rheobase.ops.integrate import integrate
 from rheobase.ops.lif import Reset, lif, synaptic_lif
 from rheobase.ops.linear import linear
 from rheobase.ops.recurrent import recurrent_lif
+from rheobase.ops.single_spike import first_spikes, single_spike
 
-__all__ = ["Reset", "integrate", "lif", "linear", "recurrent_lif", "synaptic_lif"]
+__all__ = ["Reset", "first_spikes", "integrate", "lif", "linear", "recurrent_lif", "single_spike", "synaptic_lif"]

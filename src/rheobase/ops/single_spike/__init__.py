@@ -49,8 +49,8 @@ def single_spike(
     - `"early_ramp"`: `sum_{k <= t < f} (t-k+1) delta[t]`, 0 from the spike on: the same two sums behind a smooth function that
       is 0, 1, 0, 0, ... at 0, 1, 2, 3, ..., whose slope is 1 at 0 and 0 elsewhere (FastSNN, the first version of that
       method). The spike itself earns nothing.
-    - `"product"`: the gradient of `s[t] = h[t] * prod_{j < t} (1 - h[j])` with `h` the crossings, what autograd gives for a loop
-      over time. With `f2` the second step at which `v >= threshold`: `delta[k] - delta[f]` before the spike, since to fire
+    - `"product"`: the gradient of `s[t] = h[t] * prod_{j < t} (1 - h[j])` with `h` the crossings, what autograd gives for a
+      loop over time. With `f2` the second step at which `v >= threshold`: `delta[k] - delta[f]` before the spike, since to fire
       there is not to fire at `f`; `delta[f] - delta[f2]` at the spike; 0 after it. A neuron that never fires: `delta[k]`.
     - `"detached"`: `delta[k]` up to the spike, 0 after it: the same with the product a constant.
 
@@ -167,9 +167,7 @@ def _run(
         compute, current = fused.single_spike, fused.readable(x)
     else:
         compute, current = reference.single_spike, x.to(state_type(x))
-    spikes, membrane, fired, ramp = compute(
-        current, decay, threshold, initial, credit, fire_by_end, surrogate, whole
-    )
+    spikes, membrane, fired, ramp = compute(current, decay, threshold, initial, credit, fire_by_end, surrogate, whole)
     return spikes.to(x.dtype), (membrane, fired, ramp)
 
 

@@ -276,10 +276,8 @@ def backward_kernel(type_of_x: str, shape: str, credit: str, *, learn: bool) -> 
                         lane[_SUM, j] = delta * above + on_silent * (one - above) if matters else on_silent
                     else:
                         on_above = delta
-                    if shape == "given":
-                        on_u = on_above * row_slope[j]
-                    else:
-                        on_u = on_above * slope_of(shape, u, dampening, sharpness)
+                    f = row_slope[j] if shape == "given" else slope_of(shape, u, dampening, sharpness)
+                    on_u = on_above * f
                     if ends:
                         on_u = on_u if matters else zero
                     on_u = zero if forced else on_u

@@ -5,8 +5,8 @@ nothing of spikes. What follows it, the latch, lets the first crossing of the th
 are four of them: all give the same spikes, each with a gradient of its own.
 
 Three things are deliberate. A latch is written as the relaxation whose gradient it has, and `_with_gradient_of` gives it the
-values 0 and 1. What a neuron's gradient can no longer reach is cut off by a selection, not by a product with 0, which would turn
-an overflow there into NaN: what comes after is not looked at. And a spike that is forced is a constant.
+values 0 and 1. What a neuron's gradient can no longer reach is cut off by a selection, not by a product with 0, which would
+turn an overflow there into NaN: what comes after is not looked at. And a spike that is forced is a constant.
 """
 
 import torch
@@ -41,9 +41,9 @@ def single_spike(
         if fire_by_end and t == len(x) - 1:
             above = (~over).to(above.dtype)
         if credit == "product":
-            over = over | ((fired == 1) & (above == 1))
-            silent = 1 - fired
-            spike, fired = above * silent, 1 - silent * (1 - above)
+            silent, second = 1 - fired, (fired == 1) & (above == 1)
+            spike = torch.where(over, 0.0, above * silent)
+            fired, over = 1 - silent * (1 - above), over | second
         elif credit == "detached":
             spike, over = above, over | (above == 1)
         else:
