@@ -154,7 +154,7 @@ def _forward(
             second = tl.where(above & (first < t) & (second > t), t, second)
             first = tl.where(fires, t, first)
             there_is = present(t, steps, lane, lanes)
-            tl.store(at(spikes, t, lanes) + lane, fires.to(spikes.dtype.element_ty), mask=there_is)
+            tl.store(at(spikes, t, lanes) + lane, fires.to(state).to(spikes.dtype.element_ty), mask=there_is)
             if SAVE:
                 tl.store(at(membrane, t, lanes) + lane, v, mask=there_is)
             last_v = tl.where(t < steps, v, last_v)
