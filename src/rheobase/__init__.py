@@ -2,7 +2,16 @@
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
 from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
-from rheobase.neurons import LIF, AdaptiveLIF, Neuron, RecurrentAdaptiveLIF, RecurrentLIF, Rouser, SynapticLIF
+from rheobase.neurons import (
+    LIF,
+    AdaptiveLIF,
+    Neuron,
+    RecurrentAdaptiveLIF,
+    RecurrentLIF,
+    Rouser,
+    SingleSpike,
+    SynapticLIF,
+)
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit, parameter_groups
@@ -21,6 +30,7 @@ __all__ = [
     "RecurrentLIF",
     "Rouser",
     "Sequential",
+    "SingleSpike",
     "SpikeLinear",
     "SynapticLIF",
     "Temporal",

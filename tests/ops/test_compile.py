@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rheobase.ops import integrate, lif, synaptic_lif
+from rheobase.ops import first_spikes, integrate, lif, single_spike, synaptic_lif
 from rheobase.surrogate import Arctan, Surrogate
 
 
@@ -58,6 +58,12 @@ def a_shape_of_its_own(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
     return (spikes * x).sum() + membrane.sum()
 
 
+def one_spike(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    spikes, (membrane, fired, ramp) = single_spike(2 * x, decay.sigmoid(), threshold, credit="product")
+    last = first_spikes(x, decay.sigmoid(), threshold, surrogate=Arctan(), fire_by_end=True)
+    return ((spikes + last) * x).sum() + (membrane + fired + ramp).square().sum()
+
+
 def arguments(dtype: torch.dtype, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(steps, 2, 3, generator=generator).to(dtype)
@@ -91,6 +97,7 @@ def compare(function: Callable[..., Tensor], dtype: torch.dtype, lengths: Sequen
         (two_states, torch.float32, (8,)),
         (no_reset, torch.bfloat16, (8,)),
         (a_shape_of_its_own, torch.float32, (8,)),
+        (one_spike, torch.float32, (8, 9)),
     ],
 )
 def test_compiled_is_what_eager_is(elsewhere, function, dtype, lengths):
@@ -140,3 +147,17 @@ def test_the_operators_are_what_pytorch_asks_of_operators(dtype, states, rule, l
     torch.library.opcheck(torch.ops.rheobase.lif_backward, backward)
     backward = torch.ones_like(membrane), last[:1], membrane, constants[0][:1], constants[2][:1], learn
     torch.library.opcheck(torch.ops.rheobase.integrate_backward, backward)
+
+
+@pytest.mark.parametrize(("dtype", "credit"), [(torch.float32, "ramp"), (torch.bfloat16, "product")])
+def test_the_operators_of_single_spikes_are_what_pytorch_asks_of_operators(dtype, credit):
+    lanes, rule = 6, (credit, True, "FastSigmoid", 1.0, 1.0)
+    x = torch.randn(4, lanes).to(dtype).requires_grad_()
+    decay, threshold = torch.rand(lanes).requires_grad_(), torch.rand(lanes).requires_grad_()
+    initial = torch.zeros(3, lanes).requires_grad_()
+    torch.library.opcheck(torch.ops.rheobase.single_spike, (x, decay, threshold, initial, *rule))
+    constants = decay.detach(), threshold.detach(), initial.detach()
+    with torch.no_grad():
+        _, last, *saved = torch.ops.rheobase.single_spike(x, *constants, *rule)
+    backward = torch.ones_like(x).detach(), last, *saved, *constants, *rule, True
+    torch.library.opcheck(torch.ops.rheobase.single_spike_backward, backward)

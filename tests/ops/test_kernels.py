@@ -178,9 +178,11 @@ def test_a_change_in_any_module_of_kernels_is_another_name_in_the_cache(monkeypa
     from rheobase.ops import compiler
 
     shutil.copytree(PACKAGE / "ops", tmp_path / "ops")
+    shutil.copy(PACKAGE / "surrogate.py", tmp_path)
     monkeypatch.setattr(compiler, "__file__", str(tmp_path / "ops" / "compiler.py"))
     names = set()
-    for module in ("linear/lists.py", "linear/simd.py", "lif/cpu.py"):
+    modules = "linear/lists.py", "linear/simd.py", "lif/cpu.py", "slope/cpu.py", "bfloat16.py", "../surrogate.py"
+    for module in modules:
         compiler._sources.cache_clear()
         names.add(compiler._sources())
         with (tmp_path / "ops" / module).open("a") as file:
@@ -188,7 +190,7 @@ def test_a_change_in_any_module_of_kernels_is_another_name_in_the_cache(monkeypa
     compiler._sources.cache_clear()
     names.add(compiler._sources())
     compiler._sources.cache_clear()
-    assert len(names) == 4
+    assert len(names) == len(modules) + 1
 
 
 @pytest.fixture

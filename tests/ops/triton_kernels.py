@@ -21,7 +21,8 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-_MODULES = "rheobase.ops.tiles", "rheobase.ops.lif.gpu", "rheobase.ops.integrate.gpu"
+_MODULES = ["rheobase.ops.tiles", "rheobase.ops.slope.gpu"]
+_MODULES += [f"rheobase.ops.{operation}.gpu" for operation in ("lif", "integrate", "single_spike")]
 
 
 def load(operation: str, *, interpret: bool = DEVICE.type == "cpu") -> ModuleType:

@@ -6,6 +6,7 @@ from rheobase.neurons.neuron import IntegrateAndFire, Neuron
 from rheobase.neurons.recurrent_adaptive_lif import RecurrentAdaptiveLIF
 from rheobase.neurons.recurrent_lif import RecurrentLIF
 from rheobase.neurons.rouser import Rouser
+from rheobase.neurons.single_spike import SingleSpike
 from rheobase.neurons.synaptic_lif import SynapticLIF
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "RecurrentAdaptiveLIF",
     "RecurrentLIF",
     "Rouser",
+    "SingleSpike",
     "SynapticLIF",
 ]

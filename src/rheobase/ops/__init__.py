@@ -10,14 +10,17 @@ from rheobase.ops.integrate import integrate
 from rheobase.ops.lif import Reset, lif, synaptic_lif
 from rheobase.ops.linear import linear
 from rheobase.ops.recurrent import recurrent_lif
+from rheobase.ops.single_spike import first_spikes, single_spike
 
 __all__ = [
     "Reset",
     "adaptive_lif",
+    "first_spikes",
     "integrate",
     "lif",
     "linear",
     "recurrent_adaptive_lif",
     "recurrent_lif",
+    "single_spike",
     "synaptic_lif",
 ]

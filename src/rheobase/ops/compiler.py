@@ -38,7 +38,7 @@ def _sources() -> str:
     numba compiles anew what stands in a module that has changed. But kernels are made of functions and constants of other
     modules as well, and after an update the old ones would stay in the machine code.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256((Path(__file__).parents[1] / "surrogate.py").read_bytes())  # the constants of shapes
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         text = source.read_bytes()
         if b"from numba" in text:

@@ -10,7 +10,8 @@ from rheobase.ops import kernels
 from rheobase.ops.adaptive import fused, reference
 from rheobase.ops.adaptive.credit import Credit
 from rheobase.ops.arguments import as_step, check_sequence, state_type
-from rheobase.ops.lif.fused import can, readable
+from rheobase.ops.lif.fused import readable
+from rheobase.ops.slope import can
 from rheobase.surrogate import FastSigmoid, Surrogate
 
 __all__ = ["Credit", "adaptive_lif", "check_adaptive_rule", "recurrent_adaptive_lif"]

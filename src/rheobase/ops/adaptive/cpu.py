@@ -29,12 +29,13 @@ from numba import types
 from torch import Tensor
 
 from rheobase.ops import memory, threads
-from rheobase.ops.arithmetic import bump, from_bfloat16, to_bfloat16
+from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
 from rheobase.ops.linear import linear
 from rheobase.ops.linear.lists import SpikeLists
 from rheobase.ops.recurrent.cpu import gradient_by_spikes, spike_lists
+from rheobase.ops.slope.cpu import bump
 
 __all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "kept_states", "spike_lists"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to
-from rheobase.ops.lif.fused import surrogate_in_kernel
+from rheobase.ops.slope import surrogate_in_kernel
 from rheobase.surrogate import Surrogate
 
 

@@ -11,6 +11,7 @@ from rheobase.ops.arguments import as_step, check_sequence, state_type
 from rheobase.ops.integrate import reference as integration
 from rheobase.ops.lif import fused, reference
 from rheobase.ops.lif.reset import Reset, ResetGradient
+from rheobase.ops.slope import can
 from rheobase.surrogate import FastSigmoid, Surrogate
 
 __all__ = ["Reset", "ResetGradient", "check_rule", "lif", "synaptic_lif"]
@@ -153,7 +154,7 @@ def _run(
     reset_gradient: ResetGradient,
 ) -> tuple[Tensor, ...]:
     """The spikes and the states after the last step: of the membrane alone, or of the membrane and its synapse."""
-    if kernels.fused(x) and fused.can(surrogate):
+    if kernels.fused(x) and can(surrogate):
         spikes, *last = fused.lif(fused.readable(x), decays, threshold, initials, reset, surrogate, reset_gradient)
         return spikes.to(x.dtype), *last
     current, after = x.to(state_type(x)), []

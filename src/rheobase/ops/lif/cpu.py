@@ -25,9 +25,10 @@ from numba import types
 from torch import Tensor
 
 from rheobase.ops import memory, threads
-from rheobase.ops.arithmetic import bump, from_bfloat16, to_bfloat16
+from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.slope.cpu import bump
 
 _WIDTH = 4096
 """Lanes in a block. Its states fit the second-level cache, its rows are whole pages, which the hardware prefetches."""

@@ -19,16 +19,8 @@ from torch import Tensor
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.lif.reset import Reset, ResetGradient
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
-
-_IN_KERNELS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian, MultiGaussian)
-
-
-def can(surrogate: Surrogate) -> bool:
-    """Whether the kernels can take this surrogate: any but one whose spike is not a step."""
-    # `torch.compile` cannot pass an object to an operator, so there the surrogate must be one that kernels know by name.
-    step = type(surrogate).spike is Surrogate.spike
-    return step and (type(surrogate) in _IN_KERNELS or not torch.compiler.is_compiling())
+from rheobase.ops.slope import surrogate_in_kernel
+from rheobase.surrogate import Surrogate
 
 
 def readable(x: Tensor) -> Tensor:
@@ -66,25 +58,6 @@ def lif(
     parameters = (threshold, *decays, *initials)
     save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *parameters))
     return _Lif.apply(x, reset, surrogate, reset_gradient, save, *parameters)  # pyright: ignore[reportReturnType]
-
-
-def surrogate_in_kernel(
-    surrogate: Surrogate, membrane: Tensor, threshold: Tensor, shape: Sequence[int]
-) -> tuple[str, Tensor]:
-    """What a backward kernel is told of the surrogate: its name, or "given" and the derivative itself, `(T, M)`.
-
-    Args:
-        surrogate: any whose spike is a step.
-        membrane: what the forward kernel has saved, `(T, M)`: the membrane potential, or in bfloat16 its distance from the
-            threshold.
-        threshold: `(M,)`.
-        shape: that of the sequence, `(T, B, *features)`: a surrogate of the user's may look at the axes.
-    """
-    if type(surrogate) in _IN_KERNELS:
-        return type(surrogate).__name__, threshold.new_empty(0, 0)
-    distance = membrane.to(threshold.dtype) if membrane.dtype == torch.bfloat16 else membrane - threshold
-    derivative = surrogate.derivative(distance.view(tuple(shape)))
-    return "given", sequence_to_lanes(derivative.to(threshold.dtype))
 
 
 class _Lif(torch.autograd.Function):

@@ -22,12 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.slope.gpu import bump
 from rheobase.ops.tiles import at, layout, load_tile, present
-from rheobase.surrogate import MultiGaussian
-
-_SCALE, _CENTRE, _FLANK = (
-    tl.constexpr(number) for number in (MultiGaussian.SCALE, MultiGaussian.CENTRE, MultiGaussian.FLANK)
-)
 
 
 def forward(
@@ -275,7 +271,7 @@ def _backward(
             t = steps - 1 - position - ahead
             v, u = _membrane(v_rows[ahead], threshold, state, COMPACT)
             s = _spike(u)
-            f = slope_tile[ahead].to(state) if SHAPE == "given" else peak * _bump(narrowness * u, SHAPE)
+            f = slope_tile[ahead].to(state) if SHAPE == "given" else peak * bump(narrowness * u, SHAPE)
 
             on_s = on_s_tile[ahead].to(state)
             if RESET_GRADIENT == "attached":
@@ -353,29 +349,3 @@ def _membrane(saved, threshold, state: tl.constexpr, COMPACT: tl.constexpr):
         v = saved
         u = v - threshold
     return v, u
-
-
-@triton.jit
-@no_type_check
-def _bump(z, SHAPE: tl.constexpr):
-    """The surrogate's normalised derivative, as in `rheobase.surrogate`."""
-    if SHAPE == "FastSigmoid":
-        width = 1.0 + 2.0 * tl.abs(z)
-        f = 1.0 / (width * width)
-    elif SHAPE == "Arctan":
-        angle = 3.141592653589793 * z
-        f = 1.0 / (1.0 + angle * angle)
-    elif SHAPE == "Triangular":
-        height = 1.0 - tl.abs(z)
-        f = tl.where(height < 0.0, 0.0, height)  # not tl.maximum, which drops NaN
-    elif SHAPE == "Exponential":
-        f = tl.exp(-2.0 * tl.abs(z))
-    elif SHAPE == "Gaussian":
-        f = tl.exp(-3.141592653589793 * (z * z))
-    else:
-        tl.static_assert(SHAPE == "MultiGaussian")
-        u = _SCALE * z
-        left, right = u + 0.5, u - 0.5
-        flanks = tl.exp(left * left / -18.0) + tl.exp(right * right / -18.0)
-        f = _CENTRE * tl.exp(-2.0 * (u * u)) - _FLANK * flanks
-    return f

@@ -6,9 +6,9 @@ from torch import Tensor
 from rheobase.ops import kernels
 from rheobase.ops.arguments import as_step, check_sequence, state_type
 from rheobase.ops.lif import check_rule
-from rheobase.ops.lif.fused import can
 from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.ops.recurrent import fused, reference
+from rheobase.ops.slope import can
 from rheobase.surrogate import FastSigmoid, Surrogate
 
 __all__ = ["recurrent_lif"]

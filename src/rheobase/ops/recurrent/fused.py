@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, sum_all_to, to_lanes
-from rheobase.ops.lif.fused import surrogate_in_kernel
 from rheobase.ops.lif.reset import Reset, ResetGradient
+from rheobase.ops.slope import surrogate_in_kernel
 from rheobase.surrogate import Surrogate
 
 

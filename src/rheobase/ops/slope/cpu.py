@@ -1,6 +1,7 @@
-"""Arithmetic that kernels on the CPU share: surrogates, the exponential function, bfloat16.
+"""The slope of a spike in numba, for kernels to call at every neuron and step.
 
-These functions become part of the kernels that call them, and the compiler turns them into vector instructions there.
+Which of the shapes it is, is known when a kernel is compiled: what is left of `bump` is one formula, which becomes part of the
+loop that calls it, in arithmetic that the compiler can turn into vector instructions.
 """
 
 from typing import no_type_check
@@ -45,22 +46,6 @@ def bump(shape, double, z):
         flanks = exp(number(-1 / 18) * (left * left)) + exp(number(-1 / 18) * (right * right))
         f = number(_CENTRE) * exp(number(-2) * (u * u)) - number(_FLANK) * flanks
     return f
-
-
-@njit(nogil=True)
-@no_type_check
-def from_bfloat16(x):
-    """A bfloat16 number, given as its bits, as a float32."""
-    return np.uint32(np.uint32(x) << np.uint32(16)).view(np.float32)
-
-
-@njit(nogil=True)
-@no_type_check
-def to_bfloat16(x):
-    """The bits of a float32, rounded to the nearest bfloat16; to the even one of two."""
-    bits = np.float32(x).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.uint16(rounded) if x == x else np.uint16(0x7FC0)
 
 
 @njit(nogil=True)
