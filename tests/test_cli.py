@@ -382,6 +382,30 @@ def test_a_download_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "1.0/1.0 kB" in shown
 
 
+def test_a_simulation_says_that_it_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def simulating(data_dir, *, seed, samples, download, progress):
+        assert (data_dir, seed, samples, download) == (tmp_path, 3, 20, True)
+        progress("Train", 10, 20)
+        if interrupted:
+            raise KeyboardInterrupt
+        return tmp_path / "n_mnist_simulated"
+
+    monkeypatch.setattr(cli, "simulate_n_mnist", simulating)
+    command = ["simulate", "n-mnist", "--data-dir", str(tmp_path), "--seed", "3", "--samples", "20", "--download"]
+    interrupted = False
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "simulating n-mnist, Train" in out
+    assert out.endswith(f"simulated, not recorded: {tmp_path / 'n_mnist_simulated'}\n")
+    assert main([*command, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    interrupted = True
+    assert main(command) == 130
+    assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+
+
 def test_the_package_is_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "rheobase", "--version"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, f"rheobase {rheobase.__version__}\n")

@@ -161,6 +161,68 @@ def test_settings_out_of_range_are_refused(events, settings, message):
         EventDataset(events, **{"dt": 0.01, "steps": 5} | settings)
 
 
+@pytest.fixture
+def camera() -> Events:
+    """Five recordings of 30 events of a camera of 2 polarities, 3 rows and 4 columns."""
+    rng = np.random.default_rng(1)
+    times = np.sort(rng.random((5, 30)), axis=1).astype(np.float32).ravel()
+    return Events(times, rng.integers(0, 24, 150), np.arange(0, 151, 30), np.arange(5), 24, sensor=(2, 3, 4))
+
+
+@pytest.mark.parametrize("clip", [None, 1, 2])
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_camera_keeps_its_shape_and_merges_its_polarities_when_asked(camera, merge, clip):
+    shaped = EventDataset(camera, dt=0.1, steps=8, merge_polarities=merge, clip=clip, flatten=False)
+    expected = np.zeros((8, 5, 2, 3, 4), np.float32)
+    for sample in range(5):
+        recording = camera.recording(sample)
+        for time, unit in zip(recording.times, recording.units.tolist(), strict=True):
+            if time < 0.8:
+                expected[int(time / 0.1), sample, unit // 12, unit // 4 % 3, unit % 4] += 1
+    if merge:
+        expected = expected.sum(2, keepdims=True)
+    expected = np.minimum(expected, np.inf if clip is None else clip)
+    x, _ = shaped.batch(np.arange(5))
+    assert shaped.features == ((1 if merge else 2), 3, 4)
+    assert np.array_equal(x.numpy(), expected)
+    flat = replace(shaped, flatten=True)
+    assert flat.features == (12 if merge else 24,)
+    assert torch.equal(flat.batch(np.arange(5))[0], x.flatten(2))
+    assert shaped.batch(np.arange(0))[0].shape == (8, 0, *shaped.features)
+    grouped = replace(flat, group=4, clip=None).batch(np.arange(5))[0]
+    if clip is None:
+        assert torch.equal(grouped, x.flatten(2).unflatten(2, (-1, 4)).sum(3))
+
+
+def test_what_a_camera_cannot_do(camera, events):
+    plain = {"dt": 0.1, "steps": 4}
+    with pytest.raises(ValueError, match="merge_polarities: got True, but these events are no camera's"):
+        EventDataset(events, **plain, merge_polarities=True)
+    with pytest.raises(ValueError, match="flatten: got False, but these events are no camera's"):
+        EventDataset(events, **plain, flatten=False)
+    with pytest.raises(ValueError, match="group: got 2 with flatten=False"):
+        EventDataset(camera, **plain, flatten=False, group=2)
+    with pytest.raises(ValueError, match="group: got 24, expected a divisor of the 12 channels"):
+        EventDataset(camera, **plain, merge_polarities=True, group=24)
+    with pytest.raises(DataError, match=r"sensor: got \(2, 3, 3\) for 24 channels"):
+        replace(camera, sensor=(2, 3, 3))
+
+
+def test_simulated_events_are_not_mixed_with_recordings(camera):
+    simulated = replace(camera, simulated=True, source="simulation")
+    assert concatenate(simulated, simulated).simulated
+    with pytest.raises(DataError, match="simulation: has simulated True, expected False as events"):
+        concatenate(camera, simulated)
+
+
+@pytest.mark.parametrize(("channels", "bytes_each"), [(256, 1), (257, 2), (65_536, 2), (65_537, 4)])
+def test_channels_take_as_few_bytes_as_they_need(channels, bytes_each):
+    events = Events(np.float32([0.0]), np.array([channels - 1]), np.array([0, 1]), np.array([0]), channels)
+    assert events.units.itemsize == bytes_each
+    assert events.recording(0).units.tolist() == [channels - 1]
+    assert events.recording(0).units.dtype == np.int32
+
+
 def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
     values = values.copy()
     values[position] = value

@@ -97,7 +97,7 @@ class Perspective:
 
     Example:
         >>> seen = Perspective(0.5, 1.0)(np.ones((1, 1, 8, 8), np.float32), [np.random.default_rng(0)])
-        >>> 0.3 < seen.mean() < 0.9, float(seen[0, 0, 4, 4])
+        >>> bool(0.3 < seen.mean() < 0.9), float(seen[0, 0, 4, 4])
         (True, 1.0)
     """
 
@@ -137,7 +137,7 @@ class PixelNoise:
 
     Example:
         >>> noisy = PixelNoise(0.05, 1.0)(np.full((1, 1, 20, 20), 0.5, np.float32), [np.random.default_rng(0)])
-        >>> 0 < noisy.std() < 0.05
+        >>> bool(0 < noisy.std() < 0.05)
         True
     """
 

@@ -41,7 +41,6 @@ _STEP = 1000.0
 """Microseconds between the moments at which the image is computed; in between, what a pixel sees changes linearly."""
 _BORDER = 8
 """Background around the digit: more than the image ever moves."""
-_MOST_EVENTS = 65_536
 _BLOCK = 500
 """Samples that are written before the record says that they are."""
 _VERSION = 1
@@ -86,8 +85,8 @@ class Simulator:
         >>> image = np.zeros((28, 28), np.uint8)
         >>> image[10:18, 12:16] = 255
         >>> times, units = Simulator(seed=0).record(image, sample=0)
-        >>> bool((np.diff(times) >= 0).all()), times.max() < 315_000, units.max() < 2312
-        (True, True, True)
+        >>> times.dtype, int(times.max()) < 315_000, int(units.max()) < 2312
+        (dtype('int64'), True, True)
     """
 
     def __init__(self, seed: int, camera: Camera = Camera()) -> None:
@@ -109,8 +108,9 @@ class Simulator:
             sample: a number >= 0 that, with the seed, the events without a cause are drawn from.
         """
         ink = np.pad(image / 255.0, _BORDER)
-        times, units = np.empty(_MOST_EVENTS), np.empty(_MOST_EVENTS, np.uint16)
         camera = self.camera
+        most = 34 * 34 * (int(3 * _SACCADE / camera.refractory) + 1)
+        times, units = np.empty(most), np.empty(most, np.uint16)
         events = _kernel()(ink, self._path, self._thresholds, camera.contrast, camera.refractory, times, units)
         rng = np.random.default_rng((self.seed, sample))
         noise = rng.poisson(camera.noise * 34 * 34 * 3 * _SACCADE / 1e6)
@@ -238,8 +238,8 @@ def _compile() -> Callable[..., int]:
             for x in range(side):
                 # The window of the picture that passes by this pixel: where there is no ink, there is nothing to see.
                 black = False
-                for row in range(max(y, 0), min(y + border + 2, ink.shape[0])):
-                    for column in range(max(x, 0), min(x + border + 2, ink.shape[1])):
+                for row in range(y, y + border + 2):
+                    for column in range(x, x + border + 2):
                         black |= ink[row, column] > 0
                 if not black:
                     continue
@@ -265,7 +265,7 @@ def _compile() -> Callable[..., int]:
                     change = now - reference
                     brighter = change > 0
                     threshold = thresholds[1 if brighter else 0, y, x]
-                    if abs(change) >= threshold and events < len(times):
+                    if abs(change) >= threshold:
                         level = reference + (threshold if brighter else -threshold)
                         fired = time - (now - level) / slope
                         fired = min(max(fired, begin), time)
