@@ -1,10 +1,17 @@
 """Settings that hold for all tests."""
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+# The problems here are so small that a second thread only gets in the way, here and in the processes that tests start: on a
+# busy machine the README's training of 6 seconds took 30, as its threads waited for each other. Tests of threads set a number.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A shared machine is slow at times: a slow example is no failure. Examples are derived from the test itself, so that a
 # red test is red again when it is run again.

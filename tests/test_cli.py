@@ -31,7 +31,6 @@ load = cache(spoken_digits)
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test in a folder of its own; the embedded recordings are read once for all."""
-    torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rheobase.recipes.spoken_digits.spoken_digits", load)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -327,7 +326,7 @@ def test_help_of_a_recipe_has_every_setting(capsys: pytest.CaptureFixture[str], 
 
 def test_the_installed_program(place: Path) -> None:
     program = Path(sys.executable).with_name("rheobase")
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [program, "train", *ONE, "--json", "--name", "a"], env=environment, capture_output=True, text=True
     )
@@ -343,7 +342,7 @@ def test_two_processes_print_once_and_end_well(place: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
     done = subprocess.run(
         [*launch, Path(sys.executable).with_name("rheobase"), "train", *ONE, "--json"],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
     )

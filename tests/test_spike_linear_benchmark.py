@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from load_tool import load_tool
+from rheobase.bench import measure
 
 
 @pytest.fixture
@@ -14,6 +15,7 @@ def benchmark(monkeypatch):
     module = load_tool("spike_linear", "benchmarks")
     monkeypatch.setattr(module, "SIZES", [(30, 20)])
     monkeypatch.setattr(module, "DENSITIES", [0.1])
+    monkeypatch.setattr(measure.gc, "collect", lambda: 0)  # slow beside the tests' own objects
     threads = torch.get_num_threads()
     yield module
     torch.set_num_threads(threads)

@@ -45,7 +45,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory):
             str(HERE / "processes.py"),
             str(folder),
         ],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=300,
