@@ -74,7 +74,7 @@ def adaptive_lif(
     Args:
         x: the input current, `(T, B, *features)`, floating point.
         decay: what the membrane potential keeps per step, in [0, 1]; a number or anything that broadcasts to `(B, *features)`.
-        threshold: where a neuron fires that has not fired before, above 0, for at 0 it would fire in refractory steps; likewise.
+        threshold: where a neuron fires that has not fired before, above 0: at 0 it would fire in refractory steps; likewise.
         adaptation_decay: what the trace `a` keeps per step, in [0, 1]; likewise.
         adaptation: by how much a spike raises the threshold, not below 0; likewise. 0 is a neuron that does not adapt.
         state: the membrane potential `v`, the trace `a` and the number of refractory steps that are left, each broadcasting to
