@@ -87,7 +87,7 @@ def test_learned_values_gather_gradients_per_feature_and_stay_in_range(kind, cre
     layer = kind(3, **VALUES, refractory=3, credit=credit, learn=NAMES).double()
     for name, value in VALUES.items():  # they start exactly where asked
         torch.testing.assert_close(getattr(layer, name).detach(), value.double(), rtol=1e-6, atol=1e-7)
-    layer(0.6 * torch.rand(60, 2, 3, dtype=torch.float64)).sum().backward()
+    layer(0.6 * torch.randn(200, 2, 3, dtype=torch.float64)).sum().backward()
     for parameter in layer.parameters():
         assert bool((parameter.grad != 0).all())
     with torch.no_grad():

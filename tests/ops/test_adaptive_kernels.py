@@ -131,6 +131,26 @@ def test_a_large_recurrent_product_is_a_sum_over_spikes(detach):
     assert_agree(ours, theirs, F64)
 
 
+def test_weights_may_be_fixed():
+    variant = (F64, FastSigmoid(), "sequential", True)
+    arguments, state, on = case(variant, 7, 2, 20, 2, (6,), recurrent=True)
+    _, expected = run(variant, 2, arguments, state, on, detach_recurrent=False)
+    arguments[1].requires_grad_(False)
+    _, gradients = run(variant, 2, arguments, state, on, detach_recurrent=False)
+    assert all(map(torch.equal, gradients, expected[:1] + expected[2:]))
+    assert gradients[-1].any()
+
+
+def test_autocast_does_not_reach_the_recurrence():
+    variant = (F32, Bump(), "blocks", False)
+    arguments = case(variant, 6, 2, 20, 2, (30,), recurrent=True)
+    expected = run(variant, 2, *arguments, detach_recurrent=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = run(variant, 2, *arguments, detach_recurrent=False)
+    for outputs, known in zip(again, expected, strict=True):
+        assert all(map(torch.equal, outputs, known))
+
+
 @variants
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_every_number_is_written(variant, recurrent, monkeypatch):

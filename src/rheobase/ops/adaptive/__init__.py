@@ -68,13 +68,14 @@ def adaptive_lif(
     can be `L * (L + 1) / 2` times as large, which asks for an optimiser that does not mind, such as Adam. It reaches neurons
     through their silent steps too, and it is the rule to reproduce its authors' results with. It needs no more time here.
 
-    On the CPU there are kernels for both rules, whose cost does not grow with `refractory`. On a GPU, `"blocks"` is computed by
-    the block algorithm in plain PyTorch, in `T / L` rounds, and `"sequential"` in T.
+    On the CPU there are kernels for both rules, whose cost does not grow with `refractory`, and which keep one number for each
+    neuron, sample and step for the backward pass (and every 16 steps 3 or 5 more). On a GPU, `"blocks"` is computed by the
+    block algorithm in plain PyTorch, in `T / L` rounds, and `"sequential"` in T.
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
         decay: what the membrane potential keeps per step, in [0, 1]; a number or anything that broadcasts to `(B, *features)`.
-        threshold: where a neuron fires that has not fired before, above 0; likewise.
+        threshold: where a neuron fires that has not fired before, above 0: at 0 it would fire in refractory steps; likewise.
         adaptation_decay: what the trace `a` keeps per step, in [0, 1]; likewise.
         adaptation: by how much a spike raises the threshold, not below 0; likewise. 0 is a neuron that does not adapt.
         state: the membrane potential `v`, the trace `a` and the number of refractory steps that are left, each broadcasting to

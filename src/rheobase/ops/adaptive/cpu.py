@@ -138,7 +138,8 @@ def backward(
         parameters: as in `forward`.
         weight: as in `forward`.
         sent: as in `forward`.
-        fired: the spikes that `forward` returned, `(T, B, N)`, or what `spike_lists` made of them, if there are weights.
+        fired: the spikes that `forward` returned, `(T, B, N)`, or what `spike_lists` made of them; None if the gradient of the
+            weights is not wanted.
         blocks: as in `forward`.
         refractory: as in `forward`.
         shape: the class name of a surrogate that the kernel knows, or "given".
@@ -148,8 +149,8 @@ def backward(
         learn: whether the gradients of the parameters are wanted.
 
     Returns:
-        The gradients of `x`, `initial`, `parameters` (0 without `learn`), `weight` and `sent`; the last two are of size 0 if
-        there are no recurrent weights.
+        The gradients of `x`, `initial`, `parameters` (0 without `learn`), `weight` (0 without `fired`) and `sent`; the last two
+        are of size 0 if there are no recurrent weights.
     """
     steps, lanes = on_spikes.shape
     on_x = memory.empty((steps, lanes), on_spikes.dtype)
@@ -162,23 +163,32 @@ def backward(
         on_fired = on_spikes[start:stop]
         if weight is not None and sent is not None and not detach_recurrent and stop < steps:
             on_fired = on_fired.clone()
-            on_heard = on_x[stop : stop + len(on_fired)]  # the gradient of the input that these spikes were part of
-            on_fired[: len(on_heard)] += (on_heard.view(len(on_heard), *sent.shape[1:]) @ weight).view(on_heard.shape)
+            # The spikes were part of the input of the steps `stop` and on.
+            on_heard = on_x[stop : stop + len(on_fired)].unflatten(1, sent.shape[1:])
+            with _full_precision():
+                on_fired[: len(on_heard)] += (on_heard @ weight).flatten(1)
         inputs = (array(on_fired), *(array(each)[start:stop] for each in (distance, slope)))
         outputs = (array(each) for each in (on_x[start:stop], on_state, on_parameters))
         arguments = (*inputs, array(kept)[first:], array(parameters), *outputs, *numbers)
         threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, on_fired.numel())
-    if weight is None or sent is None or fired is None:
+    if weight is None or sent is None:
         return on_x, on_state, on_parameters, on_x.new_empty(0), on_x.new_empty(0)
     on_current = on_x.view(steps, *sent.shape[1:])
     hears_sent = on_current[: len(sent)]
-    on_sent = torch.zeros_like(sent)
-    if not detach_recurrent:
-        on_sent[: len(hears_sent)] = hears_sent @ weight
-    on_weight = hears_sent.flatten(0, 1).t() @ sent[: len(hears_sent)].flatten(0, 1)
-    if steps > len(sent):
-        on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
+    on_weight, on_sent = torch.zeros_like(weight), torch.zeros_like(sent)
+    with _full_precision():
+        if not detach_recurrent:
+            on_sent[: len(hears_sent)] = hears_sent @ weight
+        if fired is not None:
+            on_weight += hears_sent.flatten(0, 1).t() @ sent[: len(hears_sent)].flatten(0, 1)
+            if steps > len(sent):
+                on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
     return on_x, on_state, on_parameters, on_weight, on_sent
+
+
+def _full_precision() -> torch.autocast:
+    """Within it, products are computed in the type of their factors, whatever `torch.autocast` around it says."""
+    return torch.autocast("cpu", enabled=False)
 
 
 def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tuple[int, int, int]]:
@@ -188,10 +198,10 @@ def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tupl
         yield start, min(start + piece, steps), index * -(-piece // SEGMENT)
 
 
-@torch.no_grad()
 def _hear(current: Tensor, before: Tensor, weight: Tensor) -> Tensor:
     """The input of a block and what its neurons hear of the spikes of the block before."""
-    return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
+    with torch.no_grad(), _full_precision():
+        return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
 
 
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check`.

@@ -91,7 +91,8 @@ def blocks(
 ) -> tuple[Tensor, list[Tensor]]:
     """One block of R + 1 steps after another, the first of which starts with the first step; the last may be shorter.
 
-    Arguments and results are those of `sequential`.
+    Arguments and results are those of `sequential`. (Only a NaN in `x` is treated otherwise: it spreads over all of its block,
+    backwards in time, too.)
     """
     membrane, trace, resting = (value.expand(x.shape[1:]) for value in state)
     spikes = []
