@@ -26,7 +26,7 @@ from rheobase.ops.lif.cpu import array, from_bfloat16, kernel_types, to_bfloat16
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.ops.slope.cpu import slope as slope_of
 
-_WIDTH, _NARROW = 4096, 256
+_WIDTH, _NARROW = 1024, 512
 """Lanes in a block; and in one that may finish early."""
 
 _PATIENCE = 8
