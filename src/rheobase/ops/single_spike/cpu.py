@@ -27,7 +27,7 @@ from rheobase.ops.lif.cpu import array, kernel_types, type_of
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.ops.slope.cpu import bump
 
-_WIDTH, _NARROW = 4096, 256
+_WIDTH, _NARROW = 1024, 512
 """Lanes in a block; and in one that may finish early."""
 
 _PATIENCE = 8
