@@ -251,7 +251,7 @@ def bench(
 
 
 def reproduce(
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY", help="thresholds; see below.")],
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY", help="thresholds or single-spike.")],
     quick: bool = False,
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="EXPERIMENT ...")] = (),
     runs: Path = Path("runs/reproduce"),

@@ -10,11 +10,24 @@ from rheobase.errors import RecipeError
 from rheobase.recipes.images import FashionMnist, Mnist
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.settings import build
+from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
 from rheobase.recipes.thresholds import Thresholds
 from rheobase.training import Training
 
-__all__ = ["RECIPES", "Entry", "FashionMnist", "Mnist", "Recipe", "SpokenDigits", "Thresholds", "find", "from_config"]
+__all__ = [
+    "RECIPES",
+    "Entry",
+    "FashionMnist",
+    "Mnist",
+    "Recipe",
+    "SingleSpikeConvolutions",
+    "SingleSpikes",
+    "SpokenDigits",
+    "Thresholds",
+    "find",
+    "from_config",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         ),
         "mnist": Entry(Mnist(), "about 98.8 % test accuracy"),
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
+        "single-spike": Entry(SingleSpikes(input_gain=4.0), "98 % test accuracy on Yin-Yang, in a few minutes"),
+        "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )

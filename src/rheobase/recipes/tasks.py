@@ -1,51 +1,65 @@
 """Data sets as tasks for the recipes that compare methods: the same split, coded the same way, whatever the network."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from rheobase.data import (
+    Dataset,
     EventDataset,
+    Flip,
+    ImageAugmentation,
     ImageDataset,
+    Perspective,
+    PixelNoise,
     Progress,
+    ShiftPixels,
     Splits,
+    VectorDataset,
+    draw_yin_yang,
     fashion_mnist,
     mnist,
+    n_mnist,
     split,
     spoken_digits,
 )
 
-TaskName = Literal["spoken-digits", "mnist", "fashion-mnist"]
+TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """The size of a task."""
+    """What is learned: its size, and how it is loaded.
+
+    Args:
+        title: for tables.
+        channels: of the input.
+        classes: how many.
+        steps: the number of time steps T.
+        load: the training set, its validation part and the test set, from the keyword arguments of `load_task`.
+        augment: what changes a training image.
+    """
 
     title: str
     channels: int
     classes: int
     steps: int
-
-
-TASKS: Mapping[TaskName, Task] = MappingProxyType(
-    {
-        "spoken-digits": Task("spoken digits (cochlea spikes, compact set)", 140, 10, 100),
-        "mnist": Task("MNIST, one spike per pixel", 784, 10, 100),
-        "fashion-mnist": Task("Fashion-MNIST, one spike per pixel", 784, 10, 100),
-    }
-)
+    load: Callable[..., tuple[Dataset, Dataset, Dataset]] = field(repr=False)
+    augment: tuple[ImageAugmentation, ...] = ()
 
 
 def load_task(
     name: TaskName,
-    samples: int | None = None,
-    data_dir: Path | None = None,
     *,
+    samples: int | None = None,
+    steps: int | None = None,
+    flatten: bool = True,
+    augment: bool = False,
+    data_dir: Path | None = None,
     download: bool = False,
     progress: Progress | None = None,
 ) -> Splits:
@@ -53,7 +67,10 @@ def load_task(
 
     Args:
         name: which task.
-        samples: keep so many samples for training, every class in proportion; None keeps all.
+        samples: keep so many samples for training; None keeps all.
+        steps: the number of time steps; None is that of the task.
+        flatten: rows of pixels; otherwise images keep their shape, as convolutions need it.
+        augment: change training images as the task says.
         data_dir: the folder with data sets.
         download: fetch what is missing.
         progress: told how a download goes.
@@ -62,16 +79,68 @@ def load_task(
         DataError: if data is missing or damaged.
         ValueError: if there are not so many samples.
     """
-    steps = TASKS[name].steps
-    if name == "spoken-digits":
-        train, test = (EventDataset(events, dt=0.01, steps=steps) for events in spoken_digits("compact", data_dir))
-    else:
-        load = {"mnist": mnist, "fashion-mnist": fashion_mnist}[name]
-        images = load(data_dir, download=download, progress=progress)
-        train, test = (ImageDataset(part, steps=steps, encoding="latency") for part in images)
-    train, validation = split(train, 0.1, seed=0)
+    task = TASKS[name]
+    source = {"data_dir": data_dir, "download": download, "progress": progress}
+    train, validation, test = task.load(steps=steps or task.steps, flatten=flatten, source=source)
     if samples is not None:
         if not 0 < samples < len(train):
             raise ValueError(f"samples must be from 1 to {len(train) - 1}, or None for all, got {samples}")
         train = train.subset(np.sort(np.random.default_rng(0).permutation(len(train))[:samples]))
+    if augment and isinstance(train, ImageDataset):
+        train = train.augmented(*task.augment)
     return Splits(train, validation, test)
+
+
+def _yin_yang(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+    """20,000 points for training and 10,000 for the test, as the block model was tested; drawn, so there is nothing to read."""
+    sets = (draw_yin_yang(samples, seed) for samples, seed in ((20_000, 42), (2_000, 41), (10_000, 0)))
+    train, validation, test = (VectorDataset(points, steps=steps, encoding="latency_all") for points in sets)
+    return train, validation, test
+
+
+def _spoken_digits(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+    parts = spoken_digits("compact", source["data_dir"])
+    train, test = (EventDataset(events, dt=0.01, steps=steps) for events in parts)
+    return *split(train, 0.1, seed=0), test
+
+
+def _n_mnist(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+    parts = n_mnist(source["data_dir"], simulated=True, progress=source["progress"])
+    train, test = (EventDataset(events, dt=0.001, steps=steps, merge_polarities=True) for events in parts)
+    return *split(train, 0.1, seed=0), test
+
+
+def _images(load: Callable[..., Any]) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
+    def loaded(*, steps: int, flatten: bool, source: Mapping[str, Any]) -> tuple[Dataset, Dataset, Dataset]:
+        train, test = (
+            ImageDataset(images, steps=steps, encoding="latency_all", flatten=flatten) for images in load(**source)
+        )
+        return *split(train, 0.1, seed=0), test
+
+    return loaded
+
+
+TASKS: Mapping[TaskName, Task] = MappingProxyType(
+    {
+        "yin-yang": Task("Yin-Yang", 4, 3, 100, _yin_yang),
+        "spoken-digits": Task("spoken digits (cochlea spikes, compact set)", 140, 10, 100, _spoken_digits),
+        "mnist": Task(
+            "MNIST, one spike per pixel",
+            784,
+            10,
+            100,
+            _images(mnist),
+            (Perspective(0.4, 0.7), ShiftPixels(3), PixelNoise(0.05, 0.5)),
+        ),
+        "fashion-mnist": Task(
+            "Fashion-MNIST, one spike per pixel",
+            784,
+            10,
+            100,
+            _images(fashion_mnist),
+            (Perspective(0.1, 0.3), Flip(0.5), ShiftPixels(1), PixelNoise(0.05, 0.5)),
+        ),
+        "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist),
+    }
+)
+"""Images are coded and augmented as for the block model (Taylor, King, Harper, arXiv 2205.15286, its published program)."""

@@ -70,7 +70,7 @@ class Thresholds(Recipe):
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:
         """The task's official split, with a part of the training set for validation."""
-        return load_task(self.task, self.samples, data_dir, download=download, progress=progress)
+        return load_task(self.task, samples=self.samples, data_dir=data_dir, download=download, progress=progress)
 
     def network(self) -> Sequential:
         """Linear layers and neurons, the last of which are the outputs. Weights do not depend on what else is learned."""

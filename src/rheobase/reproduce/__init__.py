@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rheobase.reproduce import thresholds
+from rheobase.reproduce import single_spike, thresholds
 from rheobase.reproduce.study import Study
 
-STUDIES: Mapping[str, Study] = MappingProxyType({study.name: study for study in (thresholds.STUDY,)})
+STUDIES: Mapping[str, Study] = MappingProxyType({study.name: study for study in (thresholds.STUDY, single_spike.STUDY)})
 
 __all__ = ["STUDIES", "Study"]

@@ -8,6 +8,7 @@ from rheobase.files import atomic_write
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Experiment, Study, Table
+from rheobase.reproduce.verdicts import accuracies
 
 
 def write_page(path: Path, study: Study, table: Table, command: str, figures: Sequence[Path]) -> None:
@@ -68,7 +69,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for arm, rows in arms.items():
         runs = list(rows.values())
-        difference = paired(_accuracies(rows), _accuracies(arms[first]))
+        difference = paired(accuracies(rows), accuracies(arms[first]))
         cells = [
             arm,
             Estimate.of([row.test_accuracy for row in runs]).percent(),
@@ -86,10 +87,6 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     samples = next(iter(arms[first].values())).samples
     return "\n".join(lines) + f"\n\n{samples:,} training samples. Layers: {', '.join(layers)}."
-
-
-def _accuracies(rows: dict[int, Row]) -> dict[int, float]:
-    return {seed: row.test_accuracy for seed, row in rows.items()}
 
 
 def _seconds(row: Row) -> float:

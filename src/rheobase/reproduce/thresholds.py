@@ -13,7 +13,8 @@ from rheobase.recipes.tasks import TASKS, TaskName
 from rheobase.recipes.thresholds import Thresholds
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, epochs_to_reach, paired, smoothed
-from rheobase.reproduce.study import Claim, Experiment, Status, Study, Table, Verdict
+from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
+from rheobase.reproduce.verdicts import accuracies, overall
 
 FIXED, LEARNED, POSITIVE = "fixed 1.25", "learned threshold", "learned, kept positive"
 GRID = (0.25, 0.5, 0.75, 1.0, 2.5)
@@ -102,15 +103,6 @@ def epochs_saved(fixed: Row, learned: Row) -> float | None:
     return None if ours is None or theirs is None else 1 - ours / theirs
 
 
-def _over(verdicts: Mapping[str, tuple[bool, str]]) -> Verdict:
-    """One verdict from those of several experiments."""
-    if not verdicts:
-        return Verdict("not run yet", "")
-    held = [name for name, (holds, _) in verdicts.items() if holds]
-    status: Status = "reproduced" if len(held) == len(verdicts) else "partly reproduced" if held else "not reproduced"
-    return Verdict(status, "; ".join(f"{name}: {figures}" for name, (_, figures) in verdicts.items()))
-
-
 def _faster(table: Table) -> Verdict:
     verdicts = {}
     for name in comparisons(table):
@@ -122,7 +114,7 @@ def _faster(table: Table) -> Verdict:
             continue
         estimate = Estimate.of(reached)
         verdicts[name] = estimate.is_positive, f"{estimate.percent(0)} % fewer epochs"
-    return _over(verdicts)
+    return overall(verdicts)
 
 
 def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
@@ -130,15 +122,11 @@ def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
     verdicts = {}
     for name in comparisons(table):
         arm = best_fixed(table, name) if than is None else than
-        difference = paired(*(_test(table.of(name, which)) for which in (LEARNED, arm)))
+        difference = paired(*(accuracies(table.of(name, which)) for which in (LEARNED, arm)))
         if difference is not None:
             which = f" against {arm}" if than is None else ""
             verdicts[name] = difference.is_positive, f"{difference.percent()} points{which}"
-    return _over(verdicts)
-
-
-def _test(rows: Mapping[int, Row]) -> dict[int, float]:
-    return {seed: row.test_accuracy for seed, row in rows.items()}
+    return overall(verdicts)
 
 
 def _livelier(table: Table) -> Verdict:
@@ -153,7 +141,7 @@ def _livelier(table: Table) -> Verdict:
             difference.is_positive,
             f"{difference.percent(1)} points fewer silent in a sample; most dead of any hidden layer: {dead}",
         )
-    return _over(verdicts)
+    return overall(verdicts)
 
 
 def _silence(rows: Mapping[int, Row]) -> dict[int, float]:
@@ -171,9 +159,9 @@ def _rescued(table: Table) -> Verdict:
         chance = 1 / TASKS[name.removeprefix("rescue-")].classes  # pyright: ignore[reportArgumentType]
         stuck = all(row.test_accuracy < 2 * chance for row in fixed.values())
         trains = all(row.test_accuracy > 4 * chance for row in learned.values())
-        found = [Estimate.of(list(_test(rows).values())).percent(1) for rows in (fixed, learned, positive)]
+        found = [Estimate.of(list(accuracies(rows).values())).percent(1) for rows in (fixed, learned, positive)]
         verdicts[name] = stuck and trains, "fixed {} %, learned {} %, kept positive {} %".format(*found)
-    return _over(verdicts)
+    return overall(verdicts)
 
 
 STUDY = Study(
