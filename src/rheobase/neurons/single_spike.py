@@ -45,9 +45,9 @@ class SingleSpike(IntegrateAndFire):
     Example:
         >>> import torch
         >>> layer = SingleSpike(3, decay=0.9, learn=("decay",))
-        >>> layer(torch.full((10, 2, 3), 0.4)).sum(0)  # v = 0.4, 0.76, 1.084 fires
-        tensor([[1., 1., 1.],
-                [1., 1., 1.]])
+        >>> spikes = layer(torch.full((5, 1, 3), 0.4))  # v = 0.4, 0.76, 1.084 fires
+        >>> spikes[:, 0, 0].detach()
+        tensor([0., 0., 1., 0., 0.])
     """
 
     def __init__(
