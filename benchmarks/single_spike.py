@@ -109,8 +109,10 @@ def network(name: str, inputs: int, neurons: int, classes: int | None) -> nn.Mod
     if name in ("loop", "hoisted"):
         walking = [Readout(classes)] if classes is not None else []
         return Loop(linear, Neurons(neurons), *readout, *walking, hoisted=name == "hoisted")
-    kind = rb.SingleSpike if name == "ours" else rb.LIF
-    layers = [linear, kind(neurons, decay=0.9, surrogate=SURROGATE, learn=("decay",)), *readout]
+    rule = {"decay": 0.9, "surrogate": SURROGATE, "learn": ("decay",)}
+    # The published rule for the gradient, and the one that can leave out no step.
+    hidden = rb.SingleSpike(neurons, credit="ramp", **rule) if name == "ours" else rb.LIF(neurons, **rule)
+    layers = [linear, hidden, *readout]
     if classes is not None:
         layers.append(rb.LeakyReadout(classes, decay=0.95, learn=("decay",)))
     return rb.Sequential(*layers)

@@ -31,7 +31,7 @@ class SingleSpike(IntegrateAndFire):
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a threshold crossing; None is `FastSigmoid()`.
-        credit: which steps are credited with the spike: `"ramp"`, `"early_ramp"`, `"product"` or `"detached"`.
+        credit: which steps are credited with the spike: `"product"`, `"ramp"`, `"early_ramp"` or `"detached"`.
         fire_by_end: a neuron that has not fired before the last step of a sequence fires there.
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
             Behind a linear layer with a bias a learned threshold adds nothing that the neuron could not compute before:
@@ -57,7 +57,7 @@ class SingleSpike(IntegrateAndFire):
         decay: float | Tensor = 0.9,
         threshold: float | Tensor = 1.0,
         surrogate: Surrogate | None = None,
-        credit: Credit = "ramp",
+        credit: Credit = "product",
         fire_by_end: bool = False,
         learn: Collection[str] = (),
     ) -> None:
