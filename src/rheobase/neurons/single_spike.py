@@ -31,7 +31,7 @@ class SingleSpike(IntegrateAndFire):
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a threshold crossing; None is `FastSigmoid()`.
-        credit: which steps are credited with the spike: `"ramp"`, `"early_ramp"`, `"product"` or `"detached"`.
+        credit: which steps are credited with the spike: `"product"`, `"ramp"`, `"early_ramp"` or `"detached"`.
         fire_by_end: a neuron that has not fired before the last step of a sequence fires there.
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
             Behind a linear layer with a bias a learned threshold adds nothing that the neuron could not compute before:
@@ -45,9 +45,9 @@ class SingleSpike(IntegrateAndFire):
     Example:
         >>> import torch
         >>> layer = SingleSpike(3, decay=0.9, learn=("decay",))
-        >>> layer(torch.full((10, 2, 3), 0.4)).sum(0)  # v = 0.4, 0.76, 1.084 fires
-        tensor([[1., 1., 1.],
-                [1., 1., 1.]])
+        >>> spikes = layer(torch.full((5, 1, 3), 0.4))  # v = 0.4, 0.76, 1.084 fires
+        >>> spikes[:, 0, 0].detach()
+        tensor([0., 0., 1., 0., 0.])
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SingleSpike(IntegrateAndFire):
         decay: float | Tensor = 0.9,
         threshold: float | Tensor = 1.0,
         surrogate: Surrogate | None = None,
-        credit: Credit = "ramp",
+        credit: Credit = "product",
         fire_by_end: bool = False,
         learn: Collection[str] = (),
     ) -> None:

@@ -22,7 +22,7 @@ def single_spike(
     initial: tuple[Float[Tensor, "*m"], Float[Tensor, "*f"], Float[Tensor, "*r"]] | None = None,
     *,
     surrogate: Surrogate | None = None,
-    credit: Credit = "ramp",
+    credit: Credit = "product",
     fire_by_end: bool = False,
 ) -> tuple[
     Float[Tensor, "T B *features"],
@@ -54,10 +54,9 @@ def single_spike(
       there is not to fire at `f`; `delta[f] - delta[f2]` at the spike; 0 after it. A neuron that never fires: `delta[k]`.
     - `"detached"`: `delta[k]` up to the spike, 0 after it: the same with the product a constant.
 
-    The default is the rule with which this neuron was published and its results were reached. It alone sends every neuron a
-    gradient from all later steps, which is what lets a network without any activity start to learn, and being linear in
-    `delta`, it does not change with the spike times. `"product"` is the choice for plain gradient descent and for long
-    sequences: its scale does not depend on T.
+    With each of them a neuron that never fires has a gradient at all steps, so that a network can start without any activity.
+    The default is the rule that knows what a spike costs: one that comes earlier is one that does not come later. Its scale
+    does not depend on T, so it goes with any optimiser and with clipped gradients. `"ramp"` is for results as published.
 
     The cost is linear in T. For the backward pass `v` is kept, 4 bytes for each neuron, sample and step (8 if `x` is float64),
     and the steps `f` and `f2`. Steps in which nothing can happen any more are not looked at, not even for NaN: with `"product"`
@@ -112,7 +111,7 @@ def first_spikes(
     threshold: float | Float[Tensor, "*t"] = 1.0,
     *,
     surrogate: Surrogate | None = None,
-    credit: Credit = "ramp",
+    credit: Credit = "product",
     fire_by_end: bool = False,
 ) -> Float[Tensor, "T B *features"]:
     """The spikes of `single_spike` for whole sequences, from rest, without the state after them.
