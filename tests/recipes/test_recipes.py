@@ -5,7 +5,17 @@ from dataclasses import FrozenInstanceError, asdict
 import pytest
 
 from rheobase.errors import RecipeError
-from rheobase.recipes import RECIPES, FashionMnist, Mnist, SpokenDigits, Thresholds, find, from_config
+from rheobase.recipes import (
+    RECIPES,
+    FashionMnist,
+    Mnist,
+    SingleSpikeConvolutions,
+    SingleSpikes,
+    SpokenDigits,
+    Thresholds,
+    find,
+    from_config,
+)
 from rheobase.training import Training
 
 
@@ -13,7 +23,7 @@ def test_what_is_offered() -> None:
     kinds = {name: type(entry.recipe) for name, entry in RECIPES.items()}
     assert kinds == {
         "spoken-digits": SpokenDigits, "spoken-digits-full": SpokenDigits, "mnist": Mnist, "fashion-mnist": FashionMnist,
-        "thresholds": Thresholds,
+        "single-spike": SingleSpikes, "single-spike-conv": SingleSpikeConvolutions, "thresholds": Thresholds,
     }  # fmt: skip
     assert find("spoken-digits-full").recipe.edition == "full"
     assert all("%" in entry.aim or "rheobase reproduce" in entry.aim for entry in RECIPES.values())

@@ -36,10 +36,11 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     yin_yang = SingleSpikes(input_gain=4.0)
     digits = SingleSpikes(task="spoken-digits", hidden=(300,))
     if quick:
+        few = _epochs(replace(yin_yang, samples=5_000), 20)
         return [
-            _experiment("yin-yang", _epochs(yin_yang, 15), fixed=False),
+            _experiment("yin-yang", few, fixed=False),
             _experiment("spoken-digits", _epochs(replace(digits, hidden=(100,)), 15)),
-            _from_silence("yin-yang", _epochs(yin_yang, 15)),
+            _from_silence("yin-yang", few),
         ]
     images = {
         "mnist": SingleSpikes(task="mnist", hidden=(800,)),

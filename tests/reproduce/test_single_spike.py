@@ -1,0 +1,102 @@
+"""What decides the claims about single-spike training, on results made up for it."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reproduce.toy import row
+from rheobase.reproduce.single_spike import BLOCK, FIXED, LOOP, MULTI, PRODUCT, STUDY, experiments
+from rheobase.reproduce.study import Table, Verdict
+
+
+def table(results: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = True) -> Table:
+    """Results of the study: for each experiment and arm, the values of its seeds."""
+    planned = {experiment.name: experiment for experiment in experiments(quick)}
+    rows = []
+    for (experiment, arm), seeds in results.items():
+        recipe = planned[experiment].arms[arm]
+        for seed, values in enumerate(seeds):
+            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
+            rows.append(row(experiment, arm, seed, settings, **values))
+    return Table(experiments(quick), rows)
+
+
+def verdict(claim: str, results: Table) -> Verdict:
+    (found,) = [one for one in STUDY.claims if claim in one.text]
+    return found.judge(results)
+
+
+def accuracies(*values: float) -> list[dict[str, Any]]:
+    return [{"test_accuracy": value} for value in values]
+
+
+def test_the_experiments() -> None:
+    names = [experiment.name for experiment in experiments(False)]
+    assert len(set(names)) == len(names) == 9
+    for quick in (True, False):
+        for experiment in experiments(quick):
+            assert set(experiment.arms) >= {BLOCK, PRODUCT, LOOP, MULTI}
+            assert len(experiment.seeds) >= 3
+            quiet = experiment.name.startswith("silence")
+            assert all((getattr(recipe, "input_gain", 1) in (0.1, 0.4)) == quiet for recipe in experiment.arms.values())
+
+
+def test_nothing_is_decided_without_results() -> None:
+    assert {claim.judge(table({})).status for claim in STUDY.claims} == {"not run yet"}
+
+
+@pytest.mark.parametrize(("found", "status"), [((0.981, 0.982), "reproduced"), ((0.97, 0.98), "not reproduced")])
+def test_as_accurate_as_published(found: tuple[float, ...], status: str) -> None:
+    results = table({("yin-yang", BLOCK): accuracies(*found), ("spoken-digits", BLOCK): accuracies(0.2)})
+    seen = verdict("As accurate as published", results)
+    assert seen.status == status
+    assert "published 98.02" in seen.figures
+    assert "spoken" not in seen.figures  # which nobody has published
+
+
+def test_not_less_accurate() -> None:
+    results = table(
+        {
+            ("yin-yang", BLOCK): accuracies(0.95, 0.951),
+            ("yin-yang", LOOP): accuracies(0.96, 0.90),
+            ("yin-yang", MULTI): accuracies(0.97, 0.971),
+        }
+    )
+    assert verdict("trained as a loop", results).status == "reproduced"
+    many = verdict("neurons with many spikes", results)
+    assert many.status == "not reproduced"
+    assert many.figures.startswith("yin-yang: -2.00 ± 0.00")
+
+
+def test_fewer_spikes() -> None:
+    results = table(
+        {
+            ("yin-yang", BLOCK): [{"spikes_per_sample": 50.0}, {"spikes_per_sample": 52.0}],
+            ("yin-yang", MULTI): [{"spikes_per_sample": 100.0}, {"spikes_per_sample": 104.0}],
+        }
+    )
+    assert verdict("Fewer spikes", results).figures == "yin-yang: 50 ± 0 % fewer"
+
+
+def test_learned_decays() -> None:
+    results = table({("spoken-digits", BLOCK): accuracies(0.6, 0.61), ("spoken-digits", FIXED): accuracies(0.4, 0.42)})
+    assert verdict("Learned decays", results).status == "reproduced"
+
+
+@pytest.mark.parametrize(("found", "status"), [((0.9, 0.8), "reproduced"), ((0.9, 0.4), "not reproduced")])
+def test_from_silence(found: tuple[float, ...], status: str) -> None:
+    seen = verdict("without any spike", table({("silence-yin-yang", BLOCK): accuracies(*found)}))
+    assert seen.status == status
+    assert seen.figures.startswith("yin-yang: single spike")
+
+
+def test_silence_is_silent() -> None:
+    (silence,) = [one for one in experiments(True) if one.name == "silence-yin-yang"]
+    recipe = silence.arms[BLOCK]
+    network = recipe.seeded_network()
+    x, _ = recipe.splits().test.batch(np.arange(200))
+    with torch.no_grad():
+        assert not network[:2](x).any()
