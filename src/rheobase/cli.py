@@ -251,7 +251,7 @@ def bench(
 
 
 def reproduce(
-    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY", help="thresholds or single-spike.")],
+    study: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = None,
     quick: bool = False,
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="EXPERIMENT ...")] = (),
     runs: Path = Path("runs/reproduce"),
@@ -264,7 +264,7 @@ def reproduce(
     command takes part of the work.
 
     Args:
-        study: What to reproduce.
+        study: What to reproduce: thresholds or single-spike. Without it, what there is and how far it is.
         quick: A version of a few minutes, which shows the direction of each claim.
         only: Run these experiments only.
         runs: Folder of the runs.
@@ -272,6 +272,9 @@ def reproduce(
     """
     from rheobase.reproduce import command
 
+    if study is None:
+        command.overview(results)
+        return
     load = lambda recipe: data.splits(recipe, Output())  # noqa: E731
     command.reproduce(study, quick=quick, only=only, runs=runs, results=results, load=load)
 

@@ -46,6 +46,16 @@ def test_quick_and_only(toy: Path) -> None:
     assert not (toy / "benchmarks").exists()
 
 
+def test_without_a_study_it_says_what_there_is(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce("toy", "--only", "second") == 0
+    capsys.readouterr()
+    assert reproduce() == 0
+    told = capsys.readouterr().out
+    assert "thresholds" in told
+    assert "0 of 4 " in told
+    assert "1 of 1 " in told
+
+
 def test_without_matplotlib_there_are_no_pictures(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "find_spec", lambda _: None)
     assert reproduce("toy", "--quick", "--only", "second") == 0

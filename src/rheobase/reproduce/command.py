@@ -13,6 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table as Grid
 
 from rheobase.data import Splits
 from rheobase.errors import RheobaseError
@@ -56,6 +57,21 @@ def reproduce(
         run(chosen, rows, runs / stem, load, tell=told)
     page = write(study, Table(experiments, rows.rows()), results / f"{stem}.md", quick)
     Console(highlight=False, soft_wrap=True).print(f"results: {page}", markup=False)
+
+
+def overview(results: Path) -> None:
+    """Print what there is to reproduce, and how many trainings of each experiment have a row in the folder `results`."""
+    table = Grid(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "experiment", "trainings done", "what"):
+        table.add_column(heading, justify="right" if heading == "trainings done" else "left")
+    for study in STUDIES.values():
+        experiments = study.experiments(False)
+        found = Table(experiments, Results(results / f"{study.name}.json", {}).rows())
+        for number, experiment in enumerate(experiments):
+            done = sum(len(rows) for rows in found.arms(experiment.name).values())
+            total = len(experiment.arms) * len(experiment.seeds)
+            table.add_row("" if number else study.name, experiment.name, f"{done} of {total}", experiment.title)
+    Console(highlight=False).print(table)
 
 
 def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
