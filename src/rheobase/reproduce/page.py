@@ -1,7 +1,7 @@
 """The page of a study, in Markdown: claims with their verdicts, a table for each experiment, where the figures came from."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rheobase.files import atomic_write
@@ -11,7 +11,7 @@ from rheobase.reproduce.study import Experiment, Study, Table
 from rheobase.reproduce.verdicts import accuracies
 
 
-def write_page(path: Path, study: Study, table: Table, command: str, figures: Sequence[Path]) -> None:
+def write_page(path: Path, study: Study, table: Table, command: str, figures: Mapping[str, Path]) -> None:
     """Write the page.
 
     Args:
@@ -19,7 +19,7 @@ def write_page(path: Path, study: Study, table: Table, command: str, figures: Se
         study: what was studied.
         table: its rows.
         command: what regenerates the page.
-        figures: pictures beside the page.
+        figures: pictures beside the page, by experiment.
     """
     parts = [
         f"# {study.title}",
@@ -32,9 +32,8 @@ def write_page(path: Path, study: Study, table: Table, command: str, figures: Se
     ]
     for experiment in table.experiments.values():
         parts += [f"## {experiment.title}", _experiment(experiment, table)]
-        parts += [
-            f"![{figure.stem}]({figure.name})" for figure in figures if figure.stem.endswith(f"-{experiment.name}")
-        ]
+        if experiment.name in figures:
+            parts.append(f"![{experiment.name}]({figures[experiment.name].name})")
     parts += ["## Where the figures come from", _origins(table)]
     with atomic_write(path) as file:
         file.write(("\n\n".join(parts) + "\n").encode())

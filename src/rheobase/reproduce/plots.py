@@ -29,7 +29,7 @@ _COLOURS = (
 """Okabe and Ito's, which the colour-blind can tell apart, and two more."""
 
 
-def draw(table: Table, folder: Path, stem: str) -> list[Path]:
+def draw(table: Table, folder: Path, stem: str) -> dict[str, Path]:
     """Draw a picture of each experiment that has rows.
 
     Args:
@@ -38,11 +38,12 @@ def draw(table: Table, folder: Path, stem: str) -> list[Path]:
         stem: the beginning of their names.
 
     Returns:
-        The pictures; none without matplotlib.
+        The pictures, by experiment; none without matplotlib.
     """
     if find_spec("matplotlib") is None:
-        return []
-    return [_draw(table, name, folder / f"{stem}-{name}.png") for name in table.experiments if table.arms(name)]
+        return {}
+    drawn = [name for name in table.experiments if table.arms(name)]
+    return {name: _draw(table, name, folder / f"{stem}-{name}.png") for name in drawn}
 
 
 def _draw(table: Table, name: str, path: Path) -> Path:
