@@ -31,7 +31,8 @@ class LIF(IntegrateAndFire):
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:

@@ -34,7 +34,8 @@ class RecurrentLIF(IntegrateAndFire):
         learn: which of `"decay"` and `"threshold"` are learned, besides the recurrent weights.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:

@@ -35,7 +35,8 @@ class SynapticLIF(IntegrateAndFire):
         learn: which of `"synapse_decay"`, `"decay"` and `"threshold"` are learned.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:
