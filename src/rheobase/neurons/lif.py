@@ -19,6 +19,10 @@ class LIF(IntegrateAndFire):
         s[t] = 1 if v[t] >= threshold else 0
         r[t] = v[t] - threshold * s[t]  (reset "subtract"),  v[t] * (1 - s[t])  ("zero"),  v[t]  ("none")
 
+    A learned threshold is redundant with the weights of a linear layer in front: these, and its bias, divided by the threshold
+    give the same spikes at threshold 1. What it adds is a width of the surrogate, relative to the threshold, and a step size
+    for each neuron.
+
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one decay and
             one threshold serve all neurons.
