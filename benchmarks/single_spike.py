@@ -280,8 +280,9 @@ def main() -> None:
     found = {"about": about(), "threads": torch.get_num_threads(), "grid": {}} | found
     # On one thread other programs hardly change the processor time; that of several threads is not what one waits for.
     clock = time.process_time if options.threads == 1 else time.perf_counter
-    if "epoch" not in found:
-        found["epoch"] = epoch(20 if options.quick else 157, options.rounds, clock)
+    batches = 20 if options.quick else 157  # of 128 samples: the epoch's 20,000
+    if found.get("epoch", {}).get("batches", 0) < batches:
+        found["epoch"] = epoch(batches, options.rounds, clock)
         write_json(options.json, found)
     grid = (QUICK_BATCHES, QUICK_NEURONS, QUICK_STEPS) if options.quick else (BATCHES, NEURONS, STEPS)
     for batch, neurons, steps in product(*grid):

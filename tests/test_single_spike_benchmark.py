@@ -67,6 +67,25 @@ def test_it_goes_on_where_it_stopped_and_writes_table_and_picture(benchmark, mon
     assert "Least over the grid" in capsys.readouterr().out
 
 
+def test_a_quick_epoch_is_not_taken_for_a_whole_one(benchmark, monkeypatch, tmp_path):
+    measured = []
+
+    def epoch(batches, *_):
+        measured.append(batches)
+        return {"batches": batches, "batch": dict.fromkeys(benchmark.NAMES, 2.0)}
+
+    monkeypatch.setattr(benchmark, "epoch", epoch)
+    for name, values in (("STEPS", [4]), ("NEURONS", [3]), ("BATCHES", [2])):
+        monkeypatch.setattr(benchmark, name, values)
+        monkeypatch.setattr(benchmark, f"QUICK_{name}", values)
+    for options in (["--quick"], ["--quick"], [], [], ["--quick"]):
+        monkeypatch.setattr(
+            sys, "argv", ["single_spike.py", *options, "--rounds", "1", "--json", str(tmp_path / "a.json")]
+        )
+        benchmark.main()
+    assert measured == [20, 157]
+
+
 def test_results_of_another_number_of_threads_are_not_mixed(benchmark, monkeypatch, tmp_path, capsys):
     path = tmp_path / "speed.json"
     path.write_text('{"threads": 2}')

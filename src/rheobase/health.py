@@ -1,8 +1,9 @@
 """How a network is doing: who fires, who never does, and what the spikes cost.
 
-A neuron that fires for no sample of a set is dead on that set, and no gradient reaches the weights in front of it; one that
-fires at almost every step says nothing either. Both are invisible in the loss. `Recorder` counts them while the network runs,
-for any network, through hooks that are gone afterwards; what it reports is always about the samples that it saw.
+A neuron that fires for no sample of a set is dead on that set: it says nothing, and learns only as far as its surrogate reaches
+down from the threshold. One that fires at almost every step says nothing either. Both are invisible in the loss. `Recorder`
+counts them while the network runs, for any network, through hooks that are gone afterwards; what it reports is always about
+the samples that it saw.
 
 Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
 spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs.

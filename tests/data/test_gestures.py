@@ -64,8 +64,9 @@ def test_gestures_are_cut_out_of_the_recordings(tmp_path, folder):
 def test_only_the_beginning_of_each_gesture(tmp_path, folder):
     _, test = dvs128_gesture(tmp_path, seconds=1.5)
     assert np.diff(test.offsets).tolist() == [2, 1, 1]
-    with pytest.raises(ValueError, match=r"seconds: got 0\.0, expected more than 0"):
-        dvs128_gesture(tmp_path, seconds=0.0)
+    for wrong in (0.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=rf"seconds: got {wrong}, expected a finite number above 0"):
+            dvs128_gesture(tmp_path, seconds=wrong)
 
 
 def test_a_missing_set_is_named_with_the_remedy(tmp_path):

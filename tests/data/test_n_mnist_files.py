@@ -185,6 +185,14 @@ def test_a_set_that_is_not_complete_is_refused(tmp_path, parts):
         n_mnist(tmp_path)
 
 
+def test_a_recording_that_is_there_twice_does_not_make_up_for_a_missing_one(tmp_path, parts):
+    # By number alone the order would be off from here on: the labels would be right, the pictures of MNIST would not.
+    parts["Train"]["3/00002.bin"] = parts["Train"].pop("4/00003.bin")
+    write_folders(tmp_path / "n_mnist", parts)
+    with pytest.raises(DataError, match=r"Train: got .*00002\.bin where recording 00003 was expected"):
+        n_mnist(tmp_path)
+
+
 def test_a_damaged_recording_is_named(tmp_path, parts, monkeypatch):
     parts["Train"]["7/00002.bin"] = bytes([0, 99, 0, 0, 0])
     write_folders(tmp_path / "n_mnist", parts)
@@ -265,7 +273,10 @@ def test_a_simulation_is_read_only_when_it_is_asked_for_and_says_so(tmp_path, pa
         n_mnist(tmp_path)
 
 
-@pytest.mark.parametrize("record", ["{", "[]", '{"done": 1, "samples": 2}', '{"done": {"Train": "x"}}'])
+@pytest.mark.parametrize(
+    "record",
+    ["{", "[]", '{"done": 1, "samples": 2}', '{"done": {"Train": "x"}}', '{"done": {"Train": Infinity}}', "[" * 10_000],
+)
 def test_a_damaged_record_of_a_simulation_is_refused(tmp_path, record):
     (tmp_path / "n_mnist_simulated").mkdir()
     (tmp_path / "n_mnist_simulated/simulation.json").write_text(record)

@@ -182,9 +182,10 @@ def test_another_simulation_is_not_mixed_in(tmp_path, pictures):
     record.write_text(record.read_text().replace('"Train": 2', '"Train": -2'))
     with pytest.raises(DataError, match="holds a simulation with samples"):
         simulate_n_mnist(tmp_path, samples=2)
-    record.write_text("{}")
-    with pytest.raises(DataError, match="holds files, but no record of a simulation"):
-        simulate_n_mnist(tmp_path, samples=2)
+    for damaged in ("{}", '{"done": {"Train": Infinity, "Test": 2}}', "[" * 10_000):
+        record.write_text(damaged)
+        with pytest.raises(DataError, match="holds files, but no record of a simulation"):
+            simulate_n_mnist(tmp_path, samples=2)
 
 
 @pytest.mark.parametrize(("wrong", "message"), [({"seed": -1}, "seed: got -1"), ({"samples": 0}, "samples: got 0")])

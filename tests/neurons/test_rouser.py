@@ -66,6 +66,7 @@ def test_thresholds_have_no_bound():
     layer.raw_threshold.data -= 0.5
     assert layer.threshold.tolist() == [-0.5, -0.5]
     assert bool((layer(torch.zeros(4, 1, 2)) == 1).all())
+    assert not layer(torch.full((4, 1, 2), -1.0)).any()  # inhibition silences even these
 
 
 def test_the_positive_variant_is_the_same_neuron():

@@ -238,6 +238,13 @@ def test_what_comes_after_a_neurons_last_step_is_not_looked_at():
         assert spikes.flatten().tolist() == [1, 0, 0, 0]
         gradients = torch.autograd.grad(spikes.sum(), (x, decay))
         assert all(gradient.isfinite().all() for gradient in gradients)
+        # With a state there is a membrane potential to find, which is NaN, and so is what the decay has to do with it.
+        again, (membrane, _, _) = single_spike(x, decay, credit=credit)
+        assert torch.equal(again, spikes)
+        on_x, on_decay = torch.autograd.grad(again.sum(), (x, decay))
+        assert torch.equal(on_x, gradients[0])
+        assert membrane.isnan().all()
+        assert on_decay.isnan()
 
 
 def test_half_precision_inputs_are_integrated_in_float32():

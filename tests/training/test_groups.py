@@ -59,6 +59,13 @@ def test_a_negative_rate_is_refused() -> None:
         parameter_groups(net(), 0.1, rates={"threshold": -1.0})
 
 
+@pytest.mark.parametrize("name", ["", "weights", "others"])
+def test_a_rate_of_what_is_no_learned_value_is_refused(name: str) -> None:
+    # Every name ends in the empty one, and two groups are called otherwise.
+    with pytest.raises(ValueError, match=f"rates must name learned values, such as 'threshold', got '{name}'"):
+        parameter_groups(net(), 0.1, rates={name: 0.2})
+
+
 def weights_of(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in net.state_dict().items()}
 

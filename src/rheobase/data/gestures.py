@@ -5,6 +5,7 @@ licence): one AEDAT file for each person and light, in which the person makes al
 a table of when each begins and ends.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,11 +68,11 @@ def dvs128_gesture(
         Events of 32,768 channels, x + 128 y + 16384 polarity, their times from the beginning of the gesture.
 
     Raises:
-        ValueError: if `seconds` is not above 0.
+        ValueError: if `seconds` is not above 0 and finite.
         DataError: if a file is missing, damaged, or holds values that it must not hold.
     """
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds: got {seconds}, expected more than 0, or None")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(f"seconds: got {seconds}, expected a finite number above 0, or None for all")
     folder = data_folder(data_dir) / "dvs128_gesture/DvsGesture"
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; unpack {_ARCHIVE} from {_HOME} in {folder.parent}")

@@ -235,6 +235,9 @@ def _read(members: list[_Member], source: str, samples: int, simulated: bool, pr
     if len(members) != samples:
         raise DataError(f"{source}: got {len(members)} recordings, expected {samples}; the set is not complete")
     members = sorted(members, key=lambda member: member.number)
+    for place, member in enumerate(members, start=1):
+        if member.number != place:
+            raise DataError(f"{source}: got {member.name} where recording {place:05d} was expected; one is missing")
     total = sum(member.size for member in members)
     times, units = np.empty(total // 5, np.float32), np.empty(total // 5, np.uint16)
     offsets = np.zeros(samples + 1, dtype=np.int64)
@@ -276,7 +279,7 @@ def _simulated_samples(folder: Path) -> dict[str, int]:
         done, samples = ({part: int(record[what][part]) for part in PARTS} for what in ("done", "samples"))
     except DataError:
         raise DataError(f"{folder}: there is no simulation of N-MNIST; {remedy}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{folder / RECORD}: damaged, expected the record of a simulation; {remedy}") from None
     if done != samples:
         raise DataError(

@@ -201,7 +201,7 @@ def _begun(folder: Path, record: dict[str, Any]) -> dict[str, int]:
     try:
         there = json.loads(read_bytes(folder / RECORD, limit=2**20))
         done = {part: int(there["done"][part]) for part in record["samples"]}
-    except (DataError, ValueError, KeyError, TypeError):
+    except (DataError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{folder}: holds files, but no record of a simulation; {remedy}") from None
     for name, expected in record.items():
         if there.get(name) != expected:

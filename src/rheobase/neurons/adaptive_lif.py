@@ -95,6 +95,9 @@ class AdaptiveLIF(AdaptiveNeuron):
     gradients depend on where blocks begin, and each call of `run` begins one: cut at multiples of `refractory + 1`, in
     `Recompute(..., steps=...)` too.
 
+    A learned threshold is redundant with the weights of a linear layer in front, as in `LIF`: divide these, its bias and the
+    adaptation by the threshold.
+
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one value of
             each kind serves all neurons.

@@ -19,6 +19,10 @@ class LIF(IntegrateAndFire):
         s[t] = 1 if v[t] >= threshold else 0
         r[t] = v[t] - threshold * s[t]  (reset "subtract"),  v[t] * (1 - s[t])  ("zero"),  v[t]  ("none")
 
+    A learned threshold is redundant with the weights of a linear layer in front: these, and its bias, divided by the threshold
+    give the same spikes at threshold 1. What it adds is a width of the surrogate, relative to the threshold, and a step size
+    for each neuron.
+
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one decay and
             one threshold serve all neurons.
@@ -31,7 +35,8 @@ class LIF(IntegrateAndFire):
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:

@@ -29,7 +29,8 @@ class IntegrateAndFire(Neuron):
         learnable: the names that `learn` may hold.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
     """
 

@@ -19,7 +19,7 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
         i[t] = x[t] + recurrent_weight @ s[t-L],   and 0 in the refractory steps after a spike
 
     The delay is part of the model: a spike arrives when its neuron may fire again. The input's own weights are a layer in
-    front, as for every neuron.
+    front, as for every neuron. A learned threshold is redundant with these, the recurrent ones and the adaptation together.
 
     Args:
         features: the number of neurons, N.

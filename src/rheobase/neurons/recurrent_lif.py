@@ -19,7 +19,8 @@ class RecurrentLIF(IntegrateAndFire):
 
         v[t] = decay * r[t-1] + x[t] + recurrent_weight @ s[t-1]
 
-    and spikes and reset as in `LIF`. The input's own weights are a layer in front, as for every neuron.
+    and spikes and reset as in `LIF`. The input's own weights are a layer in front, as for every neuron. A learned threshold is
+    redundant with these and the recurrent ones together, as in `LIF`.
 
     Args:
         features: the number of neurons, N.
@@ -34,7 +35,8 @@ class RecurrentLIF(IntegrateAndFire):
         learn: which of `"decay"` and `"threshold"` are learned, besides the recurrent weights.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:

@@ -33,10 +33,10 @@ class Rouser(SynapticLIF):
         di[t] = dv[t] + synapse_decay * di[t+1]       the gradient of x[t]
 
     and the gradient of a threshold is `-sum(g)` over time and batch. `width` stays as it is while thresholds move. A
-    learned threshold is a parameter like any other, as in the paper, which puts no bound on it: one that falls to 0 or below
-    fires at every step. `SynapticLIF(learn=("threshold",), reset="zero", reset_gradient="ignored")` is the same with thresholds
-    that stay above 0. Scaling all weights into a neuron and its threshold alike changes nothing but the relative width of
-    the surrogate: a threshold is in part redundant with a gain of the weights.
+    learned threshold is a parameter like any other, as in the paper, which puts no bound on it: if it falls to 0 or below, a
+    neuron at rest fires. `SynapticLIF(learn=("threshold",), reset="zero", reset_gradient="ignored")` is the same with
+    thresholds that stay above 0. Scaling all weights into a neuron and its threshold alike changes nothing but the relative
+    width of the surrogate: a threshold is in part redundant with a gain of the weights.
 
     The loss that belongs to it is `rheobase.losses.rate_mse`, on the spikes of an output layer of such neurons.
 

@@ -20,7 +20,8 @@ class SynapticLIF(IntegrateAndFire):
         v[t] = decay * r[t-1] + i[t]
 
     and spikes and reset as in `LIF`. A spike that arrives is thereby smeared over time: the membrane potential rises for a
-    while before it falls. A constant input `x` is amplified by `1 / (1 - synapse_decay)`.
+    while before it falls. A constant input `x` is amplified by `1 / (1 - synapse_decay)`. A learned threshold is redundant with
+    weights in front, as in `LIF`.
 
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one value of
@@ -35,7 +36,8 @@ class SynapticLIF(IntegrateAndFire):
         learn: which of `"synapse_decay"`, `"decay"` and `"threshold"` are learned.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` is unknown.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
+            `reset_gradient` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
 
     Example:

@@ -29,7 +29,7 @@ class Experiment:
     Args:
         name: a word for the command line, `"spoken-digits"`.
         title: what is trained on what, for the tables.
-        arms: the recipe of each arm, by name; only their networks may differ.
+        arms: the recipe of each arm, by name; their data must be the same, since it is loaded once.
         seeds: of the weights and of the order of samples.
     """
 

@@ -18,7 +18,7 @@ from rheobase.reproduce.verdicts import accuracies, overall
 
 FIXED, LEARNED, POSITIVE = "fixed 1.25", "learned threshold", "learned, kept positive"
 GRID = (0.25, 0.5, 0.75, 1.0, 2.5)
-"""Fixed thresholds beside the default: the paper's grid without 0, at which every neuron fires at every step, and one above."""
+"""Fixed thresholds beside the default: the paper's grid without 0, at which a neuron at rest fires, and one above."""
 
 
 def experiments(quick: bool) -> Sequence[Experiment]:

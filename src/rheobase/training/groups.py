@@ -35,7 +35,7 @@ def parameter_groups(
         Groups without a parameter are left out.
 
     Raises:
-        ValueError: if a rate is negative.
+        ValueError: if a rate is negative, or what it is for can be no learned value's name.
 
     Example:
         >>> import torch, rheobase as rb
@@ -46,6 +46,9 @@ def parameter_groups(
         >>> optimizer = torch.optim.Adam(groups)
     """
     rates = dict(rates or {})
+    for name in rates:
+        if not name.isidentifier() or name in ("weights", "others"):
+            raise ValueError(f"parameter_groups: rates must name learned values, such as 'threshold', got {name!r}")
     for name, rate in {"learning_rate": learning_rate, **rates}.items():
         if not rate >= 0:
             raise ValueError(f"parameter_groups: the learning rate {name!r} must be at least 0, got {rate}")

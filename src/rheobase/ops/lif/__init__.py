@@ -58,7 +58,7 @@ def lif(
 
     Raises:
         TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` is unknown.
+        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch
@@ -119,7 +119,7 @@ def synaptic_lif(
 
     Raises:
         TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` is unknown.
+        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch

@@ -55,7 +55,7 @@ def recurrent_lif(
 
     Raises:
         TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` is unknown.
+        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch

@@ -59,8 +59,9 @@ def single_spike(
     does not depend on T, so it goes with any optimiser and with clipped gradients. `"ramp"` is for results as published.
 
     The cost is linear in T. For the backward pass `v` is kept, 4 bytes for each neuron, sample and step (8 if `x` is float64),
-    and the steps `f` and `f2`. Steps in which nothing can happen any more are not looked at, not even for NaN: with `"product"`
-    those after `f2`, with `"early_ramp"` and `"detached"` those after `f`.
+    and the steps `f` and `f2`. Spikes and the gradients of `x` and the threshold are not touched by what comes when nothing can
+    happen any more, not even by NaN: with `"product"` after `f2`, with `"early_ramp"` and `"detached"` after `f`. (The membrane
+    potential is, and with it the gradient of the decay, but not in `first_spikes`, unless `torch.compile` computes it.)
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -118,7 +119,7 @@ def first_spikes(
 
     Nobody asks for the membrane potential after the last step here, so computing ends, for a block of neurons at a time, with
     the last step that matters: when all have fired, or with `"product"` and a gradient, when all would have fired twice. The
-    one exception is `"ramp"` with a gradient, for which every step matters.
+    one exception is `"ramp"` with a gradient, for which every step matters. (`torch.compile` computes all steps.)
 
     Args:
         x: as for `single_spike`.
