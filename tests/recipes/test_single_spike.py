@@ -71,3 +71,16 @@ def test_convolutions() -> None:
 def test_a_layer_needs_a_neuron() -> None:
     with pytest.raises(ValueError, match="at least 1 neuron"):
         SingleSpikes(hidden=(0,))
+    with pytest.raises(ValueError, match="at least 1 neuron"):
+        SingleSpikeConvolutions(hidden=0)
+
+
+@pytest.mark.parametrize("name", ["tau", "readout_tau", "input_gain"])
+def test_what_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be above 0 and finite, got 0"):
+        SingleSpikes(**{name: 0.0})
+
+
+def test_there_is_a_step() -> None:
+    with pytest.raises(ValueError, match="steps must be at least 1, got -1"):
+        SingleSpikeConvolutions(steps=-1)

@@ -43,6 +43,7 @@ def test_quick_and_only(toy: Path) -> None:
     page = (toy / "found/toy-quick.md").read_text()
     assert "**not run yet**" in page
     assert page.count("Not run yet.") == 1
+    assert "**The quick version:**" in page
     assert not (toy / "benchmarks").exists()
 
 

@@ -35,20 +35,23 @@ def accuracies(*values: float) -> list[dict[str, Any]]:
 
 def test_the_experiments() -> None:
     names = [experiment.name for experiment in experiments(False)]
-    assert len(set(names)) == len(names) == 9
+    assert len(set(names)) == len(names) == 10
     for quick in (True, False):
         for experiment in experiments(quick):
             assert set(experiment.arms) >= {BLOCK, PRODUCT, LOOP, MULTI}
             assert len(experiment.seeds) >= 3
             quiet = experiment.name.startswith("silence")
-            assert all((getattr(recipe, "input_gain", 1) in (0.1, 0.4)) == quiet for recipe in experiment.arms.values())
+            assert all((getattr(recipe, "input_gain", 1) < 1) == quiet for recipe in experiment.arms.values())
 
 
 def test_nothing_is_decided_without_results() -> None:
-    assert {claim.judge(table({})).status for claim in STUDY.claims} == {"not run yet"}
+    assert {claim.judge(table({})).status for claim in STUDY.claims} == {"not run yet", "not comparable"}
 
 
-@pytest.mark.parametrize(("found", "status"), [((0.981, 0.982), "reproduced"), ((0.97, 0.98), "not reproduced")])
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [((0.981, 0.982), "reproduced"), ((0.97, 0.98), "undecided"), ((0.97, 0.971), "not reproduced")],
+)
 def test_as_accurate_as_published(found: tuple[float, ...], status: str) -> None:
     results = table({("yin-yang", BLOCK): accuracies(*found), ("spoken-digits", BLOCK): accuracies(0.2)})
     seen = verdict("As accurate as published", results)
@@ -61,11 +64,18 @@ def test_not_less_accurate() -> None:
     results = table(
         {
             ("yin-yang", BLOCK): accuracies(0.95, 0.951),
-            ("yin-yang", LOOP): accuracies(0.96, 0.90),
+            ("yin-yang", LOOP): accuracies(0.954, 0.9551),
             ("yin-yang", MULTI): accuracies(0.97, 0.971),
+            ("spoken-digits", BLOCK): accuracies(0.95, 0.951),
+            ("spoken-digits", LOOP): accuracies(0.96, 0.90),
         }
     )
-    assert verdict("trained as a loop", results).status == "reproduced"
+    loop = verdict("trained as a loop", results)  # half a point is as good, a wide interval says nothing
+    assert loop.status == "partly reproduced"
+    assert (
+        verdict("trained as a loop", table({("yin-yang", arm): accuracies(0.9) for arm in (BLOCK, LOOP)})).status
+        == "undecided"
+    )
     many = verdict("neurons with many spikes", results)
     assert many.status == "not reproduced"
     assert many.figures.startswith("yin-yang: -2.00 ± 0.00")
@@ -93,10 +103,13 @@ def test_from_silence(found: tuple[float, ...], status: str) -> None:
     assert seen.figures.startswith("yin-yang: single spike")
 
 
-def test_silence_is_silent() -> None:
-    (silence,) = [one for one in experiments(True) if one.name == "silence-yin-yang"]
+@pytest.mark.parametrize("name", ["silence-yin-yang", "silence-spoken-digits"])
+def test_silence_is_silent(name: str) -> None:
+    (silence,) = [one for one in experiments(False) if one.name == name]
     recipe = silence.arms[BLOCK]
-    network = recipe.seeded_network()
-    x, _ = recipe.splits().test.batch(np.arange(200))
-    with torch.no_grad():
-        assert not network[:2](x).any()
+    splits = recipe.splits()
+    for seed in silence.seeds:
+        network = replace(recipe, training=replace(recipe.training, seed=seed)).seeded_network()
+        x, _ = splits.test.batch(np.arange(200))
+        with torch.no_grad():
+            assert not network[:2](x).any()

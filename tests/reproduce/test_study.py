@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from reproduce.toy import Toy, experiments, row
-from rheobase.errors import RunError
+from rheobase.errors import DivergenceError, RunError
 from rheobase.reproduce import rows, study
 from rheobase.reproduce.rows import Results, is_of
 from rheobase.reproduce.study import Done, Table
@@ -106,6 +106,21 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     assert ("first", "large", 0) not in listener.trainings
     assert len(listener.trainings) == 4
     assert run(tmp_path)[0].trainings == [("first", "large", 0)]
+
+
+def test_a_training_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
+    class Broken(Display):
+        def step(self, epoch: int, step: int) -> None:
+            raise DivergenceError("the loss is NaN")
+
+    results = Results(tmp_path / "toy.json", {})
+    displays = iter([Broken(), Display(), Display()])
+    told = study.run(
+        experiments(True), results, tmp_path / "runs", Toy.splits, tell=lambda _: next(displays, Display())
+    )
+    assert len(told) == 1
+    assert told[0].startswith("first, small, seed 0: the loss is NaN")
+    assert [one.key for one in results.rows()] == [("first", "large", 0), ("second", "small", 0)]
 
 
 def test_a_row_of_other_settings_does_not_count(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ class SingleSpikes(Recipe):
 
     def __post_init__(self) -> None:
         self.check_hidden(self.hidden)
+        for name in ("tau", "readout_tau", "input_gain"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {value}")
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -111,6 +115,11 @@ class SingleSpikeConvolutions(Recipe):
     decay: float = 0.999
     """What neurons keep per step, at first; the authors start at 1, where a learned decay has no room."""
     training: Training = field(default_factory=lambda: _training(20))
+
+    def __post_init__(self) -> None:
+        self.check_hidden((*self.channels, self.hidden))
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None

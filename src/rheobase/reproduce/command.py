@@ -54,9 +54,12 @@ def reproduce(
     rows = Results(results / f"{stem}.json", {"study": study.title, "source": study.source})
     chosen = [experiment for experiment in experiments if not only or experiment.name in only]
     with _Told() as told:
-        run(chosen, rows, runs / stem, load, tell=told)
+        diverged = run(chosen, rows, runs / stem, load, tell=told)
     page = write(study, Table(experiments, rows.rows()), results / f"{stem}.md", quick)
-    Console(highlight=False, soft_wrap=True).print(f"results: {page}", markup=False)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in diverged:
+        console.print(line, markup=False)
+    console.print(f"results: {page}", markup=False)
 
 
 def overview(results: Path) -> None:
@@ -77,7 +80,7 @@ def overview(results: Path) -> None:
 def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
     """Write the page and the plots of the rows that there are; returns the page."""
     figures = draw(table, page.parent, page.stem)
-    write_page(page, study, table, f"rheobase reproduce {study.name}{' --quick' if quick else ''}", figures)
+    write_page(page, study, table, f"rheobase reproduce {study.name}{' --quick' if quick else ''}", quick, figures)
     return page
 
 

@@ -11,7 +11,7 @@ from rheobase.reproduce.study import Experiment, Study, Table
 from rheobase.reproduce.verdicts import accuracies
 
 
-def write_page(path: Path, study: Study, table: Table, command: str, figures: Mapping[str, Path]) -> None:
+def write_page(path: Path, study: Study, table: Table, command: str, quick: bool, figures: Mapping[str, Path]) -> None:
     """Write the page.
 
     Args:
@@ -19,16 +19,24 @@ def write_page(path: Path, study: Study, table: Table, command: str, figures: Ma
         study: what was studied.
         table: its rows.
         command: what regenerates the page.
+        quick: whether the rows are of the quick version.
         figures: pictures beside the page, by experiment.
     """
     parts = [
         f"# {study.title}",
         f"Source: {study.source}. Written by `{command}`; all rows are in [{path.stem}.json]({path.stem}.json).",
+        *(
+            [
+                "**The quick version:** smaller networks, fewer samples and epochs than described here; it shows directions."
+            ]
+            * quick
+        ),
         study.remarks,
         "## Claims",
         _claims(study, table),
-        "± is half of a 95 % confidence interval (Student's, over seeds). Networks are chosen by validation accuracy, and each "
-        "run reads the test set once, at its end.",
+        "± is half of a 95 % confidence interval (Student's, over seeds). A claim that compares is reproduced where the whole "
+        "interval of the difference, seed by seed, lies on the right side, and undecided where it lies on both. Networks are "
+        "chosen by validation accuracy, and each run reads the test set once, at its end.",
     ]
     for experiment in table.experiments.values():
         parts += [f"## {experiment.title}", _experiment(experiment, table)]

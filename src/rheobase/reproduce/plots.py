@@ -1,4 +1,4 @@
-"""The pictures of a study: how each arm learns, and how many of its neurons are silent meanwhile.
+"""The pictures of a study: how each arm learns, and how many of its neurons are silent or dead meanwhile.
 
 matplotlib draws them. It is not a requirement of the library: `pip install 'rheobase[plots]'`; without it the page has no
 pictures.
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from rheobase.files import atomic_write
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.study import Table
 
 _COLOURS = (
@@ -56,10 +55,12 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     for colour, (arm, rows) in zip(_COLOURS * 3, arms.items(), strict=False):
         _curve(axes[0], [row.validation_curve for row in rows.values()], colour, arm)
         for layer, axis in enumerate(axes[1:]):
-            _curve(axis, [_of_layer(row, layer) for row in rows.values()], colour, arm)
+            _curve(axis, [[epoch[layer] for epoch in row.silent] for row in rows.values()], colour, arm)
+            dead = 100 * np.array([[epoch[layer] for epoch in row.dead] for row in rows.values()]).mean(0)
+            axis.plot(np.arange(1, len(dead) + 1), dead, color=colour, linewidth=1, linestyle="dashed")
     axes[0].set_title("validation accuracy", fontsize=10)
     for axis, layer in zip(axes[1:], layers, strict=True):
-        axis.set_title(f"silent in a sample: {layer}", fontsize=10)
+        axis.set_title(f"{layer}: silent in a sample, dead (dashed)", fontsize=10)
         axis.set_ylim(0, 100)
     for axis in axes:
         axis.set_xlabel("epoch")
@@ -69,10 +70,6 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return path
-
-
-def _of_layer(row: Row, layer: int) -> list[float]:
-    return [epoch[layer] for epoch in row.silent]
 
 
 def _curve(axis: "object", runs: Sequence[Sequence[float]], colour: str, name: str) -> None:

@@ -15,7 +15,7 @@ from rheobase.recipes.tasks import TASKS
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import accuracies, overall
+from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
 
 BLOCK, PRODUCT, LOOP, MULTI = get_args(Kind)
 FIXED = "single spike, fixed decays"
@@ -51,7 +51,8 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         _experiment("yin-yang", _epochs(yin_yang, 100)),
         _experiment("spoken-digits", _epochs(digits, 50)),
         _from_silence("yin-yang", _epochs(yin_yang, 50)),
-        _from_silence("spoken-digits", _epochs(digits, 50)),
+        _from_silence("spoken-digits", _epochs(digits, 50), 0.01),  # whose inputs are counts: a tenth is not silent
+        _from_silence("mnist", _epochs(replace(images["mnist"], samples=10_000), 10)),
         _experiment("n-mnist-simulated", _epochs(n_mnist, 15), fixed=False),
         *(_experiment(name, _epochs(recipe, 20)) for name, recipe in images.items()),
         *(
@@ -62,6 +63,8 @@ def experiments(quick: bool) -> Sequence[Experiment]:
 
 
 SEEDS = (0, 1, 2)
+MARGIN = 0.01
+"""By how much less accurate still is not less accurate: a point."""
 
 
 def _epochs(recipe: SingleSpikes, epochs: int) -> SingleSpikes:
@@ -75,11 +78,11 @@ def _experiment(name: str, recipe: SingleSpikes | SingleSpikeConvolutions, *, fi
     return Experiment(name, _title(recipe), arms, SEEDS)
 
 
-def _from_silence(name: str, recipe: SingleSpikes) -> Experiment:
-    # A tenth of the weights that the usual start has, as in the paper.
-    quiet = replace(recipe, input_gain=0.1 * recipe.input_gain)
+def _from_silence(name: str, recipe: SingleSpikes, gain: float = 0.1) -> Experiment:
+    """Where no neuron fires at first: the first layer's weights are `gain` times the usual ones, a tenth in the paper."""
+    quiet = replace(recipe, input_gain=gain * recipe.input_gain)
     arms = {kind: replace(quiet, neurons=kind) for kind in (BLOCK, PRODUCT, LOOP, MULTI)}
-    return Experiment(f"silence-{name}", f"From silence, first layer times 0.1: {_title(recipe)}", arms, SEEDS)
+    return Experiment(f"silence-{name}", f"From silence, first layer times {gain:g}: {_title(recipe)}", arms, SEEDS)
 
 
 def _title(recipe: SingleSpikes | SingleSpikeConvolutions) -> str:
@@ -91,61 +94,59 @@ def _title(recipe: SingleSpikes | SingleSpikeConvolutions) -> str:
     return f"{task.title}, {sizes}, T = {task.steps}"
 
 
-def _compared(
-    table: Table, judge: Callable[[str, Mapping[int, Row], Mapping[int, Row]], tuple[bool, str]], arm: str, other: str
-) -> Verdict:
-    """The verdict of `judge` on two arms, over all experiments that start with activity and have both."""
-    verdicts = {}
+Judge = Callable[[Mapping[int, Row], Mapping[int, Row]], Finding | None]
+
+
+def _compared(table: Table, judge: Judge, other: str) -> Verdict:
+    """The verdict of `judge` on single spikes and another arm, over all experiments that start with activity and have both."""
+    findings: dict[str, Finding] = {}
     for name in table.experiments:
-        rows, others = table.of(name, arm), table.of(name, other)
-        if rows and others and not name.startswith("silence-"):
-            verdicts[name] = judge(name, rows, others)
-    return overall(verdicts)
+        rows, others = table.of(name, BLOCK), table.of(name, other)
+        finding = judge(rows, others) if rows.keys() & others and not name.startswith("silence-") else None
+        if finding is not None:
+            findings[name] = finding
+    return overall(findings)
 
 
 def _as_accurate_as_published(table: Table) -> Verdict:
-    verdicts = {}
+    findings: dict[str, Finding] = {}
     for name, published in PUBLISHED.items():
         rows = table.of(name, BLOCK) if name in table.experiments else {}
         if rows:
             found = Estimate.of(list(accuracies(rows).values()))
-            verdicts[name] = found.mean >= published / 100, f"{found.percent()} % (published {published})"
-    return overall(verdicts)
+            holds = found.count > 1 and (found.mean >= published / 100 or above(found, published / 100))
+            findings[name] = holds, f"{found.percent()} % (published {published})"
+    return overall(findings)
 
 
 def _as_accurate_as(other: str) -> Callable[[Table], Verdict]:
-    def judge(_: str, rows: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[bool, str]:
+    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
         difference = paired(accuracies(rows), accuracies(others))
-        assert difference is not None, "all arms have the same seeds"
-        return not difference.is_negative, f"{difference.percent()} points"
+        return difference and (above(difference, -MARGIN), f"{difference.percent()} points")
 
-    return lambda table: _compared(table, judge, BLOCK, other)
+    return lambda table: _compared(table, judge, other)
 
 
 def _fewer_spikes(table: Table) -> Verdict:
-    def judge(_: str, rows: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[bool, str]:
-        saved = Estimate.of(
-            [
-                1 - rows[seed].spikes_per_sample / max(others[seed].spikes_per_sample, 1e-9)
-                for seed in rows.keys() & others
-            ]
-        )
-        return saved.is_positive, f"{saved.percent(0)} % fewer"
+    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
+        shared = rows.keys() & others
+        ratios = [rows[seed].spikes_per_sample / max(others[seed].spikes_per_sample, 1e-9) for seed in shared]
+        saved = Estimate.of([1 - ratio for ratio in ratios])
+        return above(saved), f"{saved.percent(0)} % fewer"
 
-    return _compared(table, judge, BLOCK, MULTI)
+    return _compared(table, judge, MULTI)
 
 
 def _learned_decays(table: Table) -> Verdict:
-    def judge(_: str, rows: Mapping[int, Row], others: Mapping[int, Row]) -> tuple[bool, str]:
+    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
         found = [Estimate.of(list(accuracies(one).values())).percent() for one in (others, rows)]
-        difference = paired(accuracies(rows), accuracies(others))
-        return difference is not None and difference.is_positive, f"{found[0]} to {found[1]} %"
+        return above(paired(accuracies(rows), accuracies(others))), f"{found[0]} to {found[1]} %"
 
-    return _compared(table, judge, BLOCK, FIXED)
+    return _compared(table, judge, FIXED)
 
 
 def _from_no_activity(table: Table) -> Verdict:
-    verdicts = {}
+    findings: dict[str, Finding] = {}
     for name, experiment in table.experiments.items():
         rows = table.arms(name)
         if not name.startswith("silence-") or BLOCK not in rows:
@@ -154,8 +155,8 @@ def _from_no_activity(table: Table) -> Verdict:
         found = {arm: Estimate.of(list(accuracies(one).values())) for arm, one in rows.items()}
         learns = min(row.test_accuracy for row in rows[BLOCK].values()) > min(2 * chance, (1 + chance) / 2)
         figures = ", ".join(f"{arm} {estimate.percent(1)} %" for arm, estimate in found.items())
-        verdicts[name.removeprefix("silence-")] = learns, figures
-    return overall(verdicts)
+        findings[name.removeprefix("silence-")] = learns, figures
+    return overall(findings)
 
 
 STUDY = Study(
@@ -166,15 +167,17 @@ STUDY = Study(
         'challenging temporal tasks", arXiv 2205.15286; figures from its published notebooks'
     ),
     remarks=(
-        "Networks, T, codes, augmentation, initialisation, surrogate, readout and learning rate are the authors'. Different "
-        "are: a neuron fires at `v >= threshold`; decays are learned through a sigmoid instead of a clamp, in convolutions one "
-        "for each map and from 0.999; the learning rate falls along a cosine, in a seventh to a half of their epochs; and a "
-        "tenth of the training set is kept for validation, on which the network is chosen. Spoken digits are not the Spiking "
-        "Heidelberg Digits, and N-MNIST is simulated from MNIST and trained on 10,000 samples: their accuracies are not "
-        "comparable with published ones. *Detached* has the gradient of the published standard single-spike loop, *product* "
-        "that of a loop whose mask is differentiated, *multi-spike* a soft reset in the gradient, as published. Seconds per "
-        "epoch are those of kernels in all arms, on one thread; the time beside real loops is measured by "
-        "`benchmarks/single_spike.py`."
+        "Networks, T, codes, augmentation, initialisation, surrogate and readout are the authors'. Different are: a "
+        "neuron fires at `v >= threshold`; decays are learned through a sigmoid instead of a clamp, in convolutions one "
+        "for each map and from 0.999; the learning rate is 0.001 throughout, with a warm-up, and falls along a cosine, "
+        "where the authors divide it by ten at milestones and reload the best weights (and take 0.0002 for N-MNIST and "
+        "SHD); batches are 128 throughout (64 for their convolutions); epochs are a fourteenth to a half of theirs; and a "
+        "tenth of the training set is kept for validation, on which the network is chosen. Spoken digits are not the "
+        "Spiking Heidelberg Digits, and N-MNIST is simulated from MNIST and trained on 10,000 samples. *Detached* is "
+        "nearest to the gradient of the published standard single-spike loop, whose mask is part of the gradient in some "
+        "versions of its program; *product* is that of a loop whose mask is differentiated; *multi-spike* has a soft "
+        "reset in the gradient, as published. Not less accurate means by less than a point; as accurate as published, "
+        "that the mean is not below. Seconds per epoch are those of kernels in all arms, on one thread."
     ),
     experiments=experiments,
     claims=(
@@ -196,5 +199,17 @@ STUDY = Study(
             _learned_decays,
         ),
         Claim("It trains from a start without any spike", "Yin-Yang, MNIST and SHD train", _from_no_activity),
+        Claim(
+            "Accuracy on N-MNIST, SHD and CIFAR-10",
+            "96.34 %, 70.32 %, 82.1 %",
+            lambda _: not_comparable(
+                "N-MNIST is simulated here, SHD could not be had, and CIFAR-10 was one run of a rebuttal"
+            ),
+        ),
+        Claim(
+            "Training is up to 13.98 times faster than a loop (Yin-Yang, on a GPU)",
+            "13.98",
+            lambda _: not_comparable("measured by `benchmarks/single_spike.py`, on CPUs"),
+        ),
     ),
 )

@@ -14,12 +14,12 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from rheobase.data import Splits
-from rheobase.errors import RunError
+from rheobase.errors import DivergenceError, RunError
 from rheobase.recipes import Recipe
 from rheobase.reproduce.rows import Results, Row, is_of, row_of
 from rheobase.training import Display, RunFolder
 
-Status = Literal["reproduced", "partly reproduced", "not reproduced", "not comparable", "not run yet"]
+Status = Literal["reproduced", "partly reproduced", "not reproduced", "undecided", "not comparable", "not run yet"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def run(
     load: Callable[[Recipe], Splits],
     *,
     tell: Callable[[Done], Display],
-) -> None:
+) -> list[str]:
     """Do all trainings that are not done yet and that no other process is at.
 
     Args:
@@ -138,9 +138,13 @@ def run(
         load: a recipe's data.
         tell: called before each training; returns who is told of its progress.
 
+    Returns:
+        What went wrong: a line for each training that diverged. It has no row, and the others go on.
+
     Raises:
         RunError: if a run folder holds a run of other settings.
     """
+    diverged: list[str] = []
     total = sum(len(experiment.arms) * len(experiment.seeds) for experiment in experiments)
     for experiment in experiments:
         splits: Splits | None = None
@@ -156,7 +160,10 @@ def run(
                     results.add(_train(experiment, arm, recipe, splits, path, display))
             except Timeout:  # another process is at it
                 continue
+            except DivergenceError as error:
+                diverged.append(f"{experiment.name}, {arm}, seed {seed}: {error}")
     tell(Done(_finished(experiments, results), total))
+    return diverged
 
 
 def _finished(experiments: Sequence[Experiment], results: Results) -> int:

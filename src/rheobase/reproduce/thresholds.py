@@ -14,7 +14,7 @@ from rheobase.recipes.thresholds import Thresholds
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, epochs_to_reach, paired, smoothed
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import accuracies, overall
+from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
 
 FIXED, LEARNED, POSITIVE = "fixed 1.25", "learned threshold", "learned, kept positive"
 GRID = (0.25, 0.5, 0.75, 1.0, 2.5)
@@ -99,59 +99,70 @@ def epochs_saved(fixed: Row, learned: Row) -> float | None:
     """
     curve = smoothed(fixed.validation_curve)
     last = curve[-max(len(curve) // 10, 1) :]
-    target = math.fsum(last) / len(last)
+    target = min(math.fsum(last) / len(last), max(last))  # a mean of equal numbers may be rounded up
     theirs, ours = epochs_to_reach(curve, target), epochs_to_reach(smoothed(learned.validation_curve), target)
     return None if ours is None or theirs is None else 1 - ours / theirs
 
 
 def _faster(table: Table) -> Verdict:
-    verdicts = {}
+    findings: dict[str, Finding] = {}
     for name in comparisons(table):
         fixed, learned = table.of(name, FIXED), table.of(name, LEARNED)
-        saved = {seed: epochs_saved(fixed[seed], learned[seed]) for seed in fixed.keys() & learned.keys()}
-        reached = [value for value in saved.values() if value is not None]
-        if len(reached) < len(saved):
-            verdicts[name] = False, f"gets there in {len(reached)} of {len(saved)} runs"
+        saved = [epochs_saved(fixed[seed], learned[seed]) for seed in fixed.keys() & learned.keys()]
+        reached = [value for value in saved if value is not None]
+        if not saved:
             continue
-        estimate = Estimate.of(reached)
-        verdicts[name] = estimate.is_positive, f"{estimate.percent(0)} % fewer epochs"
-    return overall(verdicts)
+        if len(reached) < len(saved):
+            findings[name] = False, f"gets there in {len(reached)} of {len(saved)} runs"
+        else:
+            estimate = Estimate.of(reached)
+            findings[name] = above(estimate), f"{estimate.percent(0)} % fewer epochs"
+    return overall(findings)
 
 
 def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
     """Whether learned thresholds are more accurate than the arm `than`; None is the best fixed one."""
-    verdicts = {}
+    findings: dict[str, Finding] = {}
     for name in comparisons(table):
         arm = best_fixed(table, name) if than is None else than
         difference = paired(*(accuracies(table.of(name, which)) for which in (LEARNED, arm)))
         if difference is not None:
             which = f" against {arm}" if than is None else ""
-            verdicts[name] = difference.is_positive, f"{difference.percent()} points{which}"
-    return overall(verdicts)
+            findings[name] = above(difference), f"{difference.percent()} points{which}"
+    return overall(findings)
 
 
-def _livelier(table: Table) -> Verdict:
-    verdicts = {}
+def _fewer_dead(table: Table) -> Verdict:
+    findings: dict[str, Finding] = {}
     for name in comparisons(table):
-        difference = paired(*(_silence(table.of(name, arm)) for arm in (FIXED, LEARNED)))
-        if difference is None:
-            continue
-        end = {arm: [max(row.dead[-1][:-1]) for row in table.of(name, arm).values()] for arm in (FIXED, LEARNED)}
-        dead = ", ".join(f"{arm} {100 * max(shares):.0f} %" for arm, shares in end.items())
-        verdicts[name] = (
-            difference.is_positive,
-            f"{difference.percent(1)} points fewer silent in a sample; most dead of any hidden layer: {dead}",
+        dead, silent = (
+            [{seed: _at_the_end(what(row)) for seed, row in table.of(name, arm).items()} for arm in (FIXED, LEARNED)]
+            for what in (lambda row: row.dead, lambda row: row.silent)
         )
-    return overall(verdicts)
+        fewer, quieter = paired(*dead), paired(*silent)
+        if fewer is not None and quieter is not None:
+            figures = f"{fewer.percent(1)} points fewer dead, {quieter.percent(1)} points fewer silent in a sample"
+            findings[name] = above(fewer), figures
+    return overall(findings)
 
 
-def _silence(rows: Mapping[int, Row]) -> dict[int, float]:
-    """The share of silent neurons after the last epoch, the mean over hidden layers."""
-    return {seed: math.fsum(row.silent[-1][:-1]) / len(row.silent[-1][:-1]) for seed, row in rows.items()}
+def _at_the_end(shares: Sequence[Sequence[float]]) -> float:
+    """The mean over hidden layers after the last epoch."""
+    hidden = shares[-1][:-1]
+    return math.fsum(hidden) / len(hidden)
+
+
+def _no_dead_layer(table: Table) -> Verdict:
+    findings: dict[str, Finding] = {}
+    for name in comparisons(table):
+        worst = {arm: max(max(row.dead[-1]) for row in table.of(name, arm).values()) for arm in (FIXED, LEARNED)}
+        figures = ", ".join(f"most of a layer that is dead, {arm}: {100 * share:.0f} %" for arm, share in worst.items())
+        findings[name] = worst[LEARNED] < 1, figures
+    return overall(findings)
 
 
 def _rescued(table: Table) -> Verdict:
-    verdicts = {}
+    findings: dict[str, Finding] = {}
     for name in table.experiments:
         arms = [table.of(name, arm) for arm in ("fixed 0.25", LEARNED, POSITIVE)]
         if not name.startswith("rescue-") or not all(arms):
@@ -161,8 +172,8 @@ def _rescued(table: Table) -> Verdict:
         stuck = all(row.test_accuracy < 2 * chance for row in fixed.values())
         trains = all(row.test_accuracy > 4 * chance for row in learned.values())
         found = [Estimate.of(list(accuracies(rows).values())).percent(1) for rows in (fixed, learned, positive)]
-        verdicts[name] = stuck and trains, "fixed {} %, learned {} %, kept positive {} %".format(*found)
-    return overall(verdicts)
+        findings[name] = stuck and trains, "fixed {} %, learned {} %, kept positive {} %".format(*found)
+    return overall(findings)
 
 
 STUDY = Study(
@@ -170,12 +181,15 @@ STUDY = Study(
     title="Trainable thresholds",
     source='Takaghaj and Sampson, "To Spike or Not to Spike", arXiv 2407.19566',
     remarks=(
-        "The neuron, surrogate, adjoint, loss and learning rates are the paper's (`rheobase.Rouser`, `rate_mse` with target "
-        "rates 0.2 and 0.03, Adam at 0.001 without schedule), thresholds without a bound included; one arm keeps them "
-        "positive, as this library otherwise does. Data and sizes are not the paper's: neither the Spiking Heidelberg Digits "
-        "nor DVS128 Gesture is used here, networks are smaller, MNIST is trained on 10,000 samples, and N-MNIST is simulated "
-        "from MNIST, with polarities merged, and trained on 5,000; so the claims are put to the test, not the accuracies. "
-        "The training set of spoken digits has 2,430 samples and the test set 300."
+        "The neuron, surrogate, adjoint, loss and learning rates are the paper's (`rheobase.Rouser`, `rate_mse` with "
+        "target rates 0.2 and 0.03, Adam at 0.001 without schedule), thresholds without a bound included; one arm keeps "
+        "them positive, as this library otherwise does. Data and sizes are not the paper's: neither the Spiking "
+        "Heidelberg Digits nor DVS128 Gesture is used here, networks are smaller, MNIST is trained on 10,000 samples, and "
+        "N-MNIST is simulated from MNIST, with polarities merged, and trained on 5,000; so the claims are put to the "
+        "test, not the accuracies. The training set of spoken digits has 2,430 samples and the test set 300. The rate of "
+        "0.001 is that of everything that is learned, and a step of it is not the same for all: a threshold that is kept "
+        "positive moves by 0.71 times as much at 1.25 and by 0.22 times at 0.25, and a bias is amplified 133-fold by the "
+        "two integrators."
     ),
     experiments=experiments,
     claims=(
@@ -200,7 +214,17 @@ STUDY = Study(
             "not compared",
             lambda table: _more_accurate(table, "learned gain"),
         ),
-        Claim("Fewer neurons are dead at the end", "layer 2: 0 % against 37 %; layer 1: 27 % against 11 %", _livelier),
+        Claim(
+            "Fewer neurons of the hidden layers are dead at the end",
+            "layer 2: 0 % against 37 %; layer 1: 27 % against 11 %",
+            _fewer_dead,
+        ),
+        Claim("No layer is dead at the end", "none is", _no_dead_layer),
         Claim("They train from settings where a fixed threshold stays at chance", "91 % against 10 %", _rescued),
+        Claim(
+            "Accuracy on N-MNIST, DVS128 Gesture and SHD",
+            "99.21 %, 86.46 %, 78.14 %",
+            lambda _: not_comparable("N-MNIST is simulated here and DVS128 Gesture and SHD could not be had"),
+        ),
     ),
 )

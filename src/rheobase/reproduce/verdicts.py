@@ -1,23 +1,57 @@
-"""From the results of single experiments to a verdict on a claim."""
+"""From the results of single experiments to a verdict on a claim.
+
+The rule is the same for all claims that compare: one holds where the whole confidence interval of the difference lies above the
+margin (0, or what is called as good), it does not where the whole interval lies below, and in between, or with a single
+seed, the runs do not decide it.
+"""
 
 from collections.abc import Mapping
 
 from rheobase.reproduce.rows import Row
+from rheobase.reproduce.statistics import Estimate
 from rheobase.reproduce.study import Status, Verdict
 
+Finding = tuple[bool | None, str]
+"""Whether a claim holds in an experiment, None where that is undecided; and the figures that say so."""
 
-def overall(verdicts: Mapping[str, tuple[bool, str]]) -> Verdict:
-    """One verdict from those of several experiments: whether the claim holds in each, and the figures that say so.
+
+def above(estimate: Estimate | None, margin: float = 0.0) -> bool | None:
+    """Whether the whole interval of `estimate` lies above `margin`; False if it lies below, else None.
 
     Example:
-        >>> overall({"digits": (True, "+2 points"), "MNIST": (False, "-1 point")})
-        Verdict(status='partly reproduced', figures='digits: +2 points; MNIST: -1 point')
+        >>> above(Estimate(2.0, 1.0, 3)), above(Estimate(-2.0, 1.0, 3)), above(Estimate(0.5, 1.0, 3)), above(None)
+        (True, False, None, None)
     """
-    if not verdicts:
+    if estimate is None or estimate.count < 2:
+        return None
+    if estimate.mean - estimate.half_width > margin:
+        return True
+    return False if estimate.mean + estimate.half_width < margin else None
+
+
+def overall(findings: Mapping[str, Finding]) -> Verdict:
+    """One verdict from those of several experiments.
+
+    Example:
+        >>> overall({"digits": (True, "+2 points"), "MNIST": (None, "1 ± 3 points")})
+        Verdict(status='partly reproduced', figures='digits: +2 points; MNIST: 1 ± 3 points')
+    """
+    if not findings:
         return Verdict("not run yet", "")
-    held = [name for name, (holds, _) in verdicts.items() if holds]
-    status: Status = "reproduced" if len(held) == len(verdicts) else "partly reproduced" if held else "not reproduced"
-    return Verdict(status, "; ".join(f"{name}: {figures}" for name, (_, figures) in verdicts.items()))
+    held = [holds for holds, _ in findings.values()]
+    status: Status = "not reproduced"
+    if all(held):
+        status = "reproduced"
+    elif any(held):
+        status = "partly reproduced"
+    elif None in held:
+        status = "undecided"
+    return Verdict(status, "; ".join(f"{name}: {figures}" for name, (_, figures) in findings.items()))
+
+
+def not_comparable(why: str) -> Verdict:
+    """The verdict on a figure of data or a machine that is not at hand."""
+    return Verdict("not comparable", why)
 
 
 def accuracies(rows: Mapping[int, Row]) -> dict[int, float]:
