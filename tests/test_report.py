@@ -303,7 +303,7 @@ def test_silent_layer(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", epochs=2)
     nothing = {"rates_0": np.zeros(256, np.float32), "raster_0": np.zeros((100, 256), np.uint8)}
     edit_arrays(run / "evaluation.npz", **nothing)
-    assert "silent (100.0%)" in Page(write_report(run)).text
+    assert "dead (100.0%)" in Page(write_report(run)).text
 
 
 def damage_text(name: str, text: str) -> Callable[[Path], object]:

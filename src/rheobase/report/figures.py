@@ -161,7 +161,7 @@ def confusions_in_words(evaluation: Evaluation, most: int = 3) -> list[str]:
 
 
 def raster(evaluation: Evaluation) -> str:
-    """One test sample on its way through the network: input, spikes of every layer, membrane of the readout."""
+    """One test sample on its way through the network: input, spikes of every layer, output of every class."""
     time = _time_scale(evaluation)
     lanes = [_lane("input", _channels(evaluation.raster_input), evaluation.raster_input)]
     for name, spikes in zip(evaluation.layers, evaluation.rasters, strict=True):
@@ -177,7 +177,7 @@ def raster(evaluation: Evaluation) -> str:
     )
     caption = (
         f"One test sample, {verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
-        f"and the strip on the right adds up every row.{shade} At the bottom, the membrane of each output."
+        f"and the strip on the right adds up every row.{shade} At the bottom, the output of each class."
     )
     return figure(body, caption)
 
@@ -224,7 +224,7 @@ def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
 
 
 def _traces(evaluation: Evaluation, ticks: str) -> str:
-    """The readout's membrane over time, named at the right end; the predicted and the true class stand out."""
+    """The output over time, named at the right end; the predicted and the true class stand out."""
     output, classes = evaluation.output.astype(np.float64), evaluation.classes
     outputs = range(output.shape[1])
     one_each = len(outputs) == len(
@@ -258,7 +258,7 @@ def _traces(evaluation: Evaluation, ticks: str) -> str:
         key = legend([("c1", "predicted"), ("c2", "true"), ("faint", "other classes")])
     alt = escape(f"Membrane of the {len(outputs)} outputs over time; predicted: {classes[evaluation.prediction]}.")
     return (
-        f'<div class="name">readout<small>membrane over time</small>{key}</div>'
+        f'<div class="name">output<small>over time</small>{key}</div>'
         f'<div class="lane traces"><div class="area" role="img" aria-label="{alt}">{svg(drawing)}{ticks}</div>'
         f"{names}</div>"
     )
@@ -336,14 +336,14 @@ def _histogram(rates: Float[np.ndarray, " N"], x: Scale, bins: int = 32) -> str:
     rates = rates[np.isfinite(rates)]
     edges = np.linspace(x.low, x.high, bins + 1)
     shares = np.histogram(rates, edges)[0] / max(len(rates), 1)
-    silent = float(np.mean(rates == 0)) if len(rates) else 0.0
+    dead = float(np.mean(rates == 0)) if len(rates) else 0.0
     floor = np.zeros(bins)
-    floor[0] = silent  # Neurons that never fire stand in the first bar, in a colour of their own.
+    floor[0] = dead  # Neurons that never fire stand in the first bar, in a colour of their own.
     y = Scale.covering([0.0, float(shares.max())], low=0.0, percent=True)
     drawing = bars(edges.tolist(), [0.0] * bins, floor.tolist(), x, y, "c2") + bars(
         edges.tolist(), floor.tolist(), shares.tolist(), x, y, "c1"
     )
     middle = float(np.median(rates)) if len(rates) else math.nan
-    alt = f"Histogram of firing rates: median {percent(middle)} of steps; {percent(silent)} of the neurons are silent."
-    key = legend([("c1 block", "firing"), ("c2 block", f"silent ({percent(silent)})")])
+    alt = f"Histogram of firing rates: median {percent(middle)} of steps; {percent(dead)} of the neurons are dead."
+    key = legend([("c1 block", "firing"), ("c2 block", f"dead ({percent(dead)})")])
     return chart("Share of neurons", drawing, x, y, x_name="firing rate (steps with a spike)", alt=alt, key=key)
