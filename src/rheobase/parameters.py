@@ -112,6 +112,11 @@ class FeatureParameters(nn.Module):
         else:
             self.register_buffer(f"fixed_{name}", kept)
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The names of all values, learned or fixed."""
+        return tuple(self._ranges)
+
     def current(self, name: str) -> Tensor:
         """The value of `name`: a scalar or `(features,)`, with a gradient if it is learned."""
         if name in self.learn:

@@ -33,7 +33,7 @@ def test_without_rates_there_are_matrices_and_the_rest() -> None:
 
 
 def test_a_name_stands_for_all_values_that_end_in_it() -> None:
-    groups = parameter_groups(net(), 0.1, rates={"threshold": 0.2, "decay": 0.3, "synapse_decay": 0.4, "gain": 0.5})
+    groups = parameter_groups(net(), 0.1, rates={"threshold": 0.2, "decay": 0.3, "synapse_decay": 0.4})
     assert sizes(groups) == {
         "weights": (0.1, 0.0, 3),
         "others": (0.1, 0.0, 2),
@@ -59,11 +59,18 @@ def test_a_negative_rate_is_refused() -> None:
         parameter_groups(net(), 0.1, rates={"threshold": -1.0})
 
 
-@pytest.mark.parametrize("name", ["", "weights", "others"])
-def test_a_rate_of_what_is_no_learned_value_is_refused(name: str) -> None:
-    # Every name ends in the empty one, and two groups are called otherwise.
-    with pytest.raises(ValueError, match=f"rates must name learned values, such as 'threshold', got '{name}'"):
-        parameter_groups(net(), 0.1, rates={name: 0.2})
+@pytest.mark.parametrize("name", ["", "weights", "others", "treshold"])
+def test_a_name_that_no_value_has_is_refused(name: str) -> None:
+    message = f"this network's neurons, 'decay', 'synapse_decay', 'threshold'; got '{name}'"
+    with pytest.raises(ValueError, match=message):
+        parameter_groups(net(), 0.1, rates={name: 0.1})
+    with pytest.raises(ValueError, match="neurons, none; got 'threshold'"):
+        parameter_groups(nn.Linear(2, 2), 0.1, rates={"threshold": 0.1})
+
+
+def test_a_rate_of_fixed_values_has_no_effect() -> None:
+    groups = parameter_groups(rb.Sequential(nn.Linear(4, 3), rb.LIF(3)), 0.1, rates={"threshold": 0.2})
+    assert sizes(groups) == {"weights": (0.1, 0.0, 1), "others": (0.1, 0.0, 1)}
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:

@@ -26,8 +26,8 @@ def parameter_groups(
         network: the network.
         learning_rate: of all parameters that `rates` does not name.
         rates: the learning rates of learned values, by name: `{"threshold": 1e-2, "decay": 1e-4}`. A name stands for every
-            learned value that ends in it, so `"decay"` for `"synapse_decay"`, too; the longest that fits counts. A name
-            that fits no value of this network has no effect: a network with fixed thresholds has no threshold to learn.
+            learned value that ends in it, so `"decay"` for `"synapse_decay"`, too; the longest that fits counts. Where
+            the values of that name are fixed, a rate has no effect.
         weight_decay: of weight matrices and kernels; all else has none.
 
     Returns:
@@ -35,7 +35,7 @@ def parameter_groups(
         Groups without a parameter are left out.
 
     Raises:
-        ValueError: if a rate is negative, or what it is for can be no learned value's name.
+        ValueError: if a rate is negative, or no neuron of the network has a value of that name.
 
     Example:
         >>> import torch, rheobase as rb
@@ -46,9 +46,14 @@ def parameter_groups(
         >>> optimizer = torch.optim.Adam(groups)
     """
     rates = dict(rates or {})
+    modules = [module for module in network.modules() if isinstance(module, FeatureParameters)]
+    known = sorted({value for module in modules for value in module.values})
     for name in rates:
-        if not name.isidentifier() or name in ("weights", "others"):
-            raise ValueError(f"parameter_groups: rates must name learned values, such as 'threshold', got {name!r}")
+        if not name or not any(value.endswith(name) for value in known):
+            there_are = ", ".join(map(repr, known)) or "none"
+            raise ValueError(
+                f"parameter_groups: rates may name values of this network's neurons, {there_are}; got {name!r}"
+            )
     for name, rate in {"learning_rate": learning_rate, **rates}.items():
         if not rate >= 0:
             raise ValueError(f"parameter_groups: the learning rate {name!r} must be at least 0, got {rate}")
@@ -57,12 +62,7 @@ def parameter_groups(
         for name in ("weights", "others", *rates)
     }
     groups["weights"]["weight_decay"] = weight_decay
-    values = {
-        getattr(module, f"raw_{value}"): value
-        for module in network.modules()
-        if isinstance(module, FeatureParameters)
-        for value in module.learn
-    }
+    values = {getattr(module, f"raw_{value}"): value for module in modules for value in module.learn}
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue
