@@ -246,7 +246,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     rows = list(found["grid"].values())
     axes_of = [sorted({row[key] for row in rows}) for key in ("steps", "neurons", "batch")]
     steps, neurons, batches = axes_of
-    size = (1.2 + 0.62 * len(neurons) * len(batches), 1.4 + 0.7 * len(steps))
+    size = (1.4 + max(2.4, 0.62 * len(neurons)) * len(batches), 1.4 + 0.7 * len(steps))
     figure, panels = plt.subplots(2, len(batches), figsize=size, squeeze=False, layout="constrained")
     for (name, batch), panel in zip(product(("loop", "hoisted"), batches), panels.flat, strict=True):
         gain = torch.full((len(steps), len(neurons)), torch.nan)
@@ -258,7 +258,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         for (i, j), value in zip(product(range(len(steps)), range(len(neurons))), gain.flatten().tolist(), strict=True):
             panel.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7)
         panel.set(xticks=range(len(neurons)), xticklabels=neurons, yticks=range(len(steps)), yticklabels=steps)
-        panel.set(xlabel="n", ylabel="T", title=f"{name} / ours, B = {batch}")
+        panel.set(xlabel="n", ylabel="T")
+        panel.set_title(f"{name} / ours, B = {batch}", fontsize=10)
     figure.colorbar(image, ax=panels, label="times faster")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=160)
