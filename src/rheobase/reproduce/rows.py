@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from rheobase.errors import RecipeError, RunError
-from rheobase.files import write_json
+from rheobase.files import atomic_write
 from rheobase.recipes import Recipe
 from rheobase.recipes.settings import build
 from rheobase.training import RunFolder
@@ -155,5 +155,17 @@ class Results:
             self._write(kept.values())
 
     def _write(self, rows: Iterable[Row]) -> None:
-        ordered = sorted(rows, key=lambda row: row.key)
-        write_json(self.path, {**self.about, "rows": [asdict(row) for row in ordered]})
+        # A row is a line, so that a new one is a line in a difference of versions.
+        lines = [json.dumps(_rounded(asdict(row))) for row in sorted(rows, key=lambda row: row.key)]
+        about = "".join(f"{json.dumps(name)}: {json.dumps(text)},\n" for name, text in self.about.items())
+        with atomic_write(self.path) as file:
+            file.write((f"{{\n{about}" + '"rows": [\n' + ",\n".join(lines) + "\n]\n}\n").encode())
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to five decimals: a part in a hundred thousand of an accuracy is less than a sample."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {name: item if name == "recipe" else _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
