@@ -66,7 +66,12 @@ def _draw(table: Table, name: str, path: Path) -> Path:
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("%")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 5), fontsize=9)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(len(arms), 5, 1 + 2 * len(layers)),
+        fontsize=9,
+    )
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return path

@@ -35,17 +35,19 @@ def overall(findings: Mapping[str, Finding]) -> Verdict:
     Example:
         >>> overall({"digits": (True, "+2 points"), "MNIST": (None, "1 ± 3 points")})
         Verdict(status='partly reproduced', figures='digits: +2 points; MNIST: 1 ± 3 points')
+        >>> overall({"digits": (False, "-9 points"), "MNIST": (None, "1 ± 3 points")}).status
+        'not reproduced'
     """
     if not findings:
         return Verdict("not run yet", "")
     held = [holds for holds, _ in findings.values()]
-    status: Status = "not reproduced"
+    status: Status = "undecided"
     if all(held):
         status = "reproduced"
     elif any(held):
         status = "partly reproduced"
-    elif None in held:
-        status = "undecided"
+    elif False in held:
+        status = "not reproduced"
     return Verdict(status, "; ".join(f"{name}: {figures}" for name, (_, figures) in findings.items()))
 
 
