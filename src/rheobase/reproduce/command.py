@@ -71,9 +71,8 @@ def overview(results: Path) -> None:
         experiments = study.experiments(False)
         found = Table(experiments, Results(results / f"{study.name}.json", {}).rows())
         for number, experiment in enumerate(experiments):
-            done = sum(len(rows) for rows in found.arms(experiment.name).values())
-            total = len(experiment.arms) * len(experiment.seeds)
-            table.add_row("" if number else study.name, experiment.name, f"{done} of {total}", experiment.title)
+            done = f"{found.done(experiment.name)} of {experiment.trainings}"
+            table.add_row("" if number else study.name, experiment.name, done, experiment.title)
     Console(highlight=False).print(table)
 
 

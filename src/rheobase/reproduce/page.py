@@ -10,6 +10,8 @@ from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Experiment, Study, Table
 from rheobase.reproduce.verdicts import accuracies
 
+_QUICK = "**The quick version:** smaller networks, fewer samples and epochs than described here; it shows directions."
+
 
 def write_page(path: Path, study: Study, table: Table, command: str, quick: bool, figures: Mapping[str, Path]) -> None:
     """Write the page.
@@ -25,12 +27,7 @@ def write_page(path: Path, study: Study, table: Table, command: str, quick: bool
     parts = [
         f"# {study.title}",
         f"Source: {study.source}. Written by `{command}`; all rows are in [{path.stem}.json]({path.stem}.json).",
-        *(
-            [
-                "**The quick version:** smaller networks, fewer samples and epochs than described here; it shows directions."
-            ]
-            * quick
-        ),
+        *([_QUICK] if quick else []),
         study.remarks,
         "## Claims",
         _claims(study, table),

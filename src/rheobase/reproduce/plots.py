@@ -7,6 +7,7 @@ pictures.
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,9 +78,9 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     return path
 
 
-def _curve(axis: "object", runs: Sequence[Sequence[float]], colour: str, name: str) -> None:
+def _curve(axis: Any, runs: Sequence[Sequence[float]], colour: str, name: str) -> None:
     """The mean over seeds, and the range from the least to the greatest."""
     values = 100 * np.array(runs)
     epochs = np.arange(1, values.shape[1] + 1)
-    axis.plot(epochs, values.mean(0), color=colour, label=name, linewidth=1.5)  # pyright: ignore[reportAttributeAccessIssue]
-    axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)  # pyright: ignore[reportAttributeAccessIssue]
+    axis.plot(epochs, values.mean(0), color=colour, label=name, linewidth=1.5)
+    axis.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)

@@ -38,6 +38,11 @@ class Experiment:
     arms: Mapping[str, Recipe]
     seeds: tuple[int, ...]
 
+    @property
+    def trainings(self) -> int:
+        """How many there are: one for each arm and seed."""
+        return len(self.arms) * len(self.seeds)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -103,6 +108,10 @@ class Table:
         rows = self._rows.get(experiment, {})
         return {arm: rows[arm] for arm in self.experiments[experiment].arms if arm in rows}
 
+    def done(self, experiment: str) -> int:
+        """How many trainings of an experiment have a row."""
+        return sum(len(rows) for rows in self.arms(experiment).values())
+
 
 def _trainings(experiment: Experiment) -> Iterator[tuple[str, int, Recipe]]:
     for seed in experiment.seeds:
@@ -145,7 +154,7 @@ def run(
         RunError: if a run folder holds a run of other settings.
     """
     diverged: list[str] = []
-    total = sum(len(experiment.arms) * len(experiment.seeds) for experiment in experiments)
+    total = sum(experiment.trainings for experiment in experiments)
     for experiment in experiments:
         splits: Splits | None = None
         for arm, seed, recipe in _trainings(experiment):
@@ -153,22 +162,22 @@ def run(
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(f"{path}.lock", blocking=False):
-                    if Table(experiments, results.rows()).has(experiment.name, arm, seed):
+                    table = Table(experiments, results.rows())
+                    if table.has(experiment.name, arm, seed):
                         continue
-                    display = tell(Done(_finished(experiments, results), total, experiment.name, arm, seed))
+                    display = tell(Done(_finished(table), total, experiment.name, arm, seed))
                     splits = load(recipe) if splits is None else splits
                     results.add(_train(experiment, arm, recipe, splits, path, display))
             except Timeout:  # another process is at it
                 continue
             except DivergenceError as error:
                 diverged.append(f"{experiment.name}, {arm}, seed {seed}: {error}")
-    tell(Done(_finished(experiments, results), total))
+    tell(Done(_finished(Table(experiments, results.rows())), total))
     return diverged
 
 
-def _finished(experiments: Sequence[Experiment], results: Results) -> int:
-    table = Table(experiments, results.rows())
-    return sum(len(rows) for experiment in experiments for rows in table.arms(experiment.name).values())
+def _finished(table: Table) -> int:
+    return sum(table.done(experiment) for experiment in table.experiments)
 
 
 def _train(experiment: Experiment, arm: str, recipe: Recipe, splits: Splits, path: Path, display: Display) -> Row:
@@ -176,9 +185,6 @@ def _train(experiment: Experiment, arm: str, recipe: Recipe, splits: Splits, pat
     if folder is not None and not is_of(folder.config.get("config"), recipe):
         raise RunError(f"{path}: holds a run of other settings; delete it, or choose another folder with --runs")
     if folder is None or folder.summary is None:
-        about = {
-            "recipe": None,
-            "description": f"{experiment.title}: {arm}",
-        }
+        about = {"recipe": None, "description": f"{experiment.title}: {arm}"}
         recipe.train(splits, run=path, resume=folder is not None, about=about, display=display)
     return row_of(RunFolder(path), experiment.name, arm, recipe)

@@ -6,6 +6,7 @@ seed, the runs do not decide it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate
@@ -22,11 +23,10 @@ def above(estimate: Estimate | None, margin: float = 0.0) -> bool | None:
         >>> above(Estimate(2.0, 1.0, 3)), above(Estimate(-2.0, 1.0, 3)), above(Estimate(0.5, 1.0, 3)), above(None)
         (True, False, None, None)
     """
-    if estimate is None or estimate.count < 2:
+    if estimate is None:
         return None
-    if estimate.mean - estimate.half_width > margin:
-        return True
-    return False if estimate.mean + estimate.half_width < margin else None
+    excess = replace(estimate, mean=estimate.mean - margin)
+    return True if excess.is_positive else False if excess.is_negative else None
 
 
 def overall(findings: Mapping[str, Finding]) -> Verdict:
