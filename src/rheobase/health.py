@@ -11,6 +11,7 @@ spike into a linear layer costs its fan-out; into a convolution, one kernel's wo
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,17 +196,36 @@ def record_spikes(
         >>> spikes["0 LIF(3)"].shape, output.shape
         (torch.Size([5, 1, 3]), torch.Size([5, 1, 2]))
     """
+    with listening(network) as recorded:
+        output = network(x)
+    return recorded, output
+
+
+@contextmanager
+def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Fills a dictionary with the spikes of every layer of neurons that runs inside the `with` block, gradients included.
+
+    Args:
+        network: any module with `rheobase.Neuron` layers.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(2, 3), rb.LIF(3))
+        >>> with listening(network) as spikes:
+        ...     _ = network(torch.ones(5, 1, 2))
+        >>> spikes["1 LIF(3)"].shape, spikes["1 LIF(3)"].requires_grad
+        (torch.Size([5, 1, 3]), True)
+    """
     recorded: dict[str, Tensor] = {}
     handles = [
         module.register_forward_hook(lambda _module, _input, spikes, name=name: recorded.update({name: spikes}))
         for name, module in neuron_layers(network)
     ]
     try:
-        output = network(x)
+        yield recorded
     finally:
         for handle in handles:
             handle.remove()
-    return recorded, output
 
 
 _INPUT = "input"

@@ -174,3 +174,12 @@ def test_a_run_without_what_a_row_needs(tmp_path: Path) -> None:
     (folder / "summary.json").unlink()
     with pytest.raises(RunError, match="has not ended"):
         rows.row_of(RunFolder(folder), "second", "small", Toy())
+
+
+def test_what_a_recipe_prepares_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[int] = []
+    monkeypatch.setattr(Toy, "prepare", lambda _self, _network, splits: prepared.append(len(splits.train)))
+    monkeypatch.setattr(Toy, "measure", lambda _self, _network, dataset: {"samples": float(len(dataset))})
+    _, results = run(tmp_path, quick=True)
+    assert prepared == [37] * 3
+    assert [one.measures for one in results.rows()] == [{"samples": 11.0}] * 3

@@ -3,7 +3,7 @@
 import importlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -656,3 +656,40 @@ def test_the_default_settings_and_what_about_adds(tmp_path: Path) -> None:
     config = RunFolder(tmp_path / "a").config
     assert config["recipe"] == "mine"
     assert config["config"] == vars(Training())
+
+
+def test_regularizers_see_the_spikes_with_gradients_and_the_progress() -> None:
+    seen: list[float] = []
+
+    def quiet(spikes: Mapping[str, Tensor], progress: float) -> Tensor:
+        (layer,) = spikes.values()
+        assert layer.shape[0] == STEPS
+        assert layer.requires_grad
+        seen.append(progress)
+        return 100 * layer.mean()
+
+    def rate(**more: Any) -> float:
+        changes = {"display": QUIET, **more}
+        return fit(network(), *splits(), settings(epochs=3), **changes).validation.layers[0].rate
+
+    assert rate(regularizers=[quiet]) < 0.5 * rate()
+    assert sorted(set(seen)) == [0.0, 0.5, 1.0]
+
+
+def test_a_regularizer_returns_a_scalar() -> None:
+    with pytest.raises(ValueError, match="regularizers must return a scalar"):
+        fit(network(), *splits(), settings(), regularizers=[lambda *_: torch.zeros(2)], display=QUIET)
+
+
+def test_what_is_measured_is_measured_once_on_the_test_set_with_the_best_weights(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def measure(net: nn.Module, dataset: rb.data.Dataset) -> dict[str, float]:
+        calls.append(len(dataset))
+        return {"training": float(net.training), "accuracy": evaluate(net, dataset).accuracy}
+
+    result = fit(network(), *splits(), settings(), measure=measure, run=tmp_path / "run", display=QUIET)
+    assert result.test is not None
+    assert result.summary["measures"] == {"training": 0.0, "accuracy": result.test.accuracy}
+    assert calls == [11]
+    assert RunFolder(tmp_path / "run").summary == result.summary

@@ -5,7 +5,7 @@ methods say which data and which network. Everything else, the loop, the display
 and lives elsewhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from rheobase import decoding
-from rheobase.data import Progress, Splits
-from rheobase.training import Display, Result, Training, fit
+from rheobase.data import Dataset, Progress, Splits
+from rheobase.training import Display, Regularizer, Result, Training, fit
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,18 @@ class Recipe:
     """Of the network's output and the labels, the mean over the batch; None is the cross-entropy of the decoded output."""
 
     training: Training = field(default_factory=Training)
+
+    def regularizers(self) -> Sequence[Regularizer]:
+        """Penalties on the activity of neurons that this recipe trains with."""
+        return ()
+
+    def measure(self, network: nn.Module, dataset: Dataset) -> Mapping[str, float]:
+        """What else to measure of the trained network on the test set, by name."""
+        del network, dataset
+        return {}
+
+    def prepare(self, network: nn.Module, splits: Splits) -> None:
+        """Change the new network before training, by what the data says; it must do the same each time for the same data."""
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -74,14 +86,18 @@ class Recipe:
         display: Display | None = None,
     ) -> Result:
         """Train this recipe's network; the arguments are those of `rheobase.fit`."""
+        network = self.seeded_network()
+        self.prepare(network, splits)
         return fit(
-            self.seeded_network(),
+            network,
             splits.train,
             splits.validation,
             splits.test,
             self.training,
             loss=self.loss,
             decode=self.decode,
+            regularizers=self.regularizers(),
+            measure=self.measure,
             also_test=splits.also_test,
             run=run,
             resume=resume,

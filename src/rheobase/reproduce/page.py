@@ -58,6 +58,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         return "Not run yet."
     first = next(iter(arms))
     layers = next(iter(arms[first].values())).layers
+    measures = list(dict.fromkeys(name for rows in arms.values() for row in rows.values() for name in row.measures))
     head = [
         "arm",
         "test accuracy, %",
@@ -67,6 +68,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         "dead, % by layer",
         "silent in a sample, % by layer",
         "spikes / sample",
+        *measures,
         "s / epoch",
         "seeds",
     ]
@@ -85,6 +87,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
                 for shares in ([row.dead for row in runs], [row.silent for row in runs])
             ),
             f"{_mean([row.spikes_per_sample for row in runs]):,.0f}",
+            *(_measured(runs, name) for name in measures),
             f"{_mean([_seconds(row) for row in runs]):.1f}",
             str(len(runs)),
         ]
@@ -96,6 +99,11 @@ def _experiment(experiment: Experiment, table: Table) -> str:
 def _seconds(row: Row) -> float:
     """What an epoch takes: the median, for the first one compiles and others may be disturbed."""
     return sorted(row.seconds_curve)[len(row.seconds_curve) // 2] if row.seconds_curve else math.nan
+
+
+def _measured(runs: Sequence[Row], name: str) -> str:
+    values = [row.measures[name] for row in runs if name in row.measures]
+    return f"{_mean(values):.4g}" if values else ""
 
 
 def _mean(values: Sequence[float | int]) -> float:

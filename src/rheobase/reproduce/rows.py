@@ -7,7 +7,7 @@ but this file needs to be carried. Several processes may add rows at the same ti
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Row:
     command: str
     commit: str | None
     machine: str
+    measures: dict[str, float] = field(default_factory=dict)
+    """What the recipe measures besides, on the test set."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -98,6 +100,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
             command=config["command"],
             commit=config["commit"],
             machine=f"{machine['device']}, {machine['cores']} cores",
+            measures=summary.get("measures", {}),
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder.path}: lacks {error}") from error

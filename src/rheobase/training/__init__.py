@@ -8,6 +8,7 @@ from rheobase.training.fit import Result, fit
 from rheobase.training.folder import RunFolder
 from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
+from rheobase.training.trainer import Regularizer
 
 __all__ = [
     "Display",
@@ -17,6 +18,7 @@ __all__ = [
     "LiveDisplay",
     "PlainLines",
     "Plan",
+    "Regularizer",
     "Result",
     "RunFolder",
     "Training",

@@ -9,7 +9,7 @@ NaN stops the run with the layer and the step named and the last good checkpoint
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ from rheobase.training.evaluate import Decode, Evaluation, Loss, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
-from rheobase.training.trainer import Trainer
+from rheobase.training.trainer import Regularizer, Trainer
+
+Measure = Callable[[nn.Module, Dataset], Mapping[str, float]]
+"""What else there is to say of a trained network and its test set: `{name: number}`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def fit(
     *,
     loss: Loss | None = None,
     decode: Decode = decoding.mean,
+    regularizers: Sequence[Regularizer] = (),
+    measure: Measure | None = None,
     run: str | Path | None = None,
     resume: bool = False,
     also_test: Mapping[str, Dataset] | None = None,
@@ -80,6 +85,10 @@ def fit(
         loss: of the output `(T, B, C)` and the labels `(B,)`, the mean over the batch; None is the cross-entropy of the decoded
             output. A loss on logits is `lambda output, labels: loss(decoding.mean(output), labels)`.
         decode: from the output to one value per class; the largest is the answer.
+        regularizers: penalties on the activity of neurons, each a function of the spikes of all layers of neurons and of the
+            progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training.
+        measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
+            of the network and the data that returns `{name: number}`; the summary has it.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
         resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped.
         also_test: further sets that are looked at once, with the test set; the summary has their accuracies by name.
@@ -127,10 +136,11 @@ def fit(
     try:
         # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent; the threads too.
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
-            trainer = Trainer(network, train, settings, engine, loss or loss_of(decode), decode, display)
+            losses = loss or loss_of(decode)
+            trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, display)
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
-            return _Run(trainer, validation, folder).all(test, also_test or {}, resume, title)
+            return _Run(trainer, validation, folder, measure).all(test, also_test or {}, resume, title)
     finally:
         display.close()
 
@@ -147,8 +157,11 @@ def _open(path: Path | None, trainer: Trainer, resume: bool, about: Mapping[str,
 class _Run:
     """The walk over all epochs: the best one, what is written, when to stop."""
 
-    def __init__(self, trainer: Trainer, validation: Dataset, folder: RunFolder | None) -> None:
+    def __init__(
+        self, trainer: Trainer, validation: Dataset, folder: RunFolder | None, measure: Measure | None
+    ) -> None:
         self.trainer = trainer
+        self.measure = measure
         self.settings = trainer.settings
         self.validation = validation
         self.folder = folder
@@ -306,6 +319,8 @@ class _Run:
                 name: {"accuracy": trainer.evaluate(dataset).accuracy, "samples": len(dataset)}
                 for name, dataset in also_test.items()
             }
+        if self.measure is not None:
+            summary["measures"] = dict(self.measure(trainer.network, test or self.validation))
         if self.folder is not None and self.writes:
             file = self.folder.path / "evaluation.npz"
             write_evaluation(file, trainer.network, test or self.validation, seen, trainer.decode)

@@ -4,8 +4,9 @@ What happens between epochs (which is the best, what is written, when to stop) i
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from rheobase.data import Dataset
 from rheobase.errors import DivergenceError
+from rheobase.health import listening
+from rheobase.scheduled import set_progress
 from rheobase.training import randomness
 from rheobase.training.display import Display
 from rheobase.training.divergence import explain
@@ -21,6 +24,10 @@ from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
 from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
+
+Regularizer = Callable[[Mapping[str, Tensor], float], Tensor]
+"""A penalty on activity: of the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and of
+the progress of training, 0 in the first epoch and 1 in the last; a scalar, the mean over the batch."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Trainer:
         engine: device, precision and processes.
         loss: of output and labels, the mean over the batch.
         decode: from the output to one value per class.
+        regularizers: penalties on the activity of neurons, added to the loss in training.
         display: told of every step.
     """
 
@@ -54,6 +62,7 @@ class Trainer:
         engine: Engine,
         loss: Loss,
         decode: Decode,
+        regularizers: Sequence[Regularizer],
         display: Display,
     ) -> None:
         self.network = network
@@ -62,6 +71,7 @@ class Trainer:
         self.engine = engine
         self.loss = loss
         self.decode = decode
+        self.regularizers = regularizers
         self.display = display
         self.wrapped = engine.prepare(network)
         rates = {"threshold": settings.threshold_learning_rate, "decay": settings.decay_learning_rate}
@@ -84,6 +94,8 @@ class Trainer:
         """
         self.wrapped.train()
         engine, settings = self.engine, self.settings
+        progress = (epoch - 1) / max(settings.epochs - 1, 1)
+        set_progress(self.network, progress)
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
             x, labels = step.x, step.labels
@@ -91,21 +103,22 @@ class Trainer:
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
             randomness.seed_layers(settings.seed, epoch, number, engine.process)
-            with engine.precision():
+            with engine.precision(), self._activity() as activity:
                 output = self.wrapped(x)
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
             loss = self.loss(output, labels) if len(labels) else output.sum() * 0
             if loss.ndim:
                 raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
+            penalty = self._penalty(activity, progress) if len(labels) else torch.zeros_like(loss)
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
-            (loss * (step.share * engine.processes)).backward()
+            ((loss + penalty) * (step.share * engine.processes)).backward()
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
-                raise self._diverged(f"in epoch {epoch}, step {number}", x, loss.item())
+                raise self._diverged(f"in epoch {epoch}, step {number}", x, (loss + penalty).item())
             self.optimizer.step()
             total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, number)
@@ -114,6 +127,20 @@ class Trainer:
         if not math.isfinite(loss):
             raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train), loss)
         return loss, correct
+
+    def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
+        return listening(self.network) if self.regularizers else nullcontext({})
+
+    def _penalty(self, activity: Mapping[str, Tensor], progress: float) -> Tensor:
+        penalty = torch.zeros((), device=self.engine.device)
+        for regularizer in self.regularizers:
+            added = regularizer(activity, progress)
+            if added.ndim:
+                raise ValueError(
+                    f"regularizers must return a scalar, got shape {tuple(added.shape)} from {regularizer}"
+                )
+            penalty = penalty + added
+        return penalty
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """The network on `dataset`."""

@@ -1,0 +1,49 @@
+"""Modules that change as training goes on, and by how much.
+
+Some methods are not the same at the end of training as at its start: a mask closes, a sequence grows. Such a module holds how
+far training is in a buffer, so that the weights of an epoch carry it with them: the best epoch is evaluated as it was trained,
+and a run that resumes goes on where it was.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Scheduled(nn.Module):
+    """A module that behaves according to `progress`: 0 in the first epoch of training, 1 in the last, and 1 outside training.
+
+    `rheobase.fit` sets it before every epoch, `set_progress` by hand.
+
+    Example:
+        >>> Scheduled().progress
+        tensor(1.)
+    """
+
+    progress: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.ones(()))
+
+
+def set_progress(network: nn.Module, progress: float) -> None:
+    """Tell every `Scheduled` module in `network` how far training is.
+
+    Args:
+        network: any module.
+        progress: from 0, the start, to 1, the end.
+
+    Raises:
+        ValueError: if `progress` is not in [0, 1].
+
+    Example:
+        >>> module = nn.Sequential(Scheduled())
+        >>> set_progress(module, 0.25)
+        >>> module[0].progress
+        tensor(0.2500)
+    """
+    if not 0 <= progress <= 1:
+        raise ValueError(f"set_progress: progress must be in [0, 1], got {progress}")
+    for module in network.modules():
+        if isinstance(module, Scheduled):
+            module.progress.fill_(progress)

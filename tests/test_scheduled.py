@@ -1,0 +1,45 @@
+"""Modules that know how far training is."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rheobase as rb
+from rheobase.scheduled import Scheduled, set_progress
+from training.tiny import arrays, network, settings
+
+
+class Watching(Scheduled):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(self.progress.item())
+        return x
+
+
+def test_fit_tells_how_far_training_is_and_keeps_the_best_epoch_as_it_was_trained() -> None:
+    module = Watching()
+    result = rb.fit(
+        rb.Sequential(module, *network()),
+        arrays(),
+        arrays(7, 2),
+        settings=settings(epochs=5),
+        display=rb.training.Display(),
+    )
+    assert sorted(set(module.seen)) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert module.progress.item() == (result.best_epoch - 1) / 4
+
+
+def test_outside_training_all_is_done() -> None:
+    assert nn.Sequential(Scheduled()).state_dict()["0.progress"] == 1
+
+
+def test_progress_has_a_range() -> None:
+    with pytest.raises(ValueError, match=r"in \[0, 1\], got 1.5"):
+        set_progress(nn.Identity(), 1.5)
+    module = Scheduled()
+    set_progress(module, 0.0)
+    assert torch.equal(module.progress, torch.zeros(()))
