@@ -693,3 +693,12 @@ def test_what_is_measured_is_measured_once_on_the_test_set_with_the_best_weights
     assert result.summary["measures"] == {"training": 0.0, "accuracy": result.test.accuracy}
     assert calls == [11]
     assert RunFolder(tmp_path / "run").summary == result.summary
+
+
+def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(
+        importlib.import_module("rheobase.training.fit"), "keep_freed_memory", lambda: told.append(True)
+    )
+    train()
+    assert told == [True]

@@ -34,11 +34,9 @@ def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Te
         raise ValueError(f"{what}: {name} is on {value.device}, x is on {x.device}; move them together")
     tensor = torch.as_tensor(0.0 if value is None else value, dtype=state_type(x), device=x.device)
     step = x.shape[1:]
-    try:
-        fits = torch.broadcast_shapes(tensor.shape, step) == step
-    except RuntimeError:
-        fits = False
-    if not fits:
+    # By hand: torch.broadcast_shapes imports sympy when it is first called, which takes longer than loading a kernel.
+    sizes = zip(reversed(tensor.shape), reversed(step), strict=False)
+    if tensor.ndim > len(step) or any(size not in (1, wanted) for size, wanted in sizes):
         raise ValueError(
             f"{what}: {name} must broadcast to one time step of x, {tuple(step)}, got shape {tuple(tensor.shape)}"
         )

@@ -29,6 +29,7 @@ from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, loss_of
 from rheobase.training.folder import RunFolder
+from rheobase.training.heap import keep_freed_memory
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
 from rheobase.training.trainer import Regularizer, Trainer
@@ -74,6 +75,8 @@ def fit(
     display: Display | None = None,
 ) -> Result:
     """Train `network`, keep the weights of the best epoch on `validation`, and read `test` once at the end.
+
+    Memory that a step has freed stays with the process for the next, see `rheobase.training.heap`.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out. It is trained in place and left in evaluation mode, with the best
@@ -130,6 +133,7 @@ def fit(
             )
     if resume and run is None:
         raise ValueError("run must name the folder to resume, got None")
+    keep_freed_memory()
     engine = Engine.start(settings)
     display = (display or display_for("auto")) if engine.is_main else display_for("quiet")
     devices = [engine.device] if engine.device.type == "cuda" else []
