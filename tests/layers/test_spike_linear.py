@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import rheobase as rb
 from rheobase.layers import SpikeLinear
-from rheobase.layers.spike_linear import call_with_spikes
+from rheobase.layers.products import call_folded
 
 PATHS = ("auto", "lists", "dense")
 
@@ -91,14 +91,14 @@ def test_torch_compile_takes_it_whole():
 
 
 class TestPlainLayers:
-    """`call_with_spikes` changes who computes the product of a plain layer, and nothing else."""
+    """`call_folded` changes who computes the product of a plain layer, and nothing else."""
 
     def took_lists(self, layer, x):
         """Lists skip the weight of an input that is silent; a dense product makes NaN of it."""
         assert not bool(x[..., 0].any())
         with torch.no_grad():
             layer.weight[:, 0] = float("inf")
-        return not bool(call_with_spikes(layer, x).isnan().any())
+        return not bool(call_folded(layer, x).isnan().any())
 
     @pytest.fixture
     def x(self):
@@ -125,12 +125,12 @@ class TestPlainLayers:
         layer = nn.Linear(200, 64)
         with torch.no_grad():
             layer.weight[:, 0] = float("inf")
-        assert bool(call_with_spikes(nn.Sequential(layer), x).isnan().any())
+        assert bool(call_folded(nn.Sequential(layer), x).isnan().any())
 
     def test_other_layers_are_called_as_they_are(self):
         x = torch.randn(800, 200)
         for layer in (nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(200, affine=False).eval()):
-            assert torch.equal(call_with_spikes(layer, x), layer(x))
+            assert torch.equal(call_folded(layer, x), layer(x))
 
     def test_a_forward_of_its_own(self, x):
         class Double(nn.Linear):
@@ -138,7 +138,7 @@ class TestPlainLayers:
                 return F.linear(input=input, weight=2 * self.weight, bias=self.bias).relu()
 
         layer = Double(200, 64)
-        torch.testing.assert_close(call_with_spikes(layer, x), layer(x))
+        torch.testing.assert_close(call_folded(layer, x), layer(x))
 
     def test_hooks_run_and_see_plain_tensors(self, x):
         layer, seen = nn.Linear(200, 64), []
@@ -146,7 +146,7 @@ class TestPlainLayers:
         layer.register_forward_hook(lambda _, arguments, y: seen.append((type(arguments[0]), type(y))) or y + 1)
         layer.register_full_backward_hook(lambda *_: seen.append("backward"))
         x.requires_grad_()
-        y = call_with_spikes(layer, x)
+        y = call_folded(layer, x)
         torch.testing.assert_close(y, F.linear(2 * x, layer.weight, layer.bias) + 1)
         y.sum().backward()
         assert seen == [(torch.Tensor, torch.Tensor), "backward"]
@@ -154,7 +154,7 @@ class TestPlainLayers:
     def test_parametrizations(self, x):
         layer = nn.utils.parametrizations.weight_norm(nn.Linear(200, 64))
         gradients = []
-        for call in (call_with_spikes, lambda layer, x: layer(x)):
+        for call in (call_folded, lambda layer, x: layer(x)):
             y = call(layer, x)
             gradients.append((y, *torch.autograd.grad(y, list(layer.parameters()), torch.ones_like(y))))
         for ours, theirs in zip(*gradients, strict=True):
@@ -163,7 +163,7 @@ class TestPlainLayers:
     def test_shared_weights(self, x):
         first, second = nn.Linear(200, 200), nn.Linear(200, 200)
         second.weight = first.weight
-        for call in (call_with_spikes, lambda layer, x: layer(x)):
+        for call in (call_folded, lambda layer, x: layer(x)):
             (call(first, x).sin() + call(second, x).cos()).sum().backward()
         expected = first.weight.grad / 2
         first.weight.grad = None
@@ -173,8 +173,8 @@ class TestPlainLayers:
     def test_autocast(self, x):
         layer = nn.Linear(200, 64)
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(call_with_spikes(layer, x), layer(x))
-            assert call_with_spikes(layer, x).dtype == torch.bfloat16
+            assert torch.equal(call_folded(layer, x), layer(x))
+            assert call_folded(layer, x).dtype == torch.bfloat16
 
 
 @pytest.mark.usefixtures("as_a_user")

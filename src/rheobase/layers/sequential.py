@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rheobase.layers.spike_linear import call_with_spikes
+from rheobase.layers.products import call_folded
 from rheobase.ops.arguments import check_sequence
 from rheobase.temporal import Temporal
 
@@ -100,7 +100,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
 
     def _folded(self, position: int, layer: nn.Module, x: Tensor) -> Any:
         try:
-            return call_with_spikes(layer, x.flatten(0, 1))
+            return call_folded(layer, x.flatten(0, 1))
         except RuntimeError as error:
             if type(error) is not RuntimeError:  # such as an accelerator that is out of memory
                 raise

@@ -1,19 +1,12 @@
-"""Linear layers that use the sparsity of spikes.
+"""A linear layer that uses the sparsity of spikes.
 
 Most of a spiking network's time goes into linear layers, and most of what they multiply are zeros. `rheobase.ops.linear` sums
-over spike lists instead. Here is the layer that does so, and how `Sequential` lets a plain `nn.Linear` do so too: the layer
-runs as always, through its own `forward` with all its hooks and parametrizations, and only the product inside it is computed
-by lists.
+over spike lists instead. A plain `nn.Linear` in a `rheobase.Sequential` does so, too (`rheobase.layers.products`).
 """
-
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from rheobase.ops.linear import Path, check_path, linear
 
@@ -65,30 +58,3 @@ class SpikeLinear(nn.Linear):
     def extra_repr(self) -> str:
         """The sizes and the path, for `print(network)`."""
         return f"{super().extra_repr()}, path={self.path!r}"
-
-
-def call_with_spikes(layer: nn.Module, x: Tensor) -> Any:
-    """`layer(x)`; where `layer` is a plain linear layer, its product uses spike lists when these are faster."""
-    if not isinstance(layer, nn.Linear) or isinstance(layer, SpikeLinear):
-        return layer(x)
-    with _SpikeProducts():
-        return layer(x)
-
-
-class _SpikeProducts(TorchFunctionMode):
-    """Within it, `torch.nn.functional.linear` is ours."""
-
-    @no_type_check  # `torch.compile` looks into this, and not into such checks
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return (_linear if func is F.linear else func)(*args, **(kwargs or {}))
-
-
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    fits = input.shape[-1:] == weight.shape[1:]
-    return (linear if fits else F.linear)(input, weight, bias)  # what does not fit is PyTorch's to refuse

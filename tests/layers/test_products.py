@@ -1,0 +1,69 @@
+"""What a `Sequential` puts in the place of PyTorch's convolutions, and what it leaves."""
+
+import pytest
+import torch
+from torch import nn
+
+import rheobase as rb
+from rheobase.layers import products
+from rheobase.ops import convolution as op
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """All convolutions are large; the images of each piece that was asked for."""
+    seen = []
+
+    def spied(*arguments):
+        seen.append(arguments[-1])
+        return op.convolution(*arguments)
+
+    monkeypatch.setattr(op, "LARGE", 0)
+    monkeypatch.setattr(op, "_PIECE", 4 * 4 * 36 * 5)  # five images of 4 maps of 6 x 6
+    monkeypatch.setattr(products, "convolution", spied)
+    return seen
+
+
+def test_a_convolution_in_a_network(pieces):
+    convolution = nn.Conv2d(2, 4, 3, padding=1)
+    calls = []
+    convolution.register_forward_hook(lambda _layer, _x, y: calls.append(y.shape))
+    x = torch.randn(3, 4, 2, 6, 6)
+    y = rb.Sequential(convolution)(x)
+    assert (pieces, calls) == ([5], [(12, 4, 6, 6)])
+    torch.testing.assert_close(y, convolution(x.flatten(0, 1)).unflatten(0, (3, 4)))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_in_words_is_left_to_pytorch(pieces, padding):
+    convolution = nn.Conv2d(2, 4, 3, padding=padding)
+    x = torch.randn(3, 4, 2, 6, 6)
+    torch.testing.assert_close(rb.Sequential(convolution)(x), convolution(x.flatten(0, 1)).unflatten(0, (3, 4)))
+    assert pieces == []
+
+
+def test_circular_padding(pieces):
+    convolution = nn.Conv1d(2, 4, 3, padding=1, padding_mode="circular")
+    x = torch.randn(3, 4, 2, 36)
+    torch.testing.assert_close(rb.Sequential(convolution)(x), convolution(x.flatten(0, 1)).unflatten(0, (3, 4)))
+    assert len(pieces) == 1
+
+
+def test_channels_that_do_not_fit_are_pytorchs_to_refuse(pieces):
+    with pytest.raises(RuntimeError, match="layer 0, Conv2d"):
+        rb.Sequential(nn.Conv2d(3, 4, 3))(torch.ones(3, 4, 2, 6, 6))
+    assert pieces == []
+
+
+def test_training_is_that_of_plain_layers(pieces):
+    def gradients(network):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(2, 4, 3, padding=1)
+        x = torch.randn(3, 4, 2, 6, 6, requires_grad=True)
+        network(layer, x).square().sum().backward()
+        return [x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+    ours = gradients(lambda layer, x: rb.Sequential(layer)(x))
+    plain = gradients(lambda layer, x: layer(x.flatten(0, 1)))
+    assert pieces == [5]
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
