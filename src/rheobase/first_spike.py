@@ -1,15 +1,15 @@
 """Decoding by time: the output unit that fires first has the answer, and nobody waits for the others.
 
 A network ends in one output unit per class whose membrane potential the network outputs, `(T, B, C)`: a linear layer and
-`LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. To learn by that, each spike counts the
-more the earlier it comes, and the sum over time is a logit (`weighted`); to answer, the earliest counts alone (`scores`,
+`LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. To learn by that, each spike counts
+the more the earlier it comes, and the sum over time is a logit (`weighted`); to answer, the earliest counts alone (`scores`,
 `decide`), so that the network can stop there (`decide_early`).
 
 Weights of at most 1 make poor logits: with ten classes, the best that a cross-entropy can become is
 `log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With `SCALE = 5` it can become 0.059.
 
-Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and what a
-silent network answers are choices made here.
+Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and
+what a silent network answers are choices made here.
 """
 
 from collections.abc import Iterator
@@ -263,7 +263,8 @@ def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], thresho
         True
     """
     last_hold = max((k for k, layer in enumerate(network) if isinstance(layer, Hold)), default=-1)
-    currents, rest = network[: last_hold + 1](x), network[last_hold + 1 :]
+    layers = list(network)
+    currents, rest = Sequential(*layers[: last_hold + 1])(x), Sequential(*layers[last_hold + 1 :])
     steps, samples = currents.shape[:2]
     answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
     left = torch.arange(samples, device=x.device)

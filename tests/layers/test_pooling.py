@@ -32,7 +32,7 @@ def test_it_is_refused_with_the_reason_and_the_remedy(layer):
     ids=lambda layer: type(layer).__name__,
 )
 def test_also_behind_what_passes_spikes_on(between):
-    with pytest.raises(TypeError, match="layer 2, MaxPool2d, .*of layer 0"):
+    with pytest.raises(TypeError, match=r"layer 2, MaxPool2d, .*of layer 0"):
         Sequential(SingleSpike(2), between, nn.MaxPool2d(2))
 
 

@@ -145,7 +145,7 @@ def cifar10(
     download: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Images, Images]:
-    """CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/`: the official archive, or `cifar-10-batches-bin/` with its files.
+    """CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/`: files in `cifar-10-batches-bin/`, or the official archive.
 
     Args:
         data_dir: the data folder; see `data_folder`.

@@ -1,8 +1,8 @@
 """An input that does not change, over time: computed once, seen at every step.
 
 A picture has no time. To feed it in at every step is to compute the same first layer T times, of T copies of the picture. But a
-linear layer and its repetition commute, so the picture can pass the first layer as a sequence of one step, and what comes out is
-held: `Sequential(Conv2d(...), Hold(8), SingleSpike(...), ...)`.
+linear layer and its repetition commute, so the picture can pass the first layer as a sequence of one step, and what comes out
+is held: `Sequential(Conv2d(...), Hold(8), SingleSpike(...), ...)`.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Pooling of neurons that fire once: why not the maximum, and how to have it nevertheless.
 
-A neuron that fires once says when. The average over a window is linear: each spike arrives once, with its share, and pooling and
-the layer behind it are one layer. The maximum of a window is taken at every step anew, so a pooled unit fires whenever one of
-its window does: of 2 x 2 neurons that each fire once in 8 steps, 3.3 times on average. What the network is built upon is gone,
-and nothing says so. So `Sequential` refuses it, unless it is asked for by a layer whose name says what it does.
+A neuron that fires once says when. The average over a window is linear: each spike arrives once, with its share, and pooling
+and the layer behind it are one layer. The maximum of a window is taken at every step anew, so a pooled unit fires whenever one
+of its window does: of 2 x 2 neurons that each fire once in 8 steps, 3.3 times on average. What the network is built upon is
+gone, and nothing says so. So `Sequential` refuses it, unless it is asked for by a layer whose name says what it does.
 """
 
 from collections.abc import Iterable

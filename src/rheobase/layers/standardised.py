@@ -128,7 +128,7 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
     """
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    rules = layer.parametrizations["weight"]  # pyright: ignore[reportIndexIssue]
+    rules = layer.get_submodule("parametrizations.weight").children()
     return next((rule for rule in rules if isinstance(rule, StandardisedWeight)), None)
 
 
@@ -152,6 +152,6 @@ def fold(network: L) -> L:
             # A copy shares its class with the original, and PyTorch takes the parametrised weight out of the class.
             kind = type(layer)
             own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-            layer.__class__ = type(kind.__name__, kind.__bases__, own)
+            layer.__class__ = type(kind.__name__, kind.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return folded

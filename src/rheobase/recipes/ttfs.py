@@ -244,7 +244,7 @@ class TimeToFirstSpike(Recipe):
     # -- what is made of the output ----------------------------------------------------------------------------------
 
     def decode(self, output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """One value per class whose largest is the answer; where early spikes count more, by the first one and its potential."""
+        """One value per class whose largest is the answer; where early spikes count more, by the first and its potential."""
         if self.decoder in ("exponential", "linear"):
             return first_spike.scores(output)
         if self.decoder == "count":  # which is 0 or 1: among equals the potential at the end

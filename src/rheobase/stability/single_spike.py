@@ -1,16 +1,17 @@
 """Weights for networks of neurons that fire once: currents of variance 1 at every depth, and gradients as large in every layer.
 
-A neuron that fires once in T steps is silent in T - 1 of them. Of N such inputs, each spiking at a random step, weights of mean
-0 make a current of variance `N Var(w) E[s^2] = N Var(w) / T`. PyTorch's weights, of variance `1 / (3 N)`, make it `1 / (3 T)`:
-few neurons reach a threshold of 1, the next layer receives still less, and the third receives nothing. With
+A neuron that fires once in T steps is silent in T - 1 of them. Of N such inputs, each spiking at a random step, weights of
+mean 0 make a current of variance `N Var(w) E[s^2] = N Var(w) / T`. PyTorch's weights, of variance `1 / (3 N)`, make it
+`1 / (3 T)`: few neurons reach a threshold of 1, the next layer receives still less, and the third receives nothing. With
 
     Var(w) = 1 / (N E[s^2]) = T / N
 
-it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`). What is pooled by the average has another `E[s^2]`,
-and so has an analog input; both are in here. T is in the weights: a network that gets another T needs other ones (`change_steps`).
+it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`). What is pooled by the average has another
+`E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network that gets another T needs other ones
+(`change_steps`).
 
-Source: Che et al., "Efficiently Training Time-to-First-Spike Spiking Neural Networks from Scratch", arXiv 2410.23619, for T / N,
-as others restate it; the corrections are derived here.
+Source: Che et al., "Efficiently Training Time-to-First-Spike Spiking Neural Networks from Scratch", arXiv 2410.23619, for
+T / N, as others restate it; the corrections are derived here.
 """
 
 import math
@@ -116,11 +117,11 @@ def initialise_single_spike(
 ) -> tuple[Initialised, ...]:
     """Draw the weights of a whole network of `SingleSpike` neurons for currents of variance 1; biases are 0, gains 1.
 
-    Weights are uniform, by PyTorch's generator. The free weights of a standardised layer (`rheobase.standardise`) are drawn alike,
-    and the variance that it is scaled to becomes that.
+    Weights are uniform, by PyTorch's generator. The free weights of a standardised layer (`rheobase.standardise`) are drawn
+    alike, and the variance that it is scaled to becomes that.
 
     Args:
-        network: linear and convolutional layers, `SingleSpike` neurons between them, average pooling, and what passes spikes on.
+        network: linear and convolutional layers, `SingleSpike` neurons between them, pooling, and what passes spikes on.
         steps: T, the steps in which a neuron fires once; at least 1.
         batch: some input of the network, from which the mean square of what arrives at the first layer is measured; or that
             mean square.
@@ -205,8 +206,8 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
                 raise TypeError(f"{what}: layer {name} is a {type(layer).__name__}, whose units differ in their inputs")
             if found and obstacle:
                 raise TypeError(
-                    f"{what}: what reaches layer {name}, {type(layer).__name__}, must be spikes of SingleSpike neurons, through "
-                    f"average pooling at most; in between there is {obstacle}"
+                    f"{what}: what reaches layer {name}, {type(layer).__name__}, must be spikes of SingleSpike neurons, "
+                    f"through pooling at most; in between there is {obstacle}"
                 )
             found.append(_Synapses(name, layer, tuple(before), window, maximum))
             obstacle = "no such neuron"
@@ -245,7 +246,7 @@ def _draw(layer: nn.Linear | _ConvNd, deviation: float) -> None:
     if rule is None:
         layer.weight.uniform_(-width, width)
     else:
-        layer.parametrizations["weight"].original.uniform_(-width, width)  # pyright: ignore[reportIndexIssue]
+        layer.get_parameter("parametrizations.weight.original").uniform_(-width, width)
         rule.deviation.fill_(deviation)
         if rule.gain is not None:
             rule.gain.fill_(1)

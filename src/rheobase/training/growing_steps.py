@@ -4,6 +4,7 @@ A training step costs T times as much as one time step, and what early decisions
 begins with a small T and grows it. T is in the weights of a single-spike network, so these are scaled whenever it changes.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class GrowingSteps(Temporal, Scheduled):
         TypeError: if the network has no `Hold`, or is none of those that `change_steps` knows.
         ValueError: if `steps` are not ascending from at least 1, or a `Hold` has not the last of them.
 
-    Source: the direction, not the details, of Che et al., "Parallel Training Time-to-First-Spike Spiking Neural Networks", 2026.
+    Source: Che et al., "Parallel Training Time-to-First-Spike Spiking Neural Networks", 2026: its direction, from the abstract.
 
     Example:
         >>> import rheobase as rb
@@ -45,7 +46,7 @@ class GrowingSteps(Temporal, Scheduled):
 
     def __init__(self, network: Sequential, steps: tuple[int, ...]) -> None:
         super().__init__()
-        if not steps or steps[0] < 1 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+        if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"GrowingSteps: steps must be ascending numbers from at least 1, got {steps}")
         holds = [module for module in network.modules() if isinstance(module, Hold)]
         if not holds:
