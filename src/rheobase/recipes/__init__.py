@@ -13,6 +13,7 @@ from rheobase.recipes.settings import build
 from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
 from rheobase.recipes.thresholds import Thresholds
+from rheobase.recipes.ttfs import CIFAR10, GESTURE, TimeToFirstSpike
 from rheobase.training import Training
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SingleSpikes",
     "SpokenDigits",
     "Thresholds",
+    "TimeToFirstSpike",
     "find",
     "from_config",
 ]
@@ -58,6 +60,14 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
         "single-spike": Entry(SingleSpikes(input_gain=4.0), "98 % test accuracy on Yin-Yang, in a few minutes"),
         "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
+        "ttfs": Entry(TimeToFirstSpike(), "92.9 % test accuracy on Fashion-MNIST, answered by the first output spike"),
+        "ttfs-mnist": Entry(
+            TimeToFirstSpike(task="mnist", shift=2), "99.48 % test accuracy, answered by the first output spike"
+        ),
+        "ttfs-cifar10": Entry(CIFAR10, "90.6 % test accuracy, on a GPU"),
+        "ttfs-gesture": Entry(
+            GESTURE, "95.8 % test accuracy, on a GPU, as published; not tried here for want of the data"
+        ),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )

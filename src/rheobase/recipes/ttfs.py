@@ -126,8 +126,8 @@ class TimeToFirstSpike(Recipe):
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         if self.grow and (self.encoding != "direct" or self.task == "dvs128-gesture"):
             raise ValueError(f"grow needs a direct picture, whose steps the network makes; got {self.grow}")
-        if self.affine != "none" and self.normalisation == "none" and self.affine != "current":
-            raise ValueError(f"affine {self.affine!r} goes with normalisation, got normalisation 'none'")
+        if self.affine == "membrane" and self.normalisation == "none":
+            raise ValueError("affine 'membrane' goes with normalisation, got normalisation 'none'")
 
     # -- data --------------------------------------------------------------------------------------------------------
 
@@ -190,7 +190,8 @@ class TimeToFirstSpike(Recipe):
         for count in self.hidden:
             layers += [*self._block(nn.Linear(inputs, count, bias=self._bias), count), Dropout(self.dropout)]
             inputs = count
-        layers += [self._synapses(nn.Linear(inputs, self._classes)), LeakyReadout(decay=self.decay)]
+        bias = self._bias or self.affine == "membrane"  # the output's thresholds are those of the decoder, and stay
+        layers += [self._synapses(nn.Linear(inputs, self._classes, bias=bias)), LeakyReadout(decay=self.decay)]
         if self.encoding == "direct" and self.task != "dvs128-gesture":
             first = next(k for k, layer in enumerate(layers) if isinstance(layer, nn.Linear | nn.Conv2d))
             layers.insert(first + 1, Hold(self.steps))
@@ -292,3 +293,27 @@ class TimeToFirstSpike(Recipe):
             "undecided, %": 100 * undecided / len(dataset),
             "spikes / neuron": sum(layer.spikes_per_sample for layer in layers) / neurons,
         }
+
+
+CIFAR10 = TimeToFirstSpike(
+    task="cifar10",
+    channels=(64, 128, 256),
+    convolutions=2,
+    hidden=(512,),
+    steps=4,
+    shift=4,
+    flip=True,
+    dropout=0.2,
+    training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
+)
+"""A network like VGG's, for a GPU."""
+
+GESTURE = TimeToFirstSpike(
+    task="dvs128-gesture",
+    channels=(128,) * 5,
+    hidden=(512,),
+    steps=16,
+    dropout=0.5,
+    training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
+)
+"""Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""
