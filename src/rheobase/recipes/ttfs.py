@@ -85,7 +85,7 @@ class TimeToFirstSpike(Recipe):
     """What a membrane potential keeps per step; 1 is no leak."""
     surrogate: Literal["arctan", "fast sigmoid", "triangular"] = "arctan"
     """The shape of the gradient of a spike; its peak is 1."""
-    width: float = 1.0
+    width: float = 3.0
     """The area of that shape, and its width relative to that of area 1."""
     credit: Credit = "product"
     """The gradient of what makes a single spike of crossings."""
