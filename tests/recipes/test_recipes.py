@@ -25,7 +25,8 @@ def test_what_is_offered() -> None:
     assert kinds == {
         "spoken-digits": SpokenDigits, "spoken-digits-full": SpokenDigits, "mnist": Mnist, "fashion-mnist": FashionMnist,
         "single-spike": SingleSpikes, "single-spike-conv": SingleSpikeConvolutions, "ttfs": TimeToFirstSpike,
-        "ttfs-mnist": TimeToFirstSpike, "ttfs-cifar10": TimeToFirstSpike, "ttfs-gesture": TimeToFirstSpike,
+        "ttfs-mnist": TimeToFirstSpike, "ttfs-mlp": TimeToFirstSpike,
+        "ttfs-cifar10-reduced": TimeToFirstSpike, "ttfs-cifar10": TimeToFirstSpike, "ttfs-gesture": TimeToFirstSpike,
         "thresholds": Thresholds,
     }  # fmt: skip
     assert find("spoken-digits-full").recipe.edition == "full"

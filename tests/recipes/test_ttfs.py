@@ -22,16 +22,17 @@ from rheobase import (
     decoding,
     first_spike,
     fold,
+    report,
 )
 from rheobase.data import EventDataset, Events, ImageDataset, Images, Splits
 from rheobase.first_spike import LearnedWeights
 from rheobase.health import listening
 from rheobase.layers import standardised
-from rheobase.recipes import RECIPES, TimeToFirstSpike, find, ttfs
+from rheobase.recipes import RECIPES, TimeToFirstSpike, find, from_config, ttfs
 from rheobase.recipes.recipe import Recipe
 from rheobase.stability import spike_moment
 from rheobase.surrogate import Arctan, FastSigmoid, Triangular
-from rheobase.training import Display, Result, Training, fit
+from rheobase.training import Display, Result, RunFolder, Training, checkpoint, evaluate, fit
 
 
 def training(**changes: Any) -> Training:
@@ -423,19 +424,17 @@ def test_a_run_folder_is_evaluated_and_resumed(tmp_path: Path) -> None:
     parts = splits(recipe)
     recipe.train(parts, run=tmp_path / "run", about={"recipe": "ttfs"}, display=Display())
     network = recipe.seeded_network()
-    from rheobase.recipes import from_config
-    from rheobase.training import RunFolder, checkpoint, evaluate
-
     folder = RunFolder(tmp_path / "run")
     assert from_config(folder.config) == recipe
     checkpoint.load(folder.best, network)
     seen = evaluate(network, parts.test, decode=recipe.decode)
     assert folder.summary is not None
     assert seen.accuracy == folder.summary["test_accuracy"]
+    assert "</html>" in report.write_report(tmp_path / "run").read_text(encoding="utf-8")
 
 
 def test_recipes_are_offered() -> None:
     names = [name for name, entry in RECIPES.items() if isinstance(entry.recipe, TimeToFirstSpike)]
-    assert names == ["ttfs", "ttfs-mnist", "ttfs-cifar10", "ttfs-gesture"]
+    assert names == ["ttfs", "ttfs-mnist", "ttfs-mlp", "ttfs-cifar10-reduced", "ttfs-cifar10", "ttfs-gesture"]
     assert isinstance(find("ttfs").recipe, Recipe)
     assert standardised(inner(find("ttfs").recipe.network())[0]) is not None

@@ -13,7 +13,7 @@ from rheobase.recipes.settings import build
 from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
 from rheobase.recipes.thresholds import Thresholds
-from rheobase.recipes.ttfs import CIFAR10, GESTURE, TimeToFirstSpike
+from rheobase.recipes.ttfs import CIFAR10, CIFAR10_REDUCED, GESTURE, PERCEPTRON, TimeToFirstSpike
 from rheobase.training import Training
 
 __all__ = [
@@ -64,6 +64,8 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "ttfs-mnist": Entry(
             TimeToFirstSpike(task="mnist", shift=2), "99.48 % test accuracy, answered by the first output spike"
         ),
+        "ttfs-mlp": Entry(PERCEPTRON, "89 % test accuracy on Fashion-MNIST, an epoch in seconds"),
+        "ttfs-cifar10-reduced": Entry(CIFAR10_REDUCED, "80 % test accuracy, on a CPU"),
         "ttfs-cifar10": Entry(CIFAR10, "90.6 % test accuracy, on a GPU"),
         "ttfs-gesture": Entry(
             GESTURE, "95.8 % test accuracy, on a GPU, as published; not tried here for want of the data"

@@ -8,7 +8,7 @@ map, the decoder's base and scale, the networks, all of training) are choices of
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -220,11 +220,11 @@ class TimeToFirstSpike(Recipe):
         return standardise(layer, 1 / (3 * fan_in), gain=self.affine != "none", over=self.normalisation)
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
-        """Draw the weights for currents of variance 1, the first layer's by what it gets of 256 samples."""
+        """Draw the weights for currents of variance 1, the first layer's by what it gets of 128 samples."""
         if self.initialisation == "pytorch":
             return
         inner = network.network if isinstance(network, GrowingSteps) else network
-        x, _ = splits.train.batch(np.arange(min(256, len(splits.train))))
+        x, _ = splits.train.batch(np.arange(min(128, len(splits.train))))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             initialise_single_spike(inner, self.steps, x)
@@ -295,6 +295,9 @@ class TimeToFirstSpike(Recipe):
         }
 
 
+PERCEPTRON = TimeToFirstSpike(channels=(), hidden=(400, 400))
+"""784-400-400-10."""
+
 CIFAR10 = TimeToFirstSpike(
     task="cifar10",
     channels=(64, 128, 256),
@@ -307,6 +310,15 @@ CIFAR10 = TimeToFirstSpike(
     training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
 )
 """A network like VGG's, for a GPU."""
+
+CIFAR10_REDUCED = replace(
+    CIFAR10,
+    channels=(32, 64, 128),
+    convolutions=1,
+    hidden=(256,),
+    training=replace(CIFAR10.training, epochs=30, threads=1),
+)
+"""Half of its convolutions, half as wide: on one core an epoch is minutes."""
 
 GESTURE = TimeToFirstSpike(
     task="dvs128-gesture",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rheobase.recipes.ttfs import CIFAR10, TaskName, TimeToFirstSpike
+from rheobase.recipes.ttfs import CIFAR10_REDUCED, PERCEPTRON, TaskName, TimeToFirstSpike
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
 from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
@@ -60,8 +60,7 @@ MARGIN = 0.01
 
 def experiments(quick: bool) -> Sequence[Experiment]:
     """All experiments, or those of the quick version."""
-    perceptron = TimeToFirstSpike(channels=(), hidden=(400, 400))
-    deep = TimeToFirstSpike(channels=(), samples=10_000)
+    perceptron, deep = replace(PERCEPTRON, samples=20_000), replace(PERCEPTRON, samples=10_000)
     if quick:
         small = _trained(TimeToFirstSpike(channels=(8, 16), hidden=(64,), steps=4, samples=2_000), 4)
         narrow = _trained(replace(deep, samples=2_000, steps=4), 4)
@@ -76,10 +75,10 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     return [
         _published("fashion-mnist", _trained(TimeToFirstSpike(channels=(32, 64), hidden=(256,), steps=4), 40)),
         _published("mnist", _trained(TimeToFirstSpike(channels=(32, 64), hidden=(256,), steps=4), 40)),
-        _published("cifar10", _trained(replace(CIFAR10, channels=(32, 64, 128), convolutions=1, hidden=(256,)), 30)),
+        _published("cifar10", CIFAR10_REDUCED),
         _ablation(ablated, SEEDS),
-        _decisions(_trained(replace(perceptron, samples=20_000), 15), DECISIONS, SEEDS),
-        _latency_code(_trained(replace(perceptron, samples=20_000), 15), SEEDS),
+        _decisions(_trained(perceptron, 15), DECISIONS, SEEDS),
+        _latency_code(_trained(perceptron, 15), SEEDS),
         *(_depth(_trained(deep, 15), depth, 100, SEEDS) for depth in DEPTHS),
     ]
 
@@ -90,7 +89,7 @@ def _trained(recipe: TimeToFirstSpike, epochs: int) -> TimeToFirstSpike:
 
 def _published(task: TaskName, recipe: TimeToFirstSpike) -> Experiment:
     """The framework, and what its sequel changes."""
-    recipe = replace(recipe, task=task, shift=4 if task == "cifar10" else 2, flip=task != "mnist")
+    recipe = recipe if task == "cifar10" else replace(recipe, task=task, shift=2, flip=task != "mnist")
     membrane = replace(recipe, decoder="membrane", scale=1.0)
     arms = {FRAMEWORK: recipe, MEMBRANE: membrane, GROWING: replace(membrane, grow=(recipe.steps // 2,))}
     return Experiment(task, _title(recipe), arms, SEEDS)
