@@ -40,7 +40,7 @@ class TestGoldenVectors:
         found = weighted(spikes, exponential(4, base=1.5))
         torch.testing.assert_close(found, torch.tensor([[1, 0.444444, 0]]), rtol=0, atol=1e-6)
 
-    @pytest.mark.parametrize(("scale", "floor"), [(1.0, 1.461), (first_spike.SCALE, 0.0589), (10.0, 4.1e-4)])
+    @pytest.mark.parametrize(("scale", "floor"), [(1.0, 1.461), (5.0, 0.0589), (first_spike.SCALE, 4.1e-4)])
     def test_the_least_cross_entropy(self, scale: float, floor: float) -> None:
         best = functional.cross_entropy(scale * torch.eye(10)[:1], torch.tensor([0])).item()
         assert best == pytest.approx(floor, rel=0.01)

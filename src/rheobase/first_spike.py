@@ -6,7 +6,7 @@ the more the earlier it comes, and the sum over time is a logit (`weighted`); to
 `decide`), so that the network can stop there (`decide_early`).
 
 Weights of at most 1 make poor logits: with ten classes, the best that a cross-entropy can become is
-`log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With `SCALE = 5` it can become 0.059.
+`log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With 5 it can become 0.059, with `SCALE` 0.0004.
 
 Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and
 what a silent network answers are choices made here.
@@ -29,7 +29,7 @@ from rheobase.ops.single_spike import Credit, first_spikes, single_spike
 from rheobase.surrogate import Surrogate
 from rheobase.temporal import Temporal
 
-SCALE = 5.0
+SCALE = 10.0
 """What weighted spikes are multiplied with to be logits."""
 
 

@@ -79,9 +79,9 @@ def events(recipe: TimeToFirstSpike, count: int, seed: int) -> EventDataset:
     )
 
 
-def splits(recipe: TimeToFirstSpike, count: int = 80) -> Splits:
+def splits(recipe: TimeToFirstSpike, count: int = 80, held_out: int = 22) -> Splits:
     make = events if recipe.task == "dvs128-gesture" else pictures
-    return Splits(make(recipe, count, 0), make(recipe, 22, 1), make(recipe, 22, 2))
+    return Splits(make(recipe, count, 0), make(recipe, held_out, 1), make(recipe, held_out, 2))
 
 
 def inner(network: nn.Module) -> Sequential:
@@ -156,7 +156,7 @@ def train(recipe: TimeToFirstSpike, parts: Splits) -> tuple[nn.Module, Result]:
 @pytest.mark.parametrize("name", ALL)
 def test_one_spike_at_most_in_every_network(name: str) -> None:
     recipe = ALL[name]
-    parts = splits(recipe, 33)
+    parts = splits(recipe, 11, 11)
     x, _ = parts.test.batch(np.arange(11))
     random = recipe.seeded_network()
     recipe.prepare(random, parts)
@@ -168,8 +168,8 @@ def test_one_spike_at_most_in_every_network(name: str) -> None:
 
 @pytest.mark.parametrize("choice", [{}, {"decoder": "membrane", "scale": 1.0}, {"grow": (2,)}], ids=str)
 def test_it_learns(choice: dict[str, Any]) -> None:
-    recipe = replace(PERCEPTRON, hidden=(40, 40), training=training(epochs=8), **choice)
-    result = recipe.train(splits(recipe, 300), display=Display())
+    recipe = replace(PERCEPTRON, hidden=(40, 40), training=training(epochs=6), **choice)
+    result = recipe.train(splits(recipe, 200), display=Display())
     assert result.summary["test_accuracy"] > 0.8
 
 

@@ -69,7 +69,7 @@ class TimeToFirstSpike(Recipe):
     """Convolutions in a block, of 3 x 3."""
     hidden: tuple[int, ...] = (256,)
     """Neurons of each linear layer before the last."""
-    steps: int = 8
+    steps: int = 4
     """The number of time steps T."""
     grow: tuple[int, ...] = ()
     """Incremental training: the numbers of steps before the last, in equal parts of training; for direct input."""
@@ -113,7 +113,7 @@ class TimeToFirstSpike(Recipe):
     seconds: float = 1.5
     """Of DVS128 Gesture: how much of the beginning of a gesture is seen."""
     training: Training = field(
-        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=1e-2, weight_decay=0.0, threads=1)
+        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=5e-3, weight_decay=0.0, threads=1)
     )
 
     def __post_init__(self) -> None:
@@ -295,8 +295,8 @@ class TimeToFirstSpike(Recipe):
         }
 
 
-PERCEPTRON = TimeToFirstSpike(channels=(), hidden=(400, 400))
-"""784-400-400-10."""
+PERCEPTRON = TimeToFirstSpike(channels=(), hidden=(400, 400), steps=8)
+"""784-400-400-10 in eight steps."""
 
 CIFAR10 = TimeToFirstSpike(
     task="cifar10",
@@ -307,7 +307,7 @@ CIFAR10 = TimeToFirstSpike(
     shift=4,
     flip=True,
     dropout=0.2,
-    training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
+    training=Training(epochs=200, batch_size=128, learning_rate=5e-3, weight_decay=0.0),
 )
 """A network like VGG's, for a GPU."""
 
@@ -326,6 +326,6 @@ GESTURE = TimeToFirstSpike(
     hidden=(512,),
     steps=16,
     dropout=0.5,
-    training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
+    training=Training(epochs=100, batch_size=16, learning_rate=5e-3, weight_decay=0.0),
 )
 """Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""
