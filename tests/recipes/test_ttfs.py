@@ -412,6 +412,7 @@ class TestData:
         ({"grow": (2,), "encoding": "latency"}, "grow needs a direct picture"),
         ({"grow": (2,), "task": "dvs128-gesture"}, "grow needs a direct picture"),
         ({"affine": "membrane", "normalisation": "none"}, "affine 'membrane' goes with normalisation"),
+        ({"error": "squared", "decoder": "learned"}, "error 'squared' goes with decoders .*, got decoder 'learned'"),
     ],
 )
 def test_what_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -128,8 +128,10 @@ class TimeToFirstSpike(Recipe):
             raise ValueError(f"grow needs a direct picture, whose steps the network makes; got {self.grow}")
         if self.affine == "membrane" and self.normalisation == "none":
             raise ValueError("affine 'membrane' goes with normalisation, got normalisation 'none'")
-
-    # -- data --------------------------------------------------------------------------------------------------------
+        if self.error == "squared" and self.decoder in ("learned", "membrane"):
+            raise ValueError(
+                f"error 'squared' goes with decoders whose output is at most 1, got decoder {self.decoder!r}"
+            )
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -169,8 +171,6 @@ class TimeToFirstSpike(Recipe):
             return train, test, {}
         kept, held_out = (train.subset(np.arange(*part)) for part in ((40_000,), (40_000, 50_000)))
         return kept, held_out, {"first 1,000 official test images": test}
-
-    # -- network -----------------------------------------------------------------------------------------------------
 
     def network(self) -> Sequential | GrowingSteps:
         """Convolutions and pooling, linear layers, and output units whose membrane potential is the output."""
@@ -241,8 +241,6 @@ class TimeToFirstSpike(Recipe):
     def _surrogate(self) -> Surrogate:
         shape = {"arctan": Arctan, "fast sigmoid": FastSigmoid, "triangular": Triangular}[self.surrogate]
         return shape(sharpness=1 / self.width)
-
-    # -- what is made of the output ----------------------------------------------------------------------------------
 
     def decode(self, output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """One value per class whose largest is the answer; where early spikes count more, by the first and its potential."""
