@@ -3,7 +3,8 @@
 A network ends in one output unit per class whose membrane potential the network outputs, `(T, B, C)`: a linear layer and
 `LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. To learn by that, each spike counts
 the more the earlier it comes, and the sum over time is a logit (`weighted`); to answer, the earliest counts alone (`scores`,
-`decide`), so that the network can stop there (`decide_early`).
+`decide`), so that the network can stop there (`decide_early`). The alternative to all this, a decoder of the membrane
+potential, is `rheobase.decoding.mean` of the same output: more is seen, and the answer is known after the last step.
 
 Weights of at most 1 make poor logits: with ten classes, the best that a cross-entropy can become is
 `log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With 5 it can become 0.059, with `SCALE` 0.0004.
