@@ -1,7 +1,31 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
-from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
+from rheobase import (
+    data,
+    decoding,
+    encoding,
+    errors,
+    first_spike,
+    health,
+    losses,
+    recipes,
+    report,
+    stability,
+    surrogate,
+    training,
+)
+from rheobase.layers import (
+    Delay,
+    Dropout,
+    Hold,
+    LeakyReadout,
+    Recompute,
+    Sequential,
+    SpikeLinear,
+    SpikeMaxPool2d,
+    fold,
+    standardise,
+)
 from rheobase.neurons import (
     LIF,
     AdaptiveLIF,
@@ -13,8 +37,9 @@ from rheobase.neurons import (
     SynapticLIF,
 )
 from rheobase.parameters import decay_from_tau, tau_from_decay
+from rheobase.stability import initialise_single_spike
 from rheobase.temporal import Temporal
-from rheobase.training import Training, evaluate, fit, parameter_groups
+from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
 
 __version__ = "0.1.0"
 
@@ -23,6 +48,8 @@ __all__ = [
     "AdaptiveLIF",
     "Delay",
     "Dropout",
+    "GrowingSteps",
+    "Hold",
     "LeakyReadout",
     "Neuron",
     "Recompute",
@@ -32,6 +59,7 @@ __all__ = [
     "Sequential",
     "SingleSpike",
     "SpikeLinear",
+    "SpikeMaxPool2d",
     "SynapticLIF",
     "Temporal",
     "Training",
@@ -41,12 +69,17 @@ __all__ = [
     "encoding",
     "errors",
     "evaluate",
+    "first_spike",
     "fit",
+    "fold",
     "health",
+    "initialise_single_spike",
     "losses",
     "parameter_groups",
     "recipes",
     "report",
+    "stability",
+    "standardise",
     "surrogate",
     "tau_from_decay",
     "training",

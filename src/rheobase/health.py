@@ -180,7 +180,7 @@ class Recorder:
 @torch.no_grad()
 def record_spikes(
     network: nn.Module, x: Float[Tensor, "T B *features"]
-) -> tuple[dict[str, Float[Tensor, "T B *_"]], Float[Tensor, "T B *out"]]:
+) -> tuple[dict[str, Float[Tensor, "_ B *_"]], Float[Tensor, "_ B *out"]]:
     """The spikes of every layer of neurons for the input `x`, by layer name, and the network's output: for a raster.
 
     Args:

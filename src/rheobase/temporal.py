@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 
 class Temporal(nn.Module):
-    """A layer over time: input `(T, B, *features)`, output `(T, B, *features_out)`.
+    """A layer over time: input `(T, B, *features)`, output `(T, B, *features_out)`; only `Hold` changes T.
 
     A sub-class writes `run`. `Sequential` hands such layers the sequence as it is, and folds time into the batch for all
     others.
     """
 
-    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T B *out"], Any]:
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The outputs for `x` and the state after it, starting from `state`; None is rest.
 
         Args:
@@ -31,6 +31,6 @@ class Temporal(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The outputs for the whole sequence `x`, from rest."""
         return self.run(x)[0]

@@ -3,8 +3,12 @@
 import gzip
 import hashlib
 import http.server
+import io
+import lzma
+import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -96,7 +100,11 @@ def test_the_data_folder_is_what_is_asked_for_else_the_environments_else_the_cac
         ),
         (mnist, "mnist/train-images-idx3-ubyte.gz", "https://ossci-datasets.* with --download"),
         (fashion_mnist, "fashion_mnist/train-images-idx3-ubyte.gz", "http://fashion-mnist.* with --download"),
-        (cifar10, "cifar10/cifar-10-batches-bin/data_batch_1.bin", "published at https://www.cs.toronto.edu"),
+        (
+            cifar10,
+            "cifar10/cifar-10-batches-bin/data_batch_1.bin",
+            "fetch it from https://www.cs.toronto.edu.* with --download",
+        ),
         (shd, "shd/shd_train.h5.zip", "https://zenkelab.org/datasets/shd_train.h5.zip with --download"),
         (ssc, "ssc/ssc_train.h5.zip", "https://zenkelab.org/datasets/ssc_train.h5.zip with --download"),
     ],
@@ -266,3 +274,93 @@ def test_cifar10_says_which_test_images_it_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(published, "_compare", lambda *arguments: None)
     assert [len(part) for part in cifar10(tmp_path)] == [5, 1]
     assert [len(part) for part in cifar10(tmp_path, test_samples=1_000)] == [5, 2]
+
+
+@pytest.fixture
+def small_cifar10(tmp_path, server, monkeypatch):
+    """An archive of CIFAR-10 with an image for each file, on the server."""
+    folder = "cifar10/cifar-10-batches-bin"
+    contents = {name: bytes([k]) + bytes(3072) for k, name in enumerate((*TRAIN_BATCHES, "test_batch"))}
+    archive = tmp_path / "site/cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+
+    def file_of(name, content, url):
+        checksum = f"md5:{hashlib.md5(content).hexdigest()}"
+        return PublishedFile(f"{folder}/{name}.bin", checksum, ("", ".xz"), url=url)
+
+    url = f"{server}/{archive.name}"
+    checksum = f"md5:{hashlib.md5(archive.read_bytes()).hexdigest()}"
+    whole = PublishedFile("cifar10/cifar-10-binary.tar", packed=(".gz",), archives={".gz": checksum}, url=url)
+    monkeypatch.setattr(sources, "_CIFAR10_ARCHIVE", whole)
+    monkeypatch.setattr(sources, "_CIFAR10_TRAIN", tuple(file_of(name, contents[name], url) for name in TRAIN_BATCHES))
+    first = file_of("test_batch_first1000", bytes([9]) + bytes(3072), None)
+    monkeypatch.setattr(
+        sources, "_CIFAR10_TEST", {10_000: file_of("test_batch", contents["test_batch"], url), 1_000: first}
+    )
+    return contents
+
+
+TRAIN_BATCHES = tuple(f"data_batch_{k}" for k in range(1, 6))
+
+
+def test_cifar10_is_fetched_as_an_archive_once_and_when_asked(tmp_path, small_cifar10):
+    data = tmp_path / "data"
+    with pytest.raises(
+        DataError, match=r"data_batch_1\.bin: there is no such file.*cifar-10-binary.tar.gz with --download"
+    ):
+        cifar10(data)
+    assert not data.exists()
+    told = []
+    for options in ({"download": True, "progress": lambda *news: told.append(news[0])}, {}):
+        train, test = cifar10(data, **options)
+        assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 2, 3, 4], [5])
+    assert set(told) == {"cifar-10-binary.tar.gz"}
+    assert [path.name for path in (data / "cifar10").iterdir()] == ["cifar-10-binary.tar.gz"]
+
+
+def test_files_of_cifar10_go_before_its_archive(tmp_path, small_cifar10):
+    folder = tmp_path / "data/cifar10/cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name in TRAIN_BATCHES:
+        (folder / f"{name}.bin.xz").write_bytes(lzma.compress(small_cifar10[name]))
+    (folder / "test_batch_first1000.bin").write_bytes(bytes([9]) + bytes(3072))
+    train, test = cifar10(
+        tmp_path / "data", test_samples=1_000, download=True
+    )  # nothing is missing, nothing is fetched
+    assert (len(train), test.labels.tolist()) == (5, [9])
+    assert not list(folder.parent.glob("*.gz"))
+    cifar10(tmp_path / "data", download=True)
+    assert list(folder.parent.glob("*.gz"))
+    (folder / "test_batch_first1000.bin").unlink()  # which is in no archive
+    with pytest.raises(DataError, match=r"test_batch_first1000\.bin: there is no such file.*it is not offered"):
+        cifar10(tmp_path / "data", test_samples=1_000, download=True)
+
+
+@pytest.mark.parametrize("member", ["wrong", "missing", "folder", "archive"])
+def test_a_bad_archive_of_cifar10(tmp_path, small_cifar10, monkeypatch, member):
+    path = tmp_path / "data/cifar10/cifar-10-binary.tar.gz"
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w:gz") as file:
+        info = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+        if member == "folder":
+            info.type = tarfile.DIRTYPE
+        if member == "missing":
+            info.name = "../data_batch_1.bin"
+        info.size = 5
+        file.addfile(info, io.BytesIO(b"wrong"))
+    if member == "archive":
+        path.write_bytes(gzip.compress(b"no archive"))
+    message = {
+        "wrong": "data_batch_1.bin: the checksum does not match",
+        "missing": "cannot be unpacked: .*not found",
+        "folder": "data_batch_1.bin: the checksum does not match",
+        "archive": "cannot be unpacked",
+    }[member]
+    archive = replace(sources._CIFAR10_ARCHIVE, archives={})
+    monkeypatch.setattr(sources, "_CIFAR10_ARCHIVE", archive)
+    with pytest.raises(DataError, match=message):
+        cifar10(tmp_path / "data")

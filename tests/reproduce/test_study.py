@@ -183,3 +183,11 @@ def test_what_a_recipe_prepares_and_measures(tmp_path: Path, monkeypatch: pytest
     _, results = run(tmp_path, quick=True)
     assert prepared == [37] * 3
     assert [one.measures for one in results.rows()] == [{"samples": 11.0}] * 3
+
+
+def test_further_test_sets_are_measures(tmp_path: Path) -> None:
+    recipe = Toy()
+    splits = recipe.splits()
+    recipe.train(replace(splits, also_test={"others": splits.validation}), run=tmp_path / "run", display=Display())
+    one = rows.row_of(RunFolder(tmp_path / "run"), "first", "small", recipe)
+    assert one.measures == {"others, %": pytest.approx(100 * one.validation_accuracy)}

@@ -68,8 +68,20 @@ class PublishedFile:
         """
         path = self.find(folder, download, progress)
         content = read_bytes(path)
-        _compare(self.checksum, content, str(path), "the unpacked content")
+        self.check(content, str(path))
         return content, str(path)
+
+    def check(self, content: bytes, source: str) -> None:
+        """Refuse an unpacked content that has not the checksum that is published; `source` is what the message calls it.
+
+        Raises:
+            DataError: if it has another.
+        """
+        _compare(self.checksum, content, source, "the unpacked content")
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the file lies in `folder`, packed or not."""
+        return any((folder / f"{self.name}{ending}").is_file() for ending in self.packed)
 
     def find(self, folder: Path, download: bool = False, progress: Progress | None = None) -> Path:
         """The path where the file lies, packed or not; where the checksum of the packed file is published, it is right.

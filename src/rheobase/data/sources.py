@@ -4,6 +4,9 @@ Each function reads from the data folder and fetches nothing unless it is asked 
 digits need neither a folder nor a network.
 """
 
+import io
+import tarfile
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Literal
@@ -12,6 +15,7 @@ from rheobase.data.event_files import parse_events
 from rheobase.data.events import Events
 from rheobase.data.images import Images, parse_cifar10, parse_idx_images
 from rheobase.data.published import Progress, PublishedFile, data_folder
+from rheobase.errors import DataError
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -134,25 +138,59 @@ def fashion_mnist(
     return _read_idx(_FASHION_MNIST, FASHION_MNIST_CLASSES, data_folder(data_dir), download, progress)
 
 
-def cifar10(data_dir: Path | None = None, *, test_samples: Literal[10_000, 1_000] = 10_000) -> tuple[Images, Images]:
-    """CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/cifar-10-batches-bin/` in the data folder.
+def cifar10(
+    data_dir: Path | None = None,
+    *,
+    test_samples: Literal[10_000, 1_000] = 10_000,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Images, Images]:
+    """CIFAR-10 (Krizhevsky, 2009), (train, test), from `cifar10/`: files in `cifar-10-batches-bin/`, or the official archive.
 
     Args:
         data_dir: the data folder; see `data_folder`.
         test_samples: 10,000 reads the official `test_batch.bin`; 1,000 reads `test_batch_first1000.bin`, its first
             images, for folders that have no more. Say so beside an accuracy: its standard error is 1 percentage point.
+        download: whether the archive (170 MB) is fetched if neither it nor all files are there.
+        progress: told how a download goes.
 
     Raises:
         ValueError: if `test_samples` is neither.
-        DataError: if a file is missing, damaged, or does not match its checksum.
+        DataError: if a file is missing, damaged, does not match its checksum, or cannot be downloaded.
     """
     if test_samples not in _CIFAR10_TEST:
         raise ValueError(f"test_samples: got {test_samples}, expected 10000 or 1000")
     folder = data_folder(data_dir)
-    return (
-        parse_cifar10(*(file.read(folder) for file in _CIFAR10_TRAIN)),
-        parse_cifar10(_CIFAR10_TEST[test_samples].read(folder)),
-    )
+    archive = _Cifar10Archive(folder, download, progress)
+    *train, test = (archive.read(file) for file in (*_CIFAR10_TRAIN, _CIFAR10_TEST[test_samples]))
+    return parse_cifar10(*train), parse_cifar10(test)
+
+
+class _Cifar10Archive:
+    """The official archive, for the files that do not lie in the folder; unpacked into memory when it is first needed."""
+
+    def __init__(self, folder: Path, download: bool, progress: Progress | None) -> None:
+        self.folder, self.download, self.progress = folder, download, progress
+
+    def read(self, file: PublishedFile) -> tuple[bytes, str]:
+        """The content of `file`, checked, and what messages call it."""
+        published = file.url is not None
+        if file.is_in(self.folder) or not published or not (self.download or _CIFAR10_ARCHIVE.is_in(self.folder)):
+            return file.read(self.folder)
+        content, source = self._unpacked
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                member = archive.extractfile(f"{file.name.removeprefix('cifar10/')}")
+                found = b"" if member is None else member.read()
+        except (tarfile.TarError, KeyError) as error:
+            raise DataError(f"{source}: cannot be unpacked: {error}") from error
+        source = f"{source}, {Path(file.name).name}"
+        file.check(found, source)
+        return found, source
+
+    @cached_property
+    def _unpacked(self) -> tuple[bytes, str]:
+        return _CIFAR10_ARCHIVE.read(self.folder, self.download, self.progress)
 
 
 def _events_of(
@@ -227,13 +265,18 @@ _FASHION_MNIST = _idx_files(
     "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 )
 
-_CIFAR10_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CIFAR10_ARCHIVE = PublishedFile(
+    "cifar10/cifar-10-binary.tar",
+    packed=(".gz",),
+    archives={".gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"},
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+)
 
 
-def _cifar10_file(name: str, checksum: str) -> PublishedFile:
-    return PublishedFile(
-        f"cifar10/cifar-10-batches-bin/{name}.bin", checksum, ("", ".xz", ".gz"), homepage=_CIFAR10_HOME
-    )
+def _cifar10_file(name: str, checksum: str, *, published: bool = True) -> PublishedFile:
+    """A file of the archive, at whose address it is to be had, or none."""
+    url = _CIFAR10_ARCHIVE.url if published else None
+    return PublishedFile(f"cifar10/cifar-10-batches-bin/{name}.bin", checksum, ("", ".xz", ".gz"), url=url)
 
 
 _CIFAR10_TRAIN = (
@@ -248,6 +291,8 @@ _CIFAR10_TEST = {
     # Of the whole batch, md5 is what is published.
     10_000: _cifar10_file("test_batch", "md5:803d5f7f4d78ea53de84dbe85f74fb6d"),
     1_000: _cifar10_file(
-        "test_batch_first1000", "sha256:8314c96d7cd65618193bab23acdd5d4c4af15bf6dd00a1781d55beedf3be1ef5"
+        "test_batch_first1000",
+        "sha256:8314c96d7cd65618193bab23acdd5d4c4af15bf6dd00a1781d55beedf3be1ef5",
+        published=False,
     ),
 }

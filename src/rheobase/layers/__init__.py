@@ -1,11 +1,28 @@
-"""Layers over time: the container that folds it, readout, delays, dropout; linear layers for spikes; and what saves memory."""
+"""Layers over time: the container that folds it, readout, delays, dropout, pooling; linear layers for spikes; weights that keep
+their variance; and what saves memory."""
 
 from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
+from rheobase.layers.hold import Hold
+from rheobase.layers.pooling import SpikeMaxPool2d
 from rheobase.layers.readout import LeakyReadout
 from rheobase.layers.recompute import Recompute
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
+from rheobase.layers.standardised import fold, standardise, standardised
 from rheobase.temporal import Temporal
 
-__all__ = ["Delay", "Dropout", "LeakyReadout", "Recompute", "Sequential", "SpikeLinear", "Temporal"]
+__all__ = [
+    "Delay",
+    "Dropout",
+    "Hold",
+    "LeakyReadout",
+    "Recompute",
+    "Sequential",
+    "SpikeLinear",
+    "SpikeMaxPool2d",
+    "Temporal",
+    "fold",
+    "standardise",
+    "standardised",
+]

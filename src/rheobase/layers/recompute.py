@@ -56,7 +56,7 @@ class Recompute(Temporal):
         self.layer = layer
         self.steps = steps
 
-    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T B *out"], Any]:
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The layer's outputs for `x` and the state after it, starting from `state`; None is rest."""
         steps = self.steps or max(1, math.isqrt(len(x)))
         if not torch.is_grad_enabled() or len(x) <= steps:
@@ -67,7 +67,7 @@ class Recompute(Temporal):
             outputs.append(y)
         return torch.cat(outputs), state
 
-    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The layer's outputs for the whole sequence `x`, from rest."""
         # Where nothing is recomputed the layer is called as such, so that hooks on the layers inside see it.
         return self.run(x)[0] if torch.is_grad_enabled() else self.layer(x)

@@ -13,6 +13,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.layers.order import in_order
+from rheobase.layers.pooling import check_pooling
 from rheobase.layers.products import call_folded
 from rheobase.ops.arguments import check_sequence
 from rheobase.temporal import Temporal
@@ -30,7 +32,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
 
     Raises:
         TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
-            recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one.
+            recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one. And if
+            max pooling gets the spikes of `SingleSpike` neurons, which it would multiply, see `rheobase.layers.pooling`.
 
     Example:
         >>> import torch, rheobase as rb
@@ -54,10 +57,11 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                         "which a layer that needs time does not survive. Use rheobase.Sequential for a container, or write "
                         "a rheobase.Temporal around it"
                     )
+        check_pooling(in_order(self))
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
-    ) -> tuple[Float[Tensor, "T B *out"], list[Any]]:
+    ) -> tuple[Float[Tensor, "T_out B *out"], list[Any]]:
         """The outputs for `x` and the states of all layers after it, starting from `state`; None is rest.
 
         Raises:
@@ -67,7 +71,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         """
         return self._walk(x, state, streaming=True)
 
-    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The outputs for the whole sequence `x`, from rest."""
         return self._walk(x, None, streaming=False)[0]
 

@@ -23,12 +23,14 @@ class SingleSpike(IntegrateAndFire):
 
     Sources: with `"ramp"`, FastSigmoid(sharpness=5) as the surrogate and learned decays, this is the neuron of Taylor, King and
     Harper, arXiv 2205.15286, whose first version had `"early_ramp"` and FastSigmoid(sharpness=50). With decay 1, `"product"`
-    and `fire_by_end` it is the neuron of time-to-first-spike networks in Che et al., arXiv 2410.23619.
+    and `fire_by_end` it is the neuron of time-to-first-spike networks in Che et al., arXiv 2410.23619, which integrates without
+    a leak; a surrogate of peak and area 1 there is `Arctan()`, a wider one of the same peak `Arctan(sharpness=1 / 3)`.
 
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one decay and
             one threshold serve all neurons.
-        decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
+        decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature. 1 is no
+            leak: integrate and fire.
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a threshold crossing; None is `FastSigmoid()`.
         credit: which steps are credited with the spike: `"product"`, `"ramp"`, `"early_ramp"` or `"detached"`.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rheobase import decoding
 from rheobase.data import Progress, Splits
-from rheobase.layers import LeakyReadout, Sequential
+from rheobase.layers import LeakyReadout, Sequential, SpikeMaxPool2d
 from rheobase.neurons import LIF, Neuron, SingleSpike
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.tasks import TASKS, TaskName, load_task
@@ -143,7 +143,7 @@ class SingleSpikeConvolutions(Recipe):
         for count in self.channels:
             convolution = nn.Conv2d(inputs, count, 5, padding=2)
             _uniform(convolution, 25 * inputs)
-            layers += [convolution, _neurons(self.neurons, count, self.decay, True), nn.MaxPool2d(2)]
+            layers += [convolution, _neurons(self.neurons, count, self.decay, True), SpikeMaxPool2d(2)]
             inputs = count
         layers += [
             nn.Flatten(),

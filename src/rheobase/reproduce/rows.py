@@ -55,7 +55,7 @@ class Row:
     commit: str | None
     machine: str
     measures: dict[str, float] = field(default_factory=dict)
-    """What the recipe measures besides, on the test set."""
+    """What the recipe measures besides, on the test set, and the accuracies on further test sets, in %."""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -78,6 +78,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
             for key in ("dead", "silent", "rate")
         }
         machine = config["machine"]
+        also = {f"{name}, %": 100 * one["accuracy"] for name, one in summary.get("also_tested", {}).items()}
         return Row(
             experiment=experiment,
             arm=arm,
@@ -100,7 +101,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
             command=config["command"],
             commit=config["commit"],
             machine=f"{machine['device']}, {machine['cores']} cores",
-            measures=summary.get("measures", {}),
+            measures=summary.get("measures", {}) | also,
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder.path}: lacks {error}") from error

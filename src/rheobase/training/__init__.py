@@ -7,6 +7,7 @@ from rheobase.training.evaluate import Evaluation, evaluate
 from rheobase.training.fit import Result, fit
 from rheobase.training.folder import RunFolder
 from rheobase.training.groups import parameter_groups
+from rheobase.training.growing_steps import GrowingSteps
 from rheobase.training.settings import Training
 from rheobase.training.trainer import Regularizer
 
@@ -14,6 +15,7 @@ __all__ = [
     "Display",
     "Engine",
     "Evaluation",
+    "GrowingSteps",
     "JsonLines",
     "LiveDisplay",
     "PlainLines",

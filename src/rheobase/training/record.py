@@ -22,11 +22,12 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     """
     x, label = dataset.batch(np.array([0]))
     spikes, output = record_spikes(network, x.to(Engine.where(network).device))
+    held = len(output) // len(x)  # for so long a `Hold` in the network shows each step of the input
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),
         "classes": np.array(dataset.classes),
         "layers": np.array([layer.name for layer in seen.layers]),
-        "raster_input": x[:, 0].flatten(1).numpy(),
+        "raster_input": x[:, 0].flatten(1).repeat_interleave(held, 0).numpy(),
         "output": output[:, 0].float().cpu().numpy(),
         "sample_label": label[0].numpy(),
         "sample_prediction": decode(output.float()).argmax(1)[0].cpu().numpy(),

@@ -1,0 +1,306 @@
+"""Decoding by time: the output unit that fires first has the answer, and nobody waits for the others.
+
+A network ends in one output unit per class whose membrane potential the network outputs, `(T, B, C)`: a linear layer and
+`LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. To learn by that, each spike counts
+the more the earlier it comes, and the sum over time is a logit (`weighted`); to answer, the earliest counts alone (`scores`,
+`decide`), so that the network can stop there (`decide_early`). The alternative to all this, a decoder of the membrane
+potential, is `rheobase.decoding.mean` of the same output: more is seen, and the answer is known after the last step.
+
+Weights of at most 1 make poor logits: with ten classes, the best that a cross-entropy can become is
+`log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With 5 it can become 0.059, with `SCALE` 0.0004.
+
+Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and
+what a silent network answers are choices made here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rheobase.layers import Hold, Sequential
+from rheobase.neurons import SingleSpike
+from rheobase.ops.arguments import check_sequence
+from rheobase.ops.single_spike import Credit, first_spikes, single_spike
+from rheobase.surrogate import Surrogate
+from rheobase.temporal import Temporal
+
+SCALE = 10.0
+"""What weighted spikes are multiplied with to be logits."""
+
+
+def spikes_of(
+    membrane: Float[Tensor, "T B *C"],
+    threshold: float = 1.0,
+    *,
+    surrogate: Surrogate | None = None,
+    credit: Credit = "product",
+) -> Float[Tensor, "T B *C"]:
+    """The first spikes of units with this membrane potential: 1 where it first reaches the threshold, else 0.
+
+    Args:
+        membrane: at every step, `(T, B, C)`.
+        threshold: above 0.
+        surrogate: the gradient of a crossing; None is `FastSigmoid()`.
+        credit: which steps are credited with the spike, see `rheobase.ops.single_spike`.
+
+    Returns:
+        Spikes, one at most for each unit and sample.
+
+    Example:
+        >>> spikes_of(torch.tensor([0.5, 1.2, 0.9, 3.0]).view(4, 1, 1)).flatten()
+        tensor([0., 1., 0., 0.])
+    """
+    return first_spikes(membrane, 0.0, threshold, surrogate=surrogate, credit=credit)
+
+
+def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
+    """What a spike counts by its step: `base^-t`.
+
+    Args:
+        steps: T, at least 1.
+        base: above 1.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Example:
+        >>> exponential(3, base=2.0)
+        tensor([1.0000, 0.5000, 0.2500])
+    """
+    if not base > 1:
+        raise ValueError(f"exponential: base must be above 1, for a later spike to count less, got {base}")
+    return base ** -_positions(steps, "exponential")
+
+
+def linear(steps: int) -> Float[Tensor, " T"]:
+    """What a spike counts by its step: `(T - t) / T`.
+
+    Args:
+        steps: T, at least 1.
+
+    Raises:
+        ValueError: if `steps` is below 1.
+
+    Example:
+        >>> linear(4)
+        tensor([1.0000, 0.7500, 0.5000, 0.2500])
+    """
+    return 1 - _positions(steps, "linear") / steps
+
+
+def _positions(steps: int, what: str) -> Tensor:
+    if steps < 1:
+        raise ValueError(f"{what}: steps must be at least 1, got {steps}")
+    return torch.arange(steps, dtype=torch.get_default_dtype())
+
+
+def weighted(spikes: Float[Tensor, "T B *C"], weights: Float[Tensor, " T"]) -> Float[Tensor, "B *C"]:
+    """The weighted sum of spikes over time, `sum_t weights[t] * spikes[t]`; times `SCALE`, logits.
+
+    Args:
+        spikes: 0 or 1, `(T, B, C)`.
+        weights: what a spike counts at each step, `(T,)`.
+
+    Raises:
+        ValueError: if there are not as many weights as steps.
+
+    Example:
+        >>> spikes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).unsqueeze(1)  # at 0, at 2, never
+        >>> weighted(spikes, exponential(3))
+        tensor([[1.0000, 0.4444, 0.0000]])
+    """
+    if len(weights) != len(spikes):
+        raise ValueError(f"weighted: weights must be one for each of the {len(spikes)} steps, got {len(weights)}")
+    return torch.tensordot(weights.to(spikes), spikes, dims=1)
+
+
+class LearnedWeights(Temporal):
+    """A layer behind the output units that learns what a spike counts at each step; decode with `rheobase.decoding.sum`.
+
+        y[t] = scale * softplus(a_t) * s[t]
+
+    with the first spikes s of the membrane potential. At first the weights are those of `linear`. Nothing keeps an early spike
+    from counting less than a late one, so that the answer is known after the last step only.
+
+    Args:
+        steps: T, at least 1; a sequence may be shorter.
+        scale: what weighted spikes are multiplied with to be logits.
+        threshold: where the output units fire.
+        surrogate: the gradient of a crossing; None is `FastSigmoid()`.
+        credit: which steps are credited with the spike.
+
+    Raises:
+        ValueError: if `steps` is below 1.
+
+    Example:
+        >>> layer = LearnedWeights(4, scale=1.0)
+        >>> layer(torch.tensor([0.0, 2.0, 2.0, 2.0]).view(4, 1, 1)).flatten().detach()
+        tensor([0.0000, 0.7500, 0.0000, 0.0000])
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        *,
+        scale: float = SCALE,
+        threshold: float = 1.0,
+        surrogate: Surrogate | None = None,
+        credit: Credit = "product",
+    ) -> None:
+        super().__init__()
+        self.raw_weights = nn.Parameter(linear(steps).expm1().log())
+        self.scale = scale
+        self.threshold = threshold
+        self.surrogate = surrogate
+        self.credit: Credit = credit
+
+    @property
+    def weights(self) -> Float[Tensor, " T"]:
+        """What a spike counts at each step."""
+        return functional.softplus(self.raw_weights)
+
+    def run(
+        self, x: Float[Tensor, "T B *C"], state: tuple[int, Any] | None = None
+    ) -> tuple[Float[Tensor, "T B *C"], Any]:
+        """The weighted spikes of the membrane potential `x`, and the state: the steps that are over, and who has fired."""
+        check_sequence(x, "LearnedWeights")
+        before, fired = state or (0, None)
+        now = before + len(x)
+        if now > len(self.raw_weights):
+            raise ValueError(f"LearnedWeights: x must have at most {len(self.raw_weights)} steps, got {now}")
+        rule = {"surrogate": self.surrogate, "credit": self.credit}
+        spikes, fired = single_spike(x, 0.0, self.threshold, fired, **rule)
+        return spikes * (self.scale * self.weights[before:now]).view(-1, *[1] * (x.ndim - 1)), (now, fired)
+
+
+def scores(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Float[Tensor, "B C"]:
+    """One number per class whose largest is the answer: the unit that fires first; among those, that of the largest potential.
+
+    Of units that do not fire the largest potential at the end counts, so that there is an answer if none does. Equal ones: the
+    first class, as `argmax` takes it.
+
+    Args:
+        membrane: the output units' membrane potential at every step, `(T, B, C)`.
+        threshold: where they fire.
+
+    Returns:
+        `T - t + p`, with the step t of the first spike (T if there is none) and the potential there, mapped into (0, 1).
+
+    Raises:
+        ValueError: if there are no steps.
+
+    Example:
+        >>> membrane = torch.tensor([[0.9, 0.2, 0.1], [1.1, 1.3, 0.1], [5.0, 5.0, 9.0]]).unsqueeze(1)
+        >>> scores(membrane).argmax(1)  # two fire at step 1, the second higher; the third later
+        tensor([1])
+    """
+    if len(membrane) == 0:
+        raise ValueError(f"scores: membrane has no time steps, got shape {tuple(membrane.shape)}")
+    when = _when(membrane, threshold)
+    there = membrane.double().gather(0, when.clamp(max=len(membrane) - 1).unsqueeze(0)).squeeze(0)
+    return len(membrane) - when + 0.5 + there.atan() / torch.pi
+
+
+def _when(membrane: Tensor, threshold: float) -> Tensor:
+    """The step of each unit's first spike, T if it does not fire."""
+    fired = membrane >= threshold
+    return torch.where(fired.any(0), fired.to(torch.uint8).argmax(0), len(membrane))
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a network answers, and when."""
+
+    answers: Int[Tensor, " B"]
+    """The classes."""
+    steps: Int[Tensor, " B"]
+    """The step of the first output spike, from 0; T where no output unit fires."""
+
+    def latency(self, steps: int) -> Float[Tensor, " B"]:
+        """How many steps each decision took: one more than its step, and all `steps` where no unit fires."""
+        return (self.steps + 1).clamp(max=steps).to(torch.get_default_dtype())
+
+
+def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decisions:
+    """The answers and their steps, from the membrane potential of the output units.
+
+    Args:
+        membrane: at every step, `(T, B, C)`.
+        threshold: where the units fire.
+
+    Raises:
+        ValueError: if there are no steps.
+
+    Example:
+        >>> decide(torch.tensor([[0.9, 0.2], [0.9, 1.3]]).unsqueeze(1))
+        Decisions(answers=tensor([1]), steps=tensor([1]))
+    """
+    return Decisions(scores(membrane, threshold).argmax(1), _when(membrane, threshold).amin(1))
+
+
+@torch.no_grad()
+def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
+    """The answers of `decide(network(x))`, without computing what comes after the first output spike.
+
+    Step by step, and at each step only for the samples that are still undecided. Where neurons are to fire by the end, the last
+    step is that of the whole sequence, computed anew for the samples that come so far.
+
+    Args:
+        network: ends in the membrane potential of output units. What comes before its last `Hold` is computed once.
+        x: the input, `(T, B, *features)`.
+        threshold: where the output units fire.
+
+    Example:
+        >>> import rheobase as rb
+        >>> layers = nn.Linear(9, 8), rb.Hold(4), rb.SingleSpike(8, decay=1.0), nn.Linear(8, 2), rb.LeakyReadout(decay=1.0)
+        >>> network, x = rb.Sequential(*layers), torch.ones(1, 3, 9)
+        >>> torch.equal(decide_early(network, x).answers, decide(network(x)).answers)
+        True
+    """
+    last_hold = max((k for k, layer in enumerate(network) if isinstance(layer, Hold)), default=-1)
+    layers = list(network)
+    currents, rest = Sequential(*layers[: last_hold + 1])(x), Sequential(*layers[last_hold + 1 :])
+    steps, samples = currents.shape[:2]
+    answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
+    left = torch.arange(samples, device=x.device)
+    state: Any = None
+    with _not_forced(rest) as forced:
+        for step in range(steps - 1 if forced else steps):
+            if len(left) == 0:
+                break
+            membrane, state = rest.run(currents[step : step + 1, left], state)
+            fired = (membrane[0] >= threshold).any(1) | torch.tensor(step == steps - 1, device=x.device)
+            found = decide(membrane[:, fired], threshold)
+            answers[left[fired]] = found.answers
+            when[left[fired]] = step + found.steps
+            left, state = left[~fired], _rows(state, ~fired)
+    if len(left):
+        found = decide(rest(currents[:, left]), threshold)
+        answers[left], when[left] = found.answers, found.steps
+    return Decisions(answers, when)
+
+
+@contextmanager
+def _not_forced(network: nn.Module) -> Iterator[bool]:
+    """No neuron is forced to fire by the end of a piece; tells whether one would have been."""
+    forced = [module for module in network.modules() if isinstance(module, SingleSpike) and module.fire_by_end]
+    for module in forced:
+        module.fire_by_end = False
+    try:
+        yield bool(forced)
+    finally:
+        for module in forced:
+            module.fire_by_end = True
+
+
+def _rows(state: Any, chosen: Tensor) -> Any:
+    """The state of the chosen samples."""
+    if isinstance(state, Tensor):
+        return state[chosen]
+    return type(state)(_rows(part, chosen) for part in state) if isinstance(state, list | tuple) else state

@@ -1,0 +1,52 @@
+"""An input that does not change, over time: computed once, seen at every step.
+
+A picture has no time. To feed it in at every step is to compute the same first layer T times, of T copies of the picture. But a
+linear layer and its repetition commute, so the picture can pass the first layer as a sequence of one step, and what comes out
+is held: `Sequential(Conv2d(...), Hold(8), SingleSpike(...), ...)`.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.ops.arguments import check_sequence
+from rheobase.temporal import Temporal
+
+
+class Hold(Temporal):
+    """Holds each step of its input for `steps` steps: of the one step of a picture it makes T, without copying it.
+
+    Args:
+        steps: how long a step is held, at least 1.
+
+    Raises:
+        ValueError: if `steps` is below 1.
+
+    Example:
+        >>> import torch
+        >>> picture = torch.tensor([[[0.2, 0.7]]])  # (1, B, pixels)
+        >>> Hold(3)(picture)[:, 0]
+        tensor([[0.2000, 0.7000],
+                [0.2000, 0.7000],
+                [0.2000, 0.7000]])
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"Hold: steps must be at least 1, got {steps}")
+        self.steps = steps
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: Any = None
+    ) -> tuple[Float[Tensor, "T_held B *features"], Any]:
+        """Each step of `x`, `steps` times; there is no state, a step of the next piece is held like one of this."""
+        check_sequence(x, "Hold")
+        if len(x) == 1:
+            return x.expand(self.steps, *x.shape[1:]), state
+        return x.repeat_interleave(self.steps, dim=0), state
+
+    def extra_repr(self) -> str:
+        """The number of steps, for `print(network)`."""
+        return f"steps={self.steps}"

@@ -1,0 +1,66 @@
+"""Pooling of neurons that fire once: why not the maximum, and how to have it nevertheless.
+
+A neuron that fires once says when. The average over a window is linear: each spike arrives once, with its share, and pooling
+and the layer behind it are one layer. The maximum of a window is taken at every step anew, so a pooled unit fires whenever one
+of its window does: of 2 x 2 neurons that each fire once in 8 steps, 3.3 times on average. What the network is built upon is
+gone, and nothing says so. So `Sequential` refuses it, unless it is asked for by a layer whose name says what it does.
+"""
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from rheobase.layers.dropout import Dropout
+from rheobase.neurons import SingleSpike
+
+PASSES_SPIKES_ON = (nn.Flatten, nn.Unflatten, nn.Identity, _DropoutNd, Dropout)
+"""Layers behind which a spike is still a spike at the same step."""
+
+_MAXIMUM = (
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
+)
+
+
+class SpikeMaxPool2d(nn.MaxPool2d):
+    """A unit fires at each step at which one in its window fires: up to k^2 times, where each in the window fires once.
+
+    It computes what `torch.nn.MaxPool2d` computes, and takes the same arguments. A `Sequential` refuses that behind a
+    `SingleSpike`, and takes this: the name says that one spike for each unit is not what is wanted.
+
+    Example:
+        >>> import torch
+        >>> spikes = torch.eye(4).view(4, 1, 2, 2)  # of the four units of a window, one at each step
+        >>> SpikeMaxPool2d(2)(spikes).flatten()
+        tensor([1., 1., 1., 1.])
+    """
+
+
+def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:
+    """Refuse max pooling of the spikes of neurons that fire once.
+
+    Args:
+        layers: the names and layers of a network, in the order of the data.
+
+    Raises:
+        TypeError: naming the layer, the reason and what to use instead.
+    """
+    source: str | None = None
+    for name, layer in layers:
+        if isinstance(layer, _MAXIMUM) and not isinstance(layer, SpikeMaxPool2d) and source is not None:
+            raise TypeError(
+                f"Sequential: layer {name}, {type(layer).__name__}, takes the maximum over spikes of the SingleSpike neurons "
+                f"of layer {source}, at every step anew: a unit behind it fires whenever one of its window does, so more than "
+                "once. Use nn.AvgPool, through which each spike passes once; or, if this is intended, rheobase.SpikeMaxPool2d"
+            )
+        if isinstance(layer, SingleSpike):
+            source = name
+        elif not isinstance(layer, PASSES_SPIKES_ON):
+            source = None

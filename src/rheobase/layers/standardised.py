@@ -1,0 +1,157 @@
+"""Weights that keep their variance while they learn: the training normalisation of time-to-first-spike networks.
+
+An initialisation holds for one step. Here the mean and the variance of the weights of every output unit are part of how the
+weights are written down: what is learned is a direction, from which the mean is subtracted and which is scaled to the variance
+that the initialisation wants; and a gain per output unit beside it. No statistics of batches are in it, so that after training
+it folds into plain weights, at no cost and without any change of what is computed.
+
+It is a parametrisation (`torch.nn.utils.parametrize`) of the layer's own weight: the layer stays an `nn.Linear` or `nn.Conv2d`
+with its spike lists, hooks, state dict and copies.
+"""
+
+import copy
+import math
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
+
+L = TypeVar("L", bound=nn.Module)
+
+
+class StandardisedWeight(nn.Module):
+    """The weight that a layer computes with, from the free one that is learned.
+
+        w_ij = gain_j * sqrt(variance) * (free_ij - mean_j) / sqrt(var_j + eps)
+
+    with the mean and the variance over the weights of output unit j, or of the whole layer.
+
+    Args:
+        outputs: the size of the first axis of the weight.
+        variance: of the weights of an output unit, without its gain; above 0.
+        gain: whether each output unit learns a gain, 1 at first.
+        over: the weights that share a mean and a variance: those of an `"output"` unit, or of the `"layer"`.
+        eps: added to the variance of the free weights, for weights that are all equal.
+
+    Raises:
+        ValueError: if `variance` is not above 0 and finite, or `over` is unknown.
+
+    Example:
+        >>> StandardisedWeight(1, variance=2.0)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).detach()
+        tensor([[-1.8974, -0.6325,  0.6325,  1.8974]])
+    """
+
+    deviation: Tensor
+
+    def __init__(
+        self,
+        outputs: int,
+        variance: float,
+        *,
+        gain: bool = True,
+        over: Literal["output", "layer"] = "output",
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if not 0 < variance < math.inf:
+            raise ValueError(f"StandardisedWeight: variance must be above 0 and finite, got {variance}")
+        if over not in ("output", "layer"):
+            raise ValueError(f"StandardisedWeight: over must be 'output' or 'layer', got {over!r}")
+        self.over = over
+        self.eps = eps
+        self.register_buffer("deviation", torch.tensor(math.sqrt(variance)))
+        self.gain = nn.Parameter(torch.ones(outputs)) if gain else None
+
+    def forward(self, free: Float[Tensor, "outputs *kernel"]) -> Float[Tensor, "outputs *kernel"]:
+        """The weight, from the free one."""
+        axes = tuple(range(0 if self.over == "layer" else 1, free.ndim))
+        centred = free - free.mean(axes, keepdim=True)
+        spread = (centred.square().mean(axes, keepdim=True) + self.eps).sqrt()
+        weight = self.deviation * centred / spread
+        return weight if self.gain is None else weight * self.gain.view(-1, *[1] * (free.ndim - 1))
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(network)`."""
+        return f"over={self.over!r}, deviation={self.deviation.item():.4g}, gain={self.gain is not None}"
+
+
+def standardise(
+    layer: L, variance: float, *, gain: bool = True, over: Literal["output", "layer"] = "output", eps: float = 1e-5
+) -> L:
+    """Standardise the weights of a linear or convolutional layer from now on.
+
+    The layer's bias, if it has one, is the other half of the affine map: a current at every step.
+
+    Args:
+        layer: an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, or a sub-class of these; changed in place.
+        variance: of the weights of an output unit; `rheobase.stability.weight_variance` has that of single-spike networks.
+        gain: whether each output unit learns a gain.
+        over: the weights that share a mean and a variance: those of an output unit, or of the layer.
+        eps: added to the variance of the free weights.
+
+    Returns:
+        The layer. Its state dict has `parametrizations.weight.original` in place of `weight`.
+
+    Raises:
+        TypeError: if the layer is none of these.
+        ValueError: if it is standardised already, or an argument is out of range.
+
+    Source: Che et al., arXiv 2410.23619, as others restate it; Qiao et al., "Micro-Batch Training with Batch-Channel
+    Normalization and Weight Standardization", arXiv 1903.10520, for the weights without the gain.
+
+    Example:
+        >>> layer = standardise(nn.Linear(400, 10), variance=8 / 400)
+        >>> layer.weight.var(1, unbiased=False).allclose(torch.tensor(8 / 400), rtol=0.05)
+        True
+        >>> layer.weight.mean(1).abs().max() < 1e-6
+        tensor(True)
+    """
+    if not isinstance(layer, nn.Linear | _ConvNd) or isinstance(layer, _ConvTransposeNd):
+        raise TypeError(f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
+    if standardised(layer) is not None:
+        raise ValueError(f"standardise: {layer} is standardised already")
+    rule = StandardisedWeight(len(layer.weight), variance, gain=gain, over=over, eps=eps)
+    rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
+    parametrize.register_parametrization(layer, "weight", rule)
+    return layer
+
+
+def standardised(layer: nn.Module) -> StandardisedWeight | None:
+    """How the weight of `layer` is standardised; None if it is not.
+
+    Example:
+        >>> standardised(nn.Linear(3, 2)) is None
+        True
+    """
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    rules = layer.get_submodule("parametrizations.weight").children()
+    return next((rule for rule in rules if isinstance(rule, StandardisedWeight)), None)
+
+
+def fold(network: L) -> L:
+    """A copy of `network` whose standardised weights are plain ones: what it computes is the same, bit for bit.
+
+    Args:
+        network: any module; it is left as it is.
+
+    Returns:
+        The copy, with ordinary `weight` and `bias` in its layers.
+
+    Example:
+        >>> network = nn.Sequential(standardise(nn.Linear(4, 3), variance=0.5))
+        >>> [name for name, _ in fold(network).named_parameters()]
+        ['0.bias', '0.weight']
+    """
+    folded = copy.deepcopy(network)
+    for layer in list(folded.modules()):
+        if standardised(layer) is not None:
+            # A copy shares its class with the original, and PyTorch takes the parametrised weight out of the class.
+            kind = type(layer)
+            own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+            layer.__class__ = type(kind.__name__, kind.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return folded

@@ -1,0 +1,254 @@
+"""Weights for networks of neurons that fire once: currents of variance 1 at every depth, and gradients as large in every layer.
+
+A neuron that fires once in T steps is silent in T - 1 of them. Of N such inputs, each spiking at a random step, weights of
+mean 0 make a current of variance `N Var(w) E[s^2] = N Var(w) / T`. PyTorch's weights, of variance `1 / (3 N)`, make it
+`1 / (3 T)`: few neurons reach a threshold of 1, the next layer receives still less, and the third receives nothing. With
+
+    Var(w) = 1 / (N E[s^2]) = T / N
+
+it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`). What is pooled by the average has another
+`E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network that gets another T needs other ones
+(`change_steps`).
+
+Source: Che et al., "Efficiently Training Time-to-First-Spike Spiking Neural Networks from Scratch", arXiv 2410.23619, for
+T / N, as others restate it; the corrections are derived here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from rheobase.layers.hold import Hold
+from rheobase.layers.order import in_order
+from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d
+from rheobase.layers.sequential import Sequential
+from rheobase.layers.standardised import standardised
+from rheobase.neurons import SingleSpike
+
+Receives = Literal["the input", "spikes", "pooled spikes"]
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What was done to a layer."""
+
+    layer: str
+    """Its name in the network."""
+    receives: Receives
+    fan_in: int
+    """The inputs of one of its units."""
+    second_moment: float
+    """The mean square of what arrives: measured of the input, otherwise where every neuron fires once, at any step."""
+    deviation: float
+    """The standard deviation of its weights, `1 / sqrt(fan_in * second_moment)`."""
+
+    def __str__(self) -> str:
+        arrives = f"{self.receives}, mean square {self.second_moment:.3g}"
+        return f"layer {self.layer}: {self.fan_in} inputs ({arrives}), weights of deviation {self.deviation:.3g}"
+
+
+def spike_moment(steps: int, window: int = 1) -> float:
+    """The mean square of what arrives from neurons that fire once, at any of `steps` steps alike, averaged over a window.
+
+    `E[p^2] = 1 / (K T) + (K - 1) / (K T^2)` for the average p of K = `window` neurons; `1 / T` of single ones.
+
+    Raises:
+        ValueError: if either is below 1.
+
+    Example:
+        >>> spike_moment(8), spike_moment(8, window=4)
+        (0.125, 0.04296875)
+    """
+    _check_counts("spike_moment", steps=steps, window=window)
+    return 1 / (window * steps) + (window - 1) / (window * steps**2)
+
+
+def weight_variance(fan_in: int, steps: int, *, window: int = 1) -> float:
+    """The variance of weights whose current has variance 1: `1 / (fan_in E[p^2])`, which is `T / fan_in` without pooling.
+
+    Args:
+        fan_in: the inputs of a unit: features, or channels times the size of the kernel.
+        steps: T, at least 1.
+        window: the neurons that an average pooling in front puts together, 4 for 2 x 2.
+
+    Raises:
+        ValueError: if a number is below 1.
+
+    Example:
+        >>> weight_variance(400, steps=8)
+        0.02
+    """
+    if fan_in < 1:
+        raise ValueError(f"weight_variance: fan_in must be at least 1, got {fan_in}")
+    return 1 / (fan_in * spike_moment(steps, window))
+
+
+@dataclass(frozen=True)
+class _Synapses:
+    """A layer with weights, and what arrives there."""
+
+    name: str
+    layer: nn.Linear | _ConvNd
+    before: Sequence[nn.Module]
+    """All layers before it."""
+    window: int
+    """The neurons that one of its inputs stands for."""
+    maximum: bool
+    """Whether such an input is 1 at every step at which one of these fires, not their average."""
+
+    @property
+    def fan_in(self) -> int:
+        return self.layer.weight[0].numel()
+
+    def moment(self, steps: int) -> float:
+        """The mean square of what arrives, where every neuron fires once."""
+        return 1 - (1 - 1 / steps) ** self.window if self.maximum else spike_moment(steps, self.window)
+
+
+@torch.no_grad()
+def initialise_single_spike(
+    network: nn.Module, steps: int, batch: Float[Tensor, "T B *features"] | float
+) -> tuple[Initialised, ...]:
+    """Draw the weights of a whole network of `SingleSpike` neurons for currents of variance 1; biases are 0, gains 1.
+
+    Weights are uniform, by PyTorch's generator. The free weights of a standardised layer (`rheobase.standardise`) are drawn
+    alike, and the variance that it is scaled to becomes that.
+
+    Args:
+        network: linear and convolutional layers, `SingleSpike` neurons between them, pooling, and what passes spikes on.
+        steps: T, the steps in which a neuron fires once; at least 1.
+        batch: some input of the network, from which the mean square of what arrives at the first layer is measured; or that
+            mean square.
+
+    Returns:
+        For each layer with weights what was done, in the order of the data; `print(*done, sep="\\n")` shows it.
+
+    Raises:
+        TypeError: if between two layers with weights there are no `SingleSpike` neurons, or a layer of which this does not know
+            what it does to spikes; the message names it.
+        ValueError: if a number is out of range, nothing arrives at the first layer, or there is no layer with weights.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(784, 400), rb.SingleSpike(400, decay=1.0), nn.Linear(400, 10))
+        >>> print(*initialise_single_spike(network, steps=8, batch=0.1), sep="\\n")
+        layer 0: 784 inputs (the input, mean square 0.1), weights of deviation 0.113
+        layer 2: 400 inputs (spikes, mean square 0.125), weights of deviation 0.141
+    """
+    _check_counts("initialise_single_spike", steps=steps)
+    done: list[Initialised] = []
+    for synapses in _synapses(network, "initialise_single_spike"):
+        receives: Receives = "the input" if not done else "spikes" if synapses.window == 1 else "pooled spikes"
+        moment = synapses.moment(steps) if done else _measured(synapses.before, batch)
+        deviation = 1 / math.sqrt(synapses.fan_in * moment)
+        _draw(synapses.layer, deviation)
+        done.append(Initialised(synapses.name, receives, synapses.fan_in, moment, deviation))
+    if not done:
+        raise ValueError("initialise_single_spike: network has no linear or convolutional layer")
+    return tuple(done)
+
+
+@torch.no_grad()
+def change_steps(network: nn.Module, before: int, after: int) -> None:
+    """Give a network another number of steps: what holds its input, and the weights that its neurons' spikes reach.
+
+    Weights, or the variance that they are standardised to, are scaled such that the variance of the current stays what it is:
+    by `sqrt(after / before)` where there is no pooling. The layer that the input reaches does not change.
+
+    Args:
+        network: as for `initialise_single_spike`; changed in place.
+        before: the steps that the weights are for, at least 1.
+        after: the steps to be, at least 1.
+
+    Raises:
+        TypeError: as for `initialise_single_spike`.
+        ValueError: if a number is below 1.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(9, 8), rb.Hold(4), rb.SingleSpike(8, decay=1.0), nn.Linear(8, 2))
+        >>> change_steps(network, 4, 16)
+        >>> network(torch.ones(1, 3, 9)).shape
+        torch.Size([16, 3, 2])
+    """
+    _check_counts("change_steps", before=before, after=after)
+    for synapses in _synapses(network, "change_steps")[1:]:
+        if before == after:  # weights that a backward pass still needs are not written to, not even times 1
+            break
+        rule = standardised(synapses.layer)
+        scaled = synapses.layer.weight if rule is None else rule.deviation
+        scaled.mul_(math.sqrt(synapses.moment(before) / synapses.moment(after)))
+    for module in network.modules():
+        if isinstance(module, Hold):
+            module.steps = after
+
+
+def _check_counts(what: str, **counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{what}: {name} must be at least 1, got {value}")
+
+
+def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
+    """The layers with weights in `network`, in the order of the data."""
+    found: list[_Synapses] = []
+    before: list[nn.Module] = []
+    window, maximum, obstacle = 1, False, ""
+    for name, layer in in_order(network):
+        if isinstance(layer, nn.Linear | _ConvNd):
+            if isinstance(layer, _ConvTransposeNd):
+                raise TypeError(f"{what}: layer {name} is a {type(layer).__name__}, whose units differ in their inputs")
+            if found and obstacle:
+                raise TypeError(
+                    f"{what}: what reaches layer {name}, {type(layer).__name__}, must be spikes of SingleSpike neurons, "
+                    f"through pooling at most; in between there is {obstacle}"
+                )
+            found.append(_Synapses(name, layer, tuple(before), window, maximum))
+            obstacle = "no such neuron"
+        elif isinstance(layer, SingleSpike):
+            window, maximum, obstacle = 1, False, ""
+        elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) and not maximum:
+            window *= _positions(layer)
+        elif isinstance(layer, SpikeMaxPool2d) and window == 1:
+            window, maximum = _positions(layer), True
+        elif not isinstance(layer, (Hold, *PASSES_SPIKES_ON)):
+            obstacle = obstacle or f"layer {name}, {type(layer).__name__}"
+        before.append(layer)
+    return found
+
+
+def _positions(layer: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d | SpikeMaxPool2d) -> int:
+    """How many units a pooling puts together."""
+    axes = 1 if isinstance(layer, nn.AvgPool1d) else 3 if isinstance(layer, nn.AvgPool3d) else 2
+    size = layer.kernel_size
+    return math.prod(size) if isinstance(size, tuple) else size**axes
+
+
+def _measured(before: Sequence[nn.Module], batch: Tensor | float) -> float:
+    """The mean square of what arrives behind the layers `before`."""
+    moment = Sequential(*before)(batch).square().mean().item() if isinstance(batch, Tensor) else batch
+    if not 0 < moment < math.inf:
+        raise ValueError(
+            f"initialise_single_spike: batch must have a mean square above 0 where it reaches the first layer, got {moment}"
+        )
+    return moment
+
+
+def _draw(layer: nn.Linear | _ConvNd, deviation: float) -> None:
+    """Uniform weights, no bias, and gains of 1."""
+    rule, width = standardised(layer), math.sqrt(3) * deviation
+    if rule is None:
+        layer.weight.uniform_(-width, width)
+    else:
+        layer.get_parameter("parametrizations.weight.original").uniform_(-width, width)
+        rule.deviation.fill_(deviation)
+        if rule.gain is not None:
+            rule.gain.fill_(1)
+    if layer.bias is not None:
+        layer.bias.zero_()

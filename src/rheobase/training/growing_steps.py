@@ -1,0 +1,83 @@
+"""Incremental time-step training: few steps at first, all of them at the end.
+
+A training step costs T times as much as one time step, and what early decisions need is learned in few of them. So training
+begins with a small T and grows it. T is in the weights of a single-spike network, so these are scaled whenever it changes.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.layers import Hold, Sequential
+from rheobase.scheduled import Scheduled
+from rheobase.stability import change_steps
+from rheobase.temporal import Temporal
+
+
+class GrowingSteps(Temporal, Scheduled):
+    """A network of `SingleSpike` neurons whose number of steps grows in training, in equal parts of it, to the last.
+
+    What the network outputs has as many steps as it has at that time. It is left with the steps of its best epoch.
+
+    Args:
+        network: the network, with a `Hold` that makes the steps, and weights for the last number of steps.
+        steps: the numbers of steps, ascending: `(2, 4, 8)`.
+
+    Raises:
+        TypeError: if the network has no `Hold`, or is none of those that `change_steps` knows.
+        ValueError: if `steps` are not ascending from at least 1, or a `Hold` has not the last of them.
+
+    Source: Che et al., "Parallel Training Time-to-First-Spike Spiking Neural Networks", 2026: its direction, from the abstract.
+
+    Example:
+        >>> import rheobase as rb
+        >>> from torch import nn
+        >>> layers = rb.Sequential(nn.Linear(9, 8), rb.Hold(8), rb.SingleSpike(8, decay=1.0), nn.Linear(8, 2))
+        >>> network = GrowingSteps(layers, (2, 4, 8))
+        >>> rb.scheduled.set_progress(network, 0.0)  # as `rheobase.fit` does, epoch for epoch
+        >>> network(torch.ones(1, 3, 9)).shape
+        torch.Size([2, 3, 2])
+    """
+
+    steps_now: Tensor
+
+    def __init__(self, network: Sequential, steps: tuple[int, ...]) -> None:
+        super().__init__()
+        if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
+            raise ValueError(f"GrowingSteps: steps must be ascending numbers from at least 1, got {steps}")
+        holds = [module for module in network.modules() if isinstance(module, Hold)]
+        if not holds:
+            raise TypeError("GrowingSteps: network must have a Hold, whose steps grow; got none")
+        for hold in holds:
+            if hold.steps != steps[-1]:
+                raise ValueError(
+                    f"GrowingSteps: the network's Hold has {hold.steps} steps, expected the last of {steps}"
+                )
+        change_steps(network, steps[-1], steps[-1])  # changes nothing; refuses now what it would refuse in training
+        self.network = network
+        self.steps = steps
+        # In the weights' company, since these are for so many steps: a checkpoint has both.
+        self.register_buffer("steps_now", torch.tensor(steps[-1]))
+
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_now B *out"], Any]:
+        """The network's outputs for `x` and the state after it, with the steps that it has now."""
+        self._grow()
+        return self.network.run(x, state)
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_now B *out"]:
+        """The network's outputs for the whole sequence `x`, with the steps that it has now."""
+        self._grow()
+        return self.network(x)
+
+    def _grow(self) -> None:
+        part = min(int(self.progress.item() * len(self.steps)), len(self.steps) - 1)
+        before, after = int(self.steps_now.item()), self.steps[part]
+        change_steps(self.network, before, after)
+        self.steps_now.fill_(after)
+
+    def extra_repr(self) -> str:
+        """The numbers of steps, for `print(network)`."""
+        return f"steps={self.steps}"

@@ -1,0 +1,172 @@
+"""What decides the claims about time-to-first-spike networks, on results made up for it."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from reproduce.toy import row
+from rheobase.recipes import TimeToFirstSpike
+from rheobase.reproduce.study import Table, Verdict
+from rheobase.reproduce.ttfs import DECISIONS, FRAMEWORK, GROWING, MEMBRANE, NOTHING, STUDY, WITHOUT, experiments
+
+
+def table(results: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = False) -> Table:
+    """Results of the study: for each experiment and arm, the values of its seeds."""
+    planned = {experiment.name: experiment for experiment in experiments(quick)}
+    rows = []
+    for (experiment, arm), seeds in results.items():
+        recipe = planned[experiment].arms[arm]
+        for seed, values in enumerate(seeds):
+            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
+            rows.append(row(experiment, arm, seed, settings, **values))
+    return Table(experiments(quick), rows)
+
+
+def verdict(claim: str, results: Table) -> Verdict:
+    (found,) = [one for one in STUDY.claims if claim in one.text]
+    return found.judge(results)
+
+
+def accuracies(*values: float, **measures: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "test_accuracy": value,
+            "validation_accuracy": value,
+            "measures": {k.replace("_", " "): v for k, v in measures.items()},
+        }
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_experiments(quick: bool) -> None:
+    planned = experiments(quick)
+    names = [experiment.name for experiment in planned]
+    assert len(set(names)) == len(names)
+    assert {"ablation", "decisions", "latency-code", "depth-2", "depth-10"} <= set(names)
+    for experiment in planned:
+        assert len(experiment.seeds) == (2 if quick else 3)
+        recipes = list(experiment.arms.values())
+        data = {
+            (one.task, one.encoding, one.samples, one.shift, one.flip)
+            for one in recipes
+            if isinstance(one, TimeToFirstSpike)
+        }
+        assert len(data) == 1  # it is loaded once
+        assert len(set(recipes)) == len(recipes)
+
+
+def test_depth_is_the_number_of_linear_layers() -> None:
+    for experiment in experiments(False):
+        if experiment.name.startswith("depth-"):
+            recipe = experiment.arms[FRAMEWORK]
+            assert isinstance(recipe, TimeToFirstSpike)
+            assert len(recipe.hidden) + 1 == int(experiment.name.removeprefix("depth-"))
+            assert f"{experiment.name.removeprefix('depth-')} layers" in experiment.title
+
+
+def test_an_arm_differs_in_what_it_says() -> None:
+    (ablation,) = [one for one in experiments(False) if one.name == "ablation"]
+    for part, changes in WITHOUT.items():
+        assert ablation.arms[f"without {part}"] == replace(ablation.arms[FRAMEWORK], **changes)
+    everything = {name: value for changes in WITHOUT.values() for name, value in changes.items()}
+    assert ablation.arms[NOTHING] == replace(ablation.arms[FRAMEWORK], **everything)
+    (decisions,) = [one for one in experiments(False) if one.name == "decisions"]
+    assert set(decisions.arms) == {FRAMEWORK, *DECISIONS}
+
+
+def test_nothing_is_decided_without_results() -> None:
+    for quick in (True, False):
+        assert {claim.judge(table({}, quick=quick)).status for claim in STUDY.claims} == {
+            "not run yet",
+            "not comparable",
+        }
+
+
+@pytest.mark.parametrize(
+    ("framework", "membrane", "status", "arm"),
+    [
+        ((0.93, 0.929), (0.92, 0.92), "reproduced", FRAMEWORK),
+        ((0.92, 0.92), (0.931, 0.931), "reproduced", MEMBRANE),
+        ((0.92, 0.925), (0.91, 0.91), "not reproduced", FRAMEWORK),
+    ],
+)
+def test_as_accurate_as_published(
+    framework: tuple[float, ...], membrane: tuple[float, ...], status: str, arm: str
+) -> None:
+    results = table(
+        {("fashion-mnist", FRAMEWORK): accuracies(*framework), ("fashion-mnist", MEMBRANE): accuracies(*membrane)}
+    )
+    seen = verdict("As accurate as published", results)
+    assert seen.status == status
+    assert f"({arm}; published 92.90)" in seen.figures
+
+
+def test_the_sequel_is_judged_by_its_own_arms() -> None:
+    results = table({("mnist", FRAMEWORK): accuracies(0.999, 0.999)})
+    assert verdict("As accurate as the sequel", results).status == "not run yet"
+    results = table({("mnist", GROWING): accuracies(0.9955, 0.9955), ("cifar10", MEMBRANE): accuracies(0.8, 0.8)})
+    seen = verdict("As accurate as the sequel", results)
+    assert seen.status == "partly reproduced"
+    assert seen.figures.startswith("cifar10: 80.00")
+
+
+def test_the_ablation() -> None:
+    results = table(
+        {
+            ("ablation", FRAMEWORK): accuracies(0.90, 0.91),
+            ("ablation", NOTHING): accuracies(0.80, 0.81),
+            ("ablation", "without decoder"): accuracies(0.895, 0.9049),
+            ("ablation", "without normalisation"): accuracies(0.92, 0.93),
+        }
+    )
+    whole = verdict("All parts together", results)
+    assert whole.status == "reproduced"
+    assert "nothing of it 80.50" in whole.figures
+    parts = verdict("Each part", results)
+    assert parts.status == "partly reproduced"
+    assert "normalisation: without normalisation 92.50" in parts.figures
+    assert "initialisation" not in parts.figures
+
+
+def test_depth() -> None:
+    results = table(
+        {
+            ("depth-2", FRAMEWORK): accuracies(0.85, 0.86),
+            ("depth-20", FRAMEWORK): accuracies(0.846, 0.8562),
+            ("depth-20", NOTHING): accuracies(0.1, 0.1),
+        }
+    )
+    assert verdict("trains deep networks better", results).figures.startswith("depth-20: nothing of it 10.00")
+    assert verdict("trains deep networks better", results).status == "reproduced"
+    assert verdict("20 layers are not less accurate", results).status == "reproduced"
+    alone = table({("depth-20", FRAMEWORK): accuracies(0.8)})
+    assert verdict("20 layers are not less accurate", alone).status == "not run yet"
+
+
+@pytest.mark.parametrize(("steps", "status"), [(2.2, "reproduced"), (4.0, "not reproduced")])
+def test_latency(steps: float, status: str) -> None:
+    rows = [{"measures": {"steps / decision": steps, "spikes / neuron": 0.4}}] * 2
+    results = table({("decisions", FRAMEWORK): rows})
+    assert verdict("two steps of eight", results).status == status
+    assert verdict("more than a spike", results).status == "reproduced"
+
+
+def test_the_input() -> None:
+    results = table(
+        {("decisions", FRAMEWORK): accuracies(0.85, 0.86), ("latency-code", FRAMEWORK): accuracies(0.8, 0.81)}
+    )
+    assert verdict("Direct input", results).figures.startswith("decisions, latency-code: 5.00")
+
+
+def test_the_sequel_s_directions() -> None:
+    results = table(
+        {
+            ("fashion-mnist", FRAMEWORK): accuracies(0.90, 0.901),
+            ("fashion-mnist", MEMBRANE): accuracies(0.92, 0.921),
+            ("fashion-mnist", GROWING): accuracies(0.91, 0.911),
+        }
+    )
+    assert verdict("decoder of the membrane potential", results).status == "reproduced"
+    assert verdict("Steps that grow", results).status == "not reproduced"

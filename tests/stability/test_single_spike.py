@@ -1,0 +1,292 @@
+"""Currents of variance 1 and flat gradients at every depth, and why the usual weights do not give them."""
+
+import math
+import re
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import rheobase as rb
+from rheobase import LIF, Dropout, Hold, LeakyReadout, Recompute, Sequential, SingleSpike, SpikeMaxPool2d, standardise
+from rheobase.health import listening
+from rheobase.layers import standardised
+from rheobase.stability import change_steps, initialise_single_spike, weight_variance
+from rheobase.stability.single_spike import spike_moment
+from rheobase.surrogate import Arctan
+
+STEPS, NEURONS = 8, 400
+
+
+def once(steps: int, *shape: int) -> Tensor:
+    """One spike for each input, at any step."""
+    return torch.zeros(steps, *shape).scatter_(0, torch.randint(steps, (1, *shape)), 1.0)
+
+
+def perceptron(depth: int, fire_by_end: bool) -> Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        neurons = SingleSpike(decay=1.0, surrogate=Arctan(), fire_by_end=fire_by_end)
+        layers += [nn.Linear(NEURONS, NEURONS, bias=False), neurons]
+    return Sequential(*layers)
+
+
+def draw(network: Sequential, kind: str, x: Tensor) -> None:
+    if kind == "T / N":
+        initialise_single_spike(network, STEPS, x)
+        return
+    variance = {"1 / 3N": 1 / (3 * NEURONS), "2 / N": 2 / NEURONS}[kind]
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
+
+
+def statistics(kind: str, fire_by_end: bool) -> list[list[float]]:
+    """Of layers 1, 3 and 6: the variance of the current, the share of neurons that fire, the mean step at which they do."""
+    found = torch.zeros(6, 3)
+    for seed in range(4):  # the share differs between draws by some hundredths, for the sum of a neuron's weights stays
+        torch.manual_seed(seed)
+        network, x = perceptron(6, fire_by_end), once(STEPS, 16, NEURONS)
+        draw(network, kind, x)
+        for depth in range(6):
+            with torch.no_grad():
+                currents = network[2 * depth : 2 * depth + 1](x)
+                x = network[2 * depth + 1](currents)
+            when = (x.sum((1, 2)) * torch.arange(STEPS)).sum() / x.sum().clamp(min=1)
+            found[depth] += torch.stack((currents.var(), x.sum(0).mean(), when)) / 4
+    return [found[depth - 1].tolist() for depth in (1, 3, 6)]
+
+
+class TestTheTable:
+    """Six layers of 400, T = 8, inputs that spike once."""
+
+    def test_steps_over_inputs_is_variance_1_where_all_fire(self) -> None:
+        for variance, fired, when in statistics("T / N", fire_by_end=True):
+            assert variance == pytest.approx(1, abs=0.06)
+            assert fired == 1
+            assert 4.1 < when < 4.6
+
+    def test_and_half_of_it_where_the_silent_stay_silent(self) -> None:
+        (first, fired, _), third, sixth = statistics("T / N", fire_by_end=False)
+        assert first == pytest.approx(1, abs=0.03)
+        assert fired == pytest.approx(0.6, abs=0.03)
+        assert third[:2] == pytest.approx([0.5, 0.47], abs=0.04)
+        assert sixth[:2] == pytest.approx([0.44, 0.43], abs=0.04)
+
+    def test_pytorch_s_weights_are_dead_by_the_third_layer(self) -> None:
+        first, third, sixth = statistics("1 / 3N", fire_by_end=False)
+        assert first[0] == pytest.approx(1 / 24, rel=0.05)
+        assert first[1] == pytest.approx(0.05, abs=0.02)
+        assert third[:2] == sixth[:2] == [0, 0]
+        for variance, fired, when in statistics("1 / 3N", fire_by_end=True)[1:]:  # forced, they say nothing
+            assert variance < 0.4
+            assert fired == 1
+            assert when > 6.8
+
+    def test_he_s_are_dead_by_the_sixth(self) -> None:
+        first, third, sixth = statistics("2 / N", fire_by_end=False)
+        assert first[:2] == pytest.approx([0.25, 0.38], abs=0.02)
+        assert third[:2] == pytest.approx([0.05, 0.08], abs=0.03)
+        assert sixth[1] < 0.005
+
+
+def gradients(kind: str) -> list[float]:
+    """The mean size of the gradient of the weights of five layers, for a random gradient of the output."""
+    torch.manual_seed(0)
+    network, x = perceptron(5, fire_by_end=False), once(STEPS, 64, NEURONS)
+    draw(network, kind, x)
+    y = network(x)
+    weights = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
+    return [gradient.abs().mean().item() for gradient in torch.autograd.grad(y, weights, torch.randn_like(y))]
+
+
+def test_gradients_are_flat_over_depth() -> None:
+    ours, pytorch_s = gradients("T / N"), gradients("1 / 3N")
+    assert max(ours) < 2 * min(ours)
+    assert max(pytorch_s[2:]) == 0
+    assert pytorch_s[0] < ours[0] / 1000
+
+
+@given(st.integers(1, 64), st.integers(1, 9))
+def test_the_mean_square_of_an_average(steps: int, window: int) -> None:
+    # p = (s_1 + ... + s_K) / K: K squares of 1/T and K (K - 1) products of independent ones, 1/T^2 each.
+    expected = (window / steps + window * (window - 1) / steps**2) / window**2
+    assert spike_moment(steps, window) == pytest.approx(expected)
+    assert weight_variance(10, steps, window=window) == pytest.approx(0.1 / expected)
+    assert weight_variance(10, steps) == pytest.approx(steps / 10)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AvgPool2d((2, 3)), SpikeMaxPool2d(2), None], ids=repr)
+def test_behind_pooling_the_variance_is_1_too(pool: nn.Module | None) -> None:
+    torch.manual_seed(0)
+    pooling = [] if pool is None else [pool]
+    network = Sequential(
+        *(nn.Conv2d(3, 20, 3), SingleSpike(20, decay=1.0, fire_by_end=True), *pooling),
+        nn.Conv2d(20, 60, 3),
+    )
+    x = torch.rand(STEPS, 8, 3, 20, 20)
+    done = initialise_single_spike(network, STEPS, x)
+    assert [layer.receives for layer in done] == ["the input", "spikes" if pool is None else "pooled spikes"]
+    # Spikes at any step, which theory assumes; those of the layer itself cluster in time.
+    spikes = once(STEPS, 8, 20, 18, 18)
+    assert network[2:](spikes).var().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["picture", "spikes"])
+def test_the_first_layer_goes_by_what_reaches_it(kind: str) -> None:
+    torch.manual_seed(0)
+    x = (torch.rand(1, 64, 784) ** 6 - 0.1) if kind == "picture" else once(STEPS, 64, 784) * (torch.rand(784) < 0.1)
+    network = Sequential(Dropout(0.0), nn.Linear(784, 500), Hold(STEPS), SingleSpike(decay=1.0), nn.Linear(500, 3))
+    done = initialise_single_spike(network, STEPS, x)
+    assert done[0].second_moment == pytest.approx(x.square().mean().item())
+    assert network[:2](x).var().item() == pytest.approx(1, abs=0.15)
+    assert initialise_single_spike(network, STEPS, 0.25)[0].deviation == pytest.approx(1 / math.sqrt(784 * 0.25))
+
+
+def test_events_are_measured_behind_the_neurons_that_pass_the_first() -> None:
+    counts = torch.poisson(torch.full((STEPS, 32, 50), 0.05))
+    network = Sequential(SingleSpike(decay=1.0), nn.Linear(50, 7))
+    (done,) = initialise_single_spike(network, STEPS, counts)
+    assert done.second_moment == pytest.approx(network[:1](counts).mean().item())
+
+
+def test_all_parts_of_a_network() -> None:
+    torch.manual_seed(0)
+    named = OrderedDict(
+        convolution=standardise(nn.Conv2d(1, 16, 3), 1.0),
+        hold=Hold(STEPS),
+        block=Sequential(SingleSpike(16, decay=1.0), nn.AvgPool2d(2), nn.AvgPool2d(3), nn.Flatten()),
+        linear=nn.Linear(64, 99),
+        again=Recompute(Sequential(SingleSpike(99, decay=1.0), Dropout(0.1), nn.Linear(99, 5, bias=False))),
+        readout=LeakyReadout(5, decay=1.0),
+    )
+    network = Sequential(named)
+    with torch.no_grad():
+        standardised(network.convolution).gain.fill_(3)
+    done = initialise_single_spike(network, STEPS, torch.rand(1, 2, 1, 14, 14))
+    assert [layer.layer for layer in done] == ["convolution", "linear", "again.layer.2"]
+    assert [layer.receives for layer in done] == ["the input", "pooled spikes", "spikes"]
+    assert done[1].second_moment == pytest.approx(spike_moment(STEPS, window=36))
+    assert done[2].deviation == pytest.approx(math.sqrt(STEPS / 99))
+    for layer, found in zip((network.convolution, network.linear, network.again.layer[2]), done, strict=True):
+        expected = torch.tensor(found.deviation)
+        torch.testing.assert_close(layer.weight.square().mean().sqrt(), expected, rtol=0.2, atol=0)
+        assert layer.bias is None or not layer.bias.any()
+    assert (standardised(network.convolution).gain == 1).all()
+    assert "layer linear: 64 inputs (pooled spikes, mean square" in str(done[1])
+
+
+def test_the_generator_decides() -> None:
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(Sequential(nn.Linear(5, 4)))
+        initialise_single_spike(networks[-1], STEPS, 1.0)
+    first, same, other = (network[0].weight for network in networks)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+class TestAnotherNumberOfSteps:
+    def network(self, *, standard: bool) -> Sequential:
+        layers = [nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3), nn.Linear(54, 4)]
+        first, second, last = (standardise(layer, 0.3) for layer in layers) if standard else layers
+        return Sequential(
+            *(first, Hold(4), SingleSpike(decay=1.0), second, SingleSpike(decay=1.0)),
+            *(nn.AvgPool2d(2), nn.Flatten(), last, LeakyReadout(decay=1.0)),
+        )
+
+    @pytest.mark.parametrize("standard", [False, True])
+    def test_scales_what_spikes_reach(self, standard: bool) -> None:
+        torch.manual_seed(0)
+        network = self.network(standard=standard)
+        before = [network[k].weight.detach().clone() for k in (0, 3, 7)]
+        change_steps(network, 4, 16)
+        after = [network[k].weight.detach() for k in (0, 3, 7)]
+        assert torch.equal(after[0], before[0])
+        torch.testing.assert_close(after[1], 2 * before[1])  # sqrt(16 / 4)
+        torch.testing.assert_close(after[2], before[2] * math.sqrt(spike_moment(4, 4) / spike_moment(16, 4)))
+        assert network(torch.rand(1, 2, 1, 10, 10)).shape == (16, 2, 4)
+        change_steps(network, 16, 4)
+        for ours, theirs in zip((network[k].weight for k in (0, 3, 7)), before, strict=True):
+            torch.testing.assert_close(ours.detach(), theirs)
+
+    def test_is_the_initialisation_for_it(self) -> None:
+        networks = []
+        for steps in (4, 16):
+            torch.manual_seed(0)
+            networks.append(self.network(standard=True))
+            initialise_single_spike(networks[-1], steps, 0.5)
+        change_steps(networks[0], 4, 16)
+        for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
+            assert ours.shape == theirs.shape
+        for k in (0, 3, 7):
+            torch.testing.assert_close(networks[0][k].weight, networks[1][k].weight, rtol=2e-4, atol=0)
+
+    def test_the_same_number_writes_to_no_weight(self) -> None:
+        network = self.network(standard=False)
+        y = network(torch.rand(1, 2, 1, 10, 10))
+        change_steps(network, 4, 4)
+        y.sum().backward()
+
+
+@pytest.mark.usefixtures("as_a_user")
+class TestErrors:
+    def test_numbers(self) -> None:
+        network = Sequential(nn.Linear(3, 2))
+        for call, message in (
+            (
+                lambda: initialise_single_spike(network, 0, 1.0),
+                "initialise_single_spike: steps must be at least 1, got 0",
+            ),
+            (lambda: change_steps(network, 0, 1), "change_steps: before must be at least 1, got 0"),
+            (lambda: change_steps(network, 1, -1), "change_steps: after must be at least 1, got -1"),
+            (lambda: spike_moment(8, window=0), "spike_moment: window must be at least 1, got 0"),
+            (lambda: weight_variance(0, 8), "weight_variance: fan_in must be at least 1, got 0"),
+        ):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                call()
+
+    @pytest.mark.parametrize("batch", [0.0, -1.0, float("nan"), torch.zeros(1, 2, 3)])
+    def test_nothing_arrives(self, batch: Tensor | float) -> None:
+        with pytest.raises(
+            ValueError, match="batch must have a mean square above 0 where it reaches the first layer, got"
+        ):
+            initialise_single_spike(Sequential(nn.Linear(3, 2)), STEPS, batch)
+
+    def test_no_weights(self) -> None:
+        with pytest.raises(ValueError, match="has no linear or convolutional layer"):
+            initialise_single_spike(Sequential(SingleSpike(decay=1.0)), STEPS, 1.0)
+
+    @pytest.mark.parametrize(
+        ("between", "named"),
+        [
+            ((), "no such neuron"),
+            ((nn.ReLU(),), "no such neuron"),
+            ((LIF(2),), "no such neuron"),
+            ((SingleSpike(2), nn.BatchNorm1d(2)), "layer 2, BatchNorm1d"),
+            ((SingleSpike(2), rb.Delay(0, 1)), "layer 2, Delay"),
+        ],
+    )
+    def test_what_it_does_not_know(self, between: tuple[nn.Module, ...], named: str) -> None:
+        network = Sequential(nn.Linear(3, 2), *between, nn.Linear(2, 2))
+        with pytest.raises(
+            TypeError, match=rf"what reaches layer {len(between) + 1}, Linear, .*in between there is {named}"
+        ):
+            initialise_single_spike(network, STEPS, 1.0)
+
+    def test_transposed_convolutions(self) -> None:
+        with pytest.raises(TypeError, match="layer 0 is a ConvTranspose2d"):
+            initialise_single_spike(Sequential(nn.ConvTranspose2d(1, 1, 3)), STEPS, 1.0)
+
+
+def test_every_neuron_of_a_deep_network_is_alive() -> None:
+    torch.manual_seed(0)
+    network, x = perceptron(20, fire_by_end=False), once(STEPS, 64, NEURONS)
+    initialise_single_spike(network, STEPS, x)
+    with listening(network) as spikes, torch.no_grad():
+        network(x)
+    assert min(layer.sum(0).mean().item() for layer in spikes.values()) > 0.3

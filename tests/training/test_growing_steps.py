@@ -1,0 +1,133 @@
+"""Tests of rheobase.training.growing_steps."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rheobase as rb
+from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, standardise
+from rheobase.layers import standardised
+from rheobase.scheduled import set_progress
+from rheobase.stability import change_steps, initialise_single_spike
+from rheobase.training import Display, Training
+
+
+def network(steps: int = 8) -> Sequential:
+    torch.manual_seed(0)
+    layers = (
+        *(nn.Linear(6, 12), Hold(steps), SingleSpike(decay=1.0)),
+        *(standardise(nn.Linear(12, 12), 1.0), SingleSpike(decay=1.0), nn.Linear(12, 2), LeakyReadout(decay=1.0)),
+    )
+    inner = Sequential(*layers)
+    initialise_single_spike(inner, steps, 0.3)
+    return inner
+
+
+def test_steps_grow_in_equal_parts() -> None:
+    growing, seen = GrowingSteps(network(), (2, 4, 8)), []
+    for epoch in range(9):
+        set_progress(growing, epoch / 8)
+        seen.append(len(growing(torch.rand(1, 3, 6))))
+    assert seen == [2, 2, 2, 4, 4, 4, 8, 8, 8]
+
+
+def test_outside_training_it_has_them_all() -> None:
+    x = torch.rand(1, 3, 6)
+    assert torch.equal(GrowingSteps(network(), (2, 8))(x), network()(x))
+
+
+def test_with_few_steps_it_is_the_network_for_few_steps() -> None:
+    growing, small, x = GrowingSteps(network(), (2, 8)), network(), torch.rand(1, 3, 6)
+    change_steps(small, 8, 2)
+    set_progress(growing, 0.0)
+    assert torch.equal(growing(x), small(x))
+    assert torch.equal(growing.run(x)[0], growing(x))
+    set_progress(growing, 1.0)
+    torch.testing.assert_close(growing(x), network()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_its_state_goes_with_the_weights() -> None:
+    growing, x = GrowingSteps(network(), (2, 4, 8)), torch.rand(1, 3, 6)
+    set_progress(growing, 0.4)
+    y = growing(x)
+    fresh = GrowingSteps(network(), (2, 4, 8))
+    fresh.load_state_dict(growing.state_dict())
+    for other in (fresh, copy.deepcopy(growing)):
+        assert torch.equal(other(x), y)
+        assert len(other(x)) == 4
+
+
+def test_two_forward_passes_before_a_backward_pass() -> None:
+    growing = GrowingSteps(network(), (2, 8))
+    set_progress(growing, 0.0)
+    (growing(torch.rand(1, 3, 6)).sum() + growing(torch.rand(1, 3, 6)).sum()).backward()
+
+
+def task() -> rb.data.ArrayDataset:
+    x = torch.rand(1, 60, 6, generator=torch.Generator().manual_seed(0))
+    return rb.data.ArrayDataset(x, (x[0, :, :3].sum(1) > x[0, :, 3:].sum(1)).long().numpy())
+
+
+class Stop(Display):
+    """Interrupts after an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.last = epoch
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] == self.last:
+            raise KeyboardInterrupt
+
+
+def train(
+    run: Path | None = None, display: Display | None = None, resume: bool = False
+) -> tuple[GrowingSteps, rb.training.Result]:
+    growing, data = GrowingSteps(network(), (2, 4, 8)), task()
+    settings = Training(epochs=6, batch_size=16, learning_rate=1e-2)
+    result = rb.fit(growing, data, data, settings=settings, run=run, resume=resume, display=display or Display())
+    return growing, result
+
+
+def test_fit_trains_it_and_keeps_the_best_epoch() -> None:
+    growing, result = train()
+    expected = (2, 2, 4, 4, 8, 8)[result.best_epoch - 1]
+    assert len(growing(task().batch(np.arange(3))[0])) == expected
+    seen = rb.evaluate(growing, task())
+    assert seen.accuracy == result.validation.accuracy
+    assert seen.accuracy > 0.7
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path, epoch: int) -> None:
+    whole, _ = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", Stop(epoch))
+    parts, _ = train(tmp_path / "parts", resume=True)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("steps", [(), (0, 8), (4, 2, 8), (2, 2, 8)])
+def test_steps_ascend(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="steps must be ascending numbers from at least 1"):
+        GrowingSteps(network(), steps)
+
+
+def test_what_it_takes() -> None:
+    with pytest.raises(ValueError, match=r"Hold has 8 steps, expected the last of \(2, 4\)"):
+        GrowingSteps(network(), (2, 4))
+    with pytest.raises(TypeError, match="must have a Hold"):
+        GrowingSteps(Sequential(nn.Linear(3, 2)), (2, 4))
+    with pytest.raises(TypeError, match="in between there is no such neuron"):
+        GrowingSteps(Sequential(nn.Linear(3, 2), Hold(4), nn.Linear(2, 2)), (2, 4))
+
+
+def test_it_says_its_steps() -> None:
+    growing = GrowingSteps(network(), (2, 8))
+    assert "steps=(2, 8)" in repr(growing)
+    assert standardised(growing.network[3]) is not None
