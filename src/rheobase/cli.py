@@ -46,6 +46,7 @@ HELP = """\
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
   [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
   [bold]rheobase simulate[/bold] n-mnist          make a data set that stands in for N-MNIST
+  [bold]rheobase doctor[/bold] RECIPE | RUN       what is wrong with a network, and what to do about it
   [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
   [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
@@ -211,18 +212,47 @@ def simulate(
     console.print(f"simulated, not recorded: {folder}", markup=False)
 
 
-def doctor(env: bool = False) -> None:
-    """Say what is wrong.
+def doctor(
+    target: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")] = None,
+    env: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    data: Data = Data(),
+) -> None:
+    """Say what is wrong: with a network, before it is trained or after, or with this installation.
+
+    Looks at one batch of the training set, forwards and backwards: firing rates, dead and saturated neurons, membrane
+    potentials against thresholds, the reach of surrogates, gradients through depth and time. Names what is wrong, and a
+    remedy.
 
     Args:
+        target: A recipe, to look at its new network; or the folder of a run, to look at its best one.
         env: Look at this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
+        as_json: One JSON object, for programs.
+        data: Where data sets are.
     """
-    if not env:
-        raise RheobaseError("doctor: say what to look at; `rheobase doctor --env` looks at this installation")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, what in environment.describe().items():
-        table.add_row(f"[bold]{name}[/bold]", what)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if env:
+        about = environment.describe()
+        if as_json:
+            print(json.dumps(about))
+            return
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, what in about.items():
+            table.add_row(f"[bold]{name}[/bold]", what)
+        console.print(table)
+    elif target is None:
+        raise RheobaseError(
+            "doctor: say what to look at; `rheobase doctor spoken-digits` looks at a recipe, `rheobase doctor runs/NAME` at "
+            "a run, `rheobase doctor --env` looks at this installation"
+        )
+    else:
+        from rheobase.checkup import checkup
+
+        diagnosis = checkup(target, lambda recipe: data.splits(recipe, Output(json=as_json)))
+        if as_json:
+            print(json.dumps(diagnosis.as_dict()))
+        else:
+            console.print(diagnosis)
 
 
 def bench(
