@@ -1,6 +1,20 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
-from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
+from rheobase import (
+    data,
+    decoding,
+    encoding,
+    errors,
+    health,
+    losses,
+    recipes,
+    regularizers,
+    report,
+    surrogate,
+    training,
+)
+from rheobase.diagnosis import Diagnosis, Finding, doctor
+from rheobase.initial_rates import fit_initial_rates
 from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
 from rheobase.neurons import (
     LIF,
@@ -22,7 +36,9 @@ __all__ = [
     "LIF",
     "AdaptiveLIF",
     "Delay",
+    "Diagnosis",
     "Dropout",
+    "Finding",
     "LeakyReadout",
     "Neuron",
     "Recompute",
@@ -38,14 +54,17 @@ __all__ = [
     "data",
     "decay_from_tau",
     "decoding",
+    "doctor",
     "encoding",
     "errors",
     "evaluate",
     "fit",
+    "fit_initial_rates",
     "health",
     "losses",
     "parameter_groups",
     "recipes",
+    "regularizers",
     "report",
     "surrogate",
     "tau_from_decay",
