@@ -73,9 +73,9 @@ class LayerMeasures:
         input_density: the share of entries that are not zero in what reaches the weights in front of the neurons.
         dead: the share of neurons without a spike in the batch.
         saturated: the share of neurons that fire at 90 % of the steps or more.
-        gradient: the norm of the loss's gradient with respect to the weights in front of the neurons, and the recurrent
-        ones. error: the norm of the loss's gradient with respect to the input current of the neurons, in the root mean
-            square over samples and steps.
+        gradient: the norm of the loss's gradient with respect to the weights in front of the neurons, and the recurrent ones.
+        error: the norm of the loss's gradient with respect to the input current of the neurons, in the root mean square over
+            samples and steps.
         gain: by what factor that is larger than in the next layer.
         expected_gain: the same by theory.
         early: the error in the first third of the steps, as a multiple of that in the last third.
