@@ -31,7 +31,7 @@ def roughness(x: Float[Tensor, "T B *features"], axis: int) -> float:
         >>> roughness(x, 0) < 0.1 < 0.8 < roughness(x, 1)
         True
     """
-    x = x[:128, :128].detach().double().flatten(2).movedim(axis, 0)
+    x = x[:128, :128].detach().cpu().double().flatten(2).movedim(axis, 0)
     x = torch.stack([group.mean(-1) for group in x.tensor_split(min(_GROUPS, x.shape[-1]), -1)], -1)
     neighbours = (x[1:] - x[:-1]).square().mean()
     # The mean over all pairs of different entries is twice the variance, whose divisor is one less than their number.

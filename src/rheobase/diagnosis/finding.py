@@ -84,7 +84,9 @@ def percent(share: float) -> str:
     """A share in words.
 
     Example:
-        >>> percent(0.254), percent(1.0)
-        ('25 %', 'all')
+        >>> percent(0.254), percent(0.999), percent(1.0)
+        ('25 %', '99.9 %', 'all')
     """
-    return "all" if share == 1 else f"{100 * share:.0f} %"
+    if share == 1:
+        return "all"
+    return f"{100 * share:.0f} %" if share < 0.99 else f"{min(100 * share, 99.9):.3g} %"

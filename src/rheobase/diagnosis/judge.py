@@ -45,7 +45,7 @@ def judge_input(x: Tensor) -> list[Finding]:
 def judge_size(x: Tensor, measures: Measures) -> list[Finding]:
     """Whether a batch is so large that it overruns the neurons that see it first; behind a normalisation any size will do."""
     first = measures.layers[0].membrane
-    if x.double().square().mean().sqrt() < LARGE or first is None or not first.drive > LARGE:
+    if x.cpu().double().square().mean().sqrt() < LARGE or first is None or not first.drive > LARGE:
         return []
     largest = x.abs().max().item()
     what = (
@@ -123,7 +123,7 @@ def _activity(layer: LayerMeasures) -> Iterator[Finding]:
             f"its threshold of {membrane.threshold:.3g} is out of reach: the membrane potential is {membrane.mean:.2g} ± "
             f"{membrane.std:.2g} times the threshold, and one in a thousand is above {membrane.top:.2g}"
         )
-        need = f"; by hand, weights {1 / membrane.top:.2g} times as large" if membrane.top > 1e-3 else ""
+        need = f"; by hand, weights {1 / membrane.top:.3g} times as large" if membrane.top > 1e-3 else ""
         yield Finding("threshold out of reach", layer.name, what, RAISE + need)
 
 
@@ -146,7 +146,10 @@ def _growth(layer: LayerMeasures, steps: int) -> Iterator[Finding]:
     if layer.growth > 1 and steps * math.log(layer.growth) > math.log(TIME):
         theory = "" if math.isnan(layer.expected_growth) else f" (theory: {layer.expected_growth:.3g})"
         over_all = steps * math.log10(layer.growth)
-        what = f"its gradient grows by a factor of {layer.growth:.3g} per step back in time{theory}, 1e{over_all:.0f} over all"
+        what = (
+            f"its gradient grows by a factor of {layer.growth:.3g} per step back in time{theory}, 1e{over_all:.0f} over "
+            f"all {steps} steps"
+        )
         if math.isinf(layer.growth):
             what = f"its gradient grows so fast on its way back in time{theory} that it overflows"
         remedy = "rb.stabilize(network, batch), smaller recurrent weights, or detach_recurrent=True"

@@ -301,7 +301,7 @@ def _gradient_of_layer_alone(part: _Seen) -> Tensor:
 
 
 def _by_step(gradient: Tensor) -> Float[Tensor, " T"]:
-    return gradient.detach().double().flatten(1).norm(dim=1).cpu()
+    return gradient.detach().cpu().double().flatten(1).norm(dim=1).cpu()
 
 
 def _growth(gradient: Tensor) -> float:
@@ -340,19 +340,19 @@ def _membrane(part: _Seen) -> Membrane | None:
         distance = neuron.distance(current)
     except NotImplementedError:
         return None
-    threshold = neuron.current("threshold").double().abs().mean().item()
-    potentials = (distance + neuron.thresholds(distance)).double()
+    threshold = neuron.current("threshold").cpu().double().abs().mean().item()
+    potentials = (distance + neuron.thresholds(distance)).cpu().double()
     sample = potentials.flatten()[:: max(1, potentials.numel() // 100_000)]
     surrogate = getattr(neuron, "surrogate", None)
     within = slope = mean = square = torch.tensor(math.nan)
     if isinstance(surrogate, Surrogate):
-        slopes = surrogate.derivative(distance).double()
+        slopes = surrogate.derivative(distance).cpu().double()
         within = (slopes.abs() >= REACH * surrogate.dampening).double().mean()
         slope = slopes.abs().mean() / surrogate.dampening
         mean, square = slopes.mean(), slopes.square().mean()
     return Membrane(
         threshold=threshold,
-        drive=current.double().flatten(0, 1).var(0, correction=0).mean().sqrt().item() / threshold,
+        drive=current.cpu().double().flatten(0, 1).var(0, correction=0).mean().sqrt().item() / threshold,
         mean=potentials.mean().item() / threshold,
         std=potentials.std().item() / threshold,
         top=sample.quantile(0.999).item() / threshold,
@@ -364,7 +364,7 @@ def _membrane(part: _Seen) -> Membrane | None:
 
 def _spread(values: Tensor) -> float:
     """How much samples differ: the standard deviation over the batch, as a share of the size of the values."""
-    means = values.detach().double().mean(0).flatten(1)
+    means = values.detach().cpu().double().mean(0).flatten(1)
     if len(means) < 2:
         return math.nan
     return _ratio(means.std(0).square().mean().sqrt().item(), means.square().mean().sqrt().item())
@@ -373,7 +373,7 @@ def _spread(values: Tensor) -> float:
 def _norm(gradients: list[Tensor]) -> float:
     if not gradients:
         return math.nan
-    return torch.stack([gradient.detach().double().norm() for gradient in gradients]).norm().item()
+    return torch.stack([gradient.detach().cpu().double().norm() for gradient in gradients]).norm().item()
 
 
 def _rms(gradient: Tensor) -> float:
@@ -381,7 +381,7 @@ def _rms(gradient: Tensor) -> float:
 
     It is this that a layer with weights of variance 1 / fan-in leaves alone, however many neurons there are on either side.
     """
-    return (gradient.detach().double().square().sum() / math.prod(gradient.shape[:2])).sqrt().item()
+    return (gradient.detach().cpu().double().square().sum() / math.prod(gradient.shape[:2])).sqrt().item()
 
 
 def _ratio(one: float, other: float) -> float:

@@ -34,14 +34,18 @@ def expected_growth(neuron: Neuron, slope_square: float, spikes: Float[Tensor, "
     """
     if not isinstance(neuron, LIF | SynapticLIF | RecurrentLIF):
         return math.nan
-    kept = neuron.decay.detach().double().square().mean().item()
+    kept = neuron.decay.detach().cpu().double().square().mean().item()
     if neuron.reset == "zero" and neuron.reset_gradient != "ignored":
         # A reset to 0 ends the path through the membrane, for the gradient as for the potential.
-        kept *= 1 - spikes.detach().double().mean().item()
+        kept *= 1 - spikes.detach().cpu().double().mean().item()
     if isinstance(neuron, SynapticLIF):
-        kept = max(kept, neuron.synapse_decay.detach().double().square().mean().item())
+        kept = max(kept, neuron.synapse_decay.detach().cpu().double().square().mean().item())
     if isinstance(neuron, RecurrentLIF) and not neuron.detach_recurrent:
-        kept += (neuron.features - 1) * neuron.recurrent_weight.detach().double().square().mean().item() * slope_square
+        kept += (
+            (neuron.features - 1)
+            * neuron.recurrent_weight.detach().cpu().double().square().mean().item()
+            * slope_square
+        )
     return math.sqrt(kept)
 
 
@@ -69,15 +73,15 @@ def expected_gain(
         True
     ]:
         return math.nan
-    backwards = error[:, :8].detach().double().flip(0).contiguous()
+    backwards = error[:, :8].detach().cpu().double().flip(0).contiguous()
     power = backwards.square().mean().item()
     if not power:
         return math.nan
     (layer,) = above
     assert isinstance(layer, nn.Linear | _ConvNd)
-    weight = layer.weight.detach().double()
+    weight = layer.weight.detach().cpu().double()
     fan_out = weight[:, 0].numel() / (math.prod(layer.stride) if isinstance(layer, _ConvNd) else 1)
-    impulse = torch.zeros(len(error), 1, 1, dtype=torch.float64, device=error.device)
+    impulse = torch.zeros(len(error), 1, 1, dtype=torch.float64)
     impulse[:1] = 1
     mean, square = slopes
     passed = [
@@ -92,5 +96,5 @@ def _through(neuron: Neuron, share: float, x: Tensor) -> Tensor:
     """What becomes of `x` in a membrane without spikes; of many decays, one that this share of neurons is below."""
     for name in ("synapse_decay", "decay"):
         if name in neuron.values:
-            x = integrate(x, neuron.current(name).detach().double().quantile(share).item())[0]
+            x = integrate(x, neuron.current(name).detach().cpu().double().quantile(share).item())[0]
     return x
