@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from rheobase import recipes
 from rheobase.cli import main
+from rheobase.data import spoken_digits
 from rheobase.recipes import RECIPES, Entry, SpokenDigits
 from rheobase.training import Display, Training
 
@@ -17,9 +19,13 @@ SMALL = SpokenDigits(
 )
 
 
+recordings = cache(spoken_digits)
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "RECIPES", {**RECIPES, "spoken-digits": Entry(SMALL, "to be small")})
+    monkeypatch.setattr("rheobase.recipes.spoken_digits.spoken_digits", recordings)
     monkeypatch.setenv("COLUMNS", "100")
 
 

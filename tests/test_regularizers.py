@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import hypothesis
 import pytest
 import torch
 from hypothesis import given
@@ -114,6 +115,7 @@ def test_a_quiet_layer_makes_up_for_a_busy_one_in_the_total() -> None:
     assert RateBounds(upper=0.5, of="population")(spikes, 0.0).item() > 0
 
 
+@hypothesis.settings(max_examples=30)
 @given(
     regularizer=st.sampled_from(
         [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from rheobase import cli, recipes
 from rheobase.cli import main
-from rheobase.errors import RheobaseError, RunError
+from rheobase.data import spoken_digits
+from rheobase.errors import DivergenceError, RheobaseError, RunError
 from rheobase.recipes import RECIPES, Entry, SpokenDigits
 from rheobase.sweep import Outcome, Sweep, parse_axis, search, sweep
 from rheobase.training import Display, RunFolder, Training
@@ -28,6 +30,15 @@ def plan(folder: Path, *over: str, **changes: Any) -> Sweep:
                     "storage": folder / "a.journal", **changes})  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded recordings are read once for all."""
+    monkeypatch.setattr("rheobase.recipes.spoken_digits.spoken_digits", recordings)
+
+
+recordings = cache(spoken_digits)
+
+
 def load(recipe: SpokenDigits) -> Any:
     return recipe.splits()
 
@@ -41,12 +52,14 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Trials that are not trained: their accuracy is known, the better the closer dropout is to 0.13."""
     trained: list[int] = []
 
-    def train(plan: Sweep, number: int, settings: dict[str, Any], *_: Any) -> float | None:
+    def train(plan: Sweep, number: int, settings: dict[str, Any], *_: Any) -> float:
         trained.append(number)
         folder = RunFolder.create(plan.folder(number), {})
         folder.write_summary({"test_accuracy": 0.5})
         dropout = float(settings["dropout"])
-        return None if dropout > 0.45 else 1 - abs(dropout - 0.13)
+        if dropout > 0.45:
+            raise DivergenceError("it diverged")
+        return 1 - abs(dropout - 0.13)
 
     monkeypatch.setattr(search, "_train", train)
     return trained
@@ -101,9 +114,21 @@ def test_tpe_learns(tmp_path: Path, imagined: list[int]) -> None:
 
 def test_what_diverges_is_last_and_does_not_stop_the_others(tmp_path: Path, imagined: list[int]) -> None:
     found = sweep(plan(tmp_path, "dropout=0.5,0.1,0.2"), no_data)
-    assert [outcome.state for outcome in found] == ["done", "done", "diverged"]
+    assert [outcome.state for outcome in found] == ["done", "done", "failed"]
     assert found[-1].validation_accuracy is None
     assert len(sweep(plan(tmp_path, "dropout=0.5,0.1,0.2"), no_data)) == len(imagined) == 3
+
+
+def test_settings_that_do_not_go_together_are_said_and_not_tried_again(tmp_path: Path) -> None:
+    over = ("dropout=1,0.1",)
+    with pytest.raises(ValueError, match="Dropout: p must be in"):
+        sweep(plan(tmp_path, *over), load)
+    assert [outcome.state for outcome in sweep(plan(tmp_path, *over), load)] == ["done", "failed"]
+
+
+def test_run_folders_are_beside_the_journal() -> None:
+    assert plan(Path("a/b")).folder(7) == Path("a/b/a/trial-0007")
+    assert plan(Path("a"), storage=Path("a/log")).folder(7) == Path("a/log-runs/trial-0007")
 
 
 def test_two_share_the_work(tmp_path: Path, imagined: list[int]) -> None:
@@ -215,10 +240,10 @@ def test_the_command(small: None, capsys: pytest.CaptureFixture[str], imagined: 
     assert out[:6] == [
         "trial 0 of 3: dropout=0", "  validation 87.00%; best so far 87.00%, trial 0",
         "trial 1 of 3: dropout=0.1", "  validation 97.00%; best so far 97.00%, trial 1",
-        "trial 2 of 3: dropout=0.5", "  diverged; best so far 97.00%, trial 1",
+        "trial 2 of 3: dropout=0.5", "  failed; best so far 97.00%, trial 1",
     ]  # fmt: skip
     assert [line.split() for line in out[6:10]] == [
-        ["trial", "validation", "dropout"], ["1", "97.00%", "0.1"], ["0", "87.00%", "0"], ["2", "diverged", "0.5"],
+        ["trial", "validation", "dropout"], ["1", "97.00%", "0.1"], ["0", "87.00%", "0"], ["2", "failed", "0.5"],
     ]  # fmt: skip
     assert out[10:] == [
         "chosen on the validation set: trial 1, runs/sweep-spoken-digits/trial-0001, its test accuracy 50.00%",

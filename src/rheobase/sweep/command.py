@@ -53,7 +53,7 @@ def _tell(console: Console, plan: Sweep, outcome: Outcome, found: list[Outcome])
     if outcome.state == "running":
         console.print(f"trial {outcome.number} of {plan.total}: {_settings(outcome)}", markup=False)
         return
-    what = "diverged" if outcome.validation_accuracy is None else f"validation {outcome.validation_accuracy:.2%}"
+    what = "failed" if outcome.validation_accuracy is None else f"validation {outcome.validation_accuracy:.2%}"
     best = found[0]
     far = (
         "" if best.validation_accuracy is None else f"; best so far {best.validation_accuracy:.2%}, trial {best.number}"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 Sampler = Literal["auto", "grid", "tpe", "random"]
-State = Literal["done", "diverged", "running"]
+State = Literal["done", "failed", "running"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outcome:
     number: int
     state: State
     validation_accuracy: float | None
-    """None if it diverged, or is not done."""
+    """None if it failed, most likely because it diverged, or is not done."""
     settings: dict[str, Any]
     """The settings that were varied."""
     run: str
@@ -110,7 +110,8 @@ class Sweep:
     @property
     def runs(self) -> Path:
         """The folder of all run folders."""
-        return self.storage.with_suffix("")
+        name = self.storage.stem if self.storage.suffix else f"{self.storage.name}-runs"
+        return self.storage.with_name(name)
 
     def folder(self, number: int) -> Path:
         """The run folder of a trial."""
@@ -148,6 +149,8 @@ def sweep(
     Raises:
         RunError: if the journal is damaged, or that of another sweep.
         RheobaseError: if Optuna is not installed.
+        ValueError: if a trial's settings do not go together; what the recipe says is raised. The trial has failed, and the same
+            sweep goes on with the next one.
     """
     plan.storage.parent.mkdir(parents=True, exist_ok=True)
     plan.runs.mkdir(exist_ok=True)
@@ -159,20 +162,30 @@ def sweep(
                 return outcomes(plan, study)
             number, settings = claimed
             tell(Outcome(number, "running", None, settings, str(plan.folder(number))), outcomes(plan, study))
-            accuracy = _train(plan, number, settings, load, display())
-            if accuracy is None:
-                from optuna.trial import TrialState
-
-                study.tell(number, state=TrialState.FAIL)
-            else:
-                study.tell(number, accuracy)
+            try:
+                study.tell(number, _train(plan, number, settings, load, display()))
+            except DivergenceError:
+                _fail(study, number)
+            except (
+                ValueError,
+                TypeError,
+                RuntimeError,
+            ):  # settings with which there is no network, or no memory for it
+                _fail(study, number)
+                raise
         found = outcomes(plan, study)
         tell(next(outcome for outcome in found if outcome.number == number), found)
 
 
+def _fail(study: "Study", number: int) -> None:
+    from optuna.trial import TrialState
+
+    study.tell(number, state=TrialState.FAIL)
+
+
 def outcomes(plan: Sweep, study: "Study") -> list[Outcome]:
     """All trials that have begun, the best first."""
-    states: dict[str, State] = {"COMPLETE": "done", "FAIL": "diverged", "RUNNING": "running"}
+    states: dict[str, State] = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running"}
     found = [
         Outcome(trial.number, states[trial.state.name], trial.value, dict(trial.params), str(plan.folder(trial.number)))
         for trial in study.get_trials(deepcopy=False)
@@ -270,18 +283,15 @@ def _distributions(axes: Sequence[Axis]) -> dict[str, "BaseDistribution"]:
 
 def _train(
     plan: Sweep, number: int, settings: dict[str, Any], load: Callable[[Recipe], Splits], display: Display
-) -> float | None:
-    """The validation accuracy of a trial's run, from its folder if it is done; None if it diverged."""
+) -> float:
+    """The validation accuracy of a trial's run, from its folder if it is done."""
     path = plan.folder(number)
     values = {axis.field: axis.value(settings[axis.field]) for axis in plan.axes}
     recipe = with_settings(plan.recipe, values)
     folder = RunFolder(path) if (path / "config.json").exists() else None
     if folder is None or folder.summary is None:
         about = {"recipe": plan.name, "description": f"{type(recipe).__doc__} Trial {number} of a sweep."}
-        try:
-            recipe.train(load(recipe), run=path, resume=folder is not None, about=about, display=display)
-        except DivergenceError:
-            return None
+        recipe.train(load(recipe), run=path, resume=folder is not None, about=about, display=display)
     summary = RunFolder(path).summary
     assert summary is not None, "a run that has ended has a summary"
     return float(summary["validation_accuracy"])
