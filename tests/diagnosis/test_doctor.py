@@ -112,6 +112,19 @@ def test_the_layer_where_the_gradient_vanishes_is_named() -> None:
     assert kinds(doctor(net, spikes(), labels())) == [("vanishing through depth", "5 LIF(50)")]
 
 
+def test_a_gradient_that_ends_in_a_layer() -> None:
+    class Wall(rb.surrogate.FastSigmoid):
+        def shape(self, u: Tensor) -> Tensor:
+            return torch.zeros_like(u)
+
+    net = network(depth=4)
+    net[3].surrogate = Wall()
+    found = doctor(net, spikes(), labels()).findings
+    assert [finding.kind for finding in found] == ["surrogate too narrow", "vanishing through depth"]
+    assert {finding.layer for finding in found} == {"3 LIF(50)"}
+    assert "the gradient in 1 LIF(50) is 0, unlike that in 7 LIF(50)" in found[1].what
+
+
 @pytest.mark.parametrize("position", [1, 3])
 def test_exploding_through_time(position: int) -> None:
     net = network(make=rb.RecurrentLIF)

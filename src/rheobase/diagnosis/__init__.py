@@ -109,7 +109,8 @@ def doctor(
 
     Example:
         >>> import rheobase as rb
-        >>> network = rb.Sequential(nn.Linear(20, 50), rb.LIF(50, threshold=100.0), nn.Linear(50, 2), rb.LeakyReadout(2))
+        >>> network = rb.Sequential(nn.Linear(20, 50), rb.LIF(50), nn.Linear(50, 2), rb.LeakyReadout(2))
+        >>> _ = nn.init.constant_(network[0].bias, -100.0)
         >>> diagnosis = doctor(network, torch.ones(30, 4, 20))
         >>> [finding.kind for finding in diagnosis.findings]
         ['dead', 'threshold out of reach']

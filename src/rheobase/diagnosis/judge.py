@@ -158,8 +158,9 @@ def _growth(layer: LayerMeasures, steps: int) -> Iterator[Finding]:
 
 def _depth(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
     first, last = layers[0], layers[-1]
-    gains = [layer.gain for layer in layers[:-1]]
-    if not gains or not last.error > 0 or not all(map(math.isfinite, gains)):
+    # Where the gradient is 0 already, a layer cannot make it smaller.
+    gains = [1.0 if math.isnan(layer.gain) else layer.gain for layer in layers[:-1]]
+    if not gains or not last.error > 0:
         return
     ratio = first.error / last.error
     if ratio > DEPTH:
