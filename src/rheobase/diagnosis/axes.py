@@ -27,6 +27,7 @@ def roughness(x: Float[Tensor, "T B *features"], axis: int) -> float:
         one whose entries are in no order. NaN where all entries are the same.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> x = torch.linspace(0, 1, 50).view(50, 1, 1) + torch.rand(1, 20, 3)
         >>> roughness(x, 0) < 0.1 < 0.8 < roughness(x, 1)
         True
@@ -48,6 +49,7 @@ def looks_batch_first(x: Float[Tensor, "T B *features"]) -> bool:
         x: a batch that should be `(T, B, *features)`.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> x = torch.linspace(0, 1, 50).view(50, 1, 1) + torch.rand(1, 20, 3)
         >>> looks_batch_first(x), looks_batch_first(x.transpose(0, 1))
         (False, True)
