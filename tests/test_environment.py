@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from rheobase import cli, environment
@@ -39,3 +41,8 @@ def test_the_doctor_prints_it(capsys):
 def test_the_doctor_asks_what_to_look_at(capsys):
     assert cli.main(["doctor"]) == 2
     assert "`rheobase doctor --env` looks at this installation" in capsys.readouterr().err
+
+
+def test_the_doctor_says_it_to_programs(capsys):
+    assert cli.main(["doctor", "--env", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == environment.describe()

@@ -116,6 +116,18 @@ def test_finished_run_has_everything(tmp_path: Path) -> None:
     assert "nan" not in page.text.lower().split()
 
 
+def test_layers_that_died_are_named_in_the_words_of_training(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "my run")
+    assert "of its neurons are dead" not in write_report(run).read_text()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[-1]["layers"][1] |= {"dead": 0.4, "saturated": 0.25}
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    page = write_report(run).read_text()
+    assert "<b>2 LIF(128)</b>: 40 % of its neurons are dead: no sample makes them fire. Remedy: <code>rb.stab" in page
+    assert "<b>2 LIF(128)</b>: 25 % of its neurons are saturated" in page
+    assert f"<code>rheobase doctor &#x27;{run}&#x27;</code> looks closer" in page
+
+
 def test_layer_table_adds_up(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
 

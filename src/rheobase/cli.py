@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes | reproduce | simulate | doctor | bench`.
+"""The command line: `rheobase train | resume | evaluate | report | recipes | sweep | reproduce | simulate | doctor | bench`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -44,8 +44,10 @@ HELP = """\
   [bold]rheobase evaluate[/bold] RUN              test a run's best network
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
+  [bold]rheobase sweep[/bold] RECIPE --over ...   train many settings, and choose on the validation set
   [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
   [bold]rheobase simulate[/bold] n-mnist          make a data set that stands in for N-MNIST
+  [bold]rheobase doctor[/bold] RECIPE | RUN       what is wrong with a network, and what to do about it
   [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
   [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
 
@@ -211,18 +213,47 @@ def simulate(
     console.print(f"simulated, not recorded: {folder}", markup=False)
 
 
-def doctor(env: bool = False) -> None:
-    """Say what is wrong.
+def doctor(
+    target: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")] = None,
+    env: bool = False,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    data: Data = Data(),
+) -> None:
+    """Say what is wrong: with a network, before it is trained or after, or with this installation.
+
+    Looks at one batch of the training set, forwards and backwards: firing rates, dead and saturated neurons, membrane
+    potentials against thresholds, the reach of surrogates, gradients through depth and time. Names what is wrong, and a
+    remedy.
 
     Args:
+        target: A recipe, to look at its new network; or the folder of a run, to look at its best one.
         env: Look at this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
+        as_json: One JSON object, for programs.
+        data: Where data sets are.
     """
-    if not env:
-        raise RheobaseError("doctor: say what to look at; `rheobase doctor --env` looks at this installation")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, what in environment.describe().items():
-        table.add_row(f"[bold]{name}[/bold]", what)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if env:
+        about = environment.describe()
+        if as_json:
+            print(json.dumps(about))
+            return
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, what in about.items():
+            table.add_row(f"[bold]{name}[/bold]", what)
+        console.print(table)
+    elif target is None:
+        raise RheobaseError(
+            "doctor: say what to look at; `rheobase doctor spoken-digits` looks at a recipe, `rheobase doctor runs/NAME` at "
+            "a run, `rheobase doctor --env` looks at this installation"
+        )
+    else:
+        from rheobase.checkup import checkup
+
+        diagnosis = checkup(target, lambda recipe: data.splits(recipe, Output(json=as_json)))
+        if as_json:
+            print(json.dumps(diagnosis.as_dict()))
+        else:
+            console.print(diagnosis)
 
 
 def bench(
@@ -279,6 +310,46 @@ def reproduce(
     command.reproduce(study, quick=quick, only=only, runs=runs, results=results, load=load)
 
 
+def sweep(
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
+    over: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUES ...")],
+    fixed: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=VALUE ...")] = (),
+    trials: int | None = None,
+    storage: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    sampler: Literal["auto", "grid", "tpe", "random"] = "auto",
+    seed: int = 0,
+    data: Data = Data(),
+    output: Output = Output(),
+) -> None:
+    """Train a recipe with many settings, and choose the best on the validation set.
+
+    Every trial is a run of its own, in a folder beside FILE. The same command goes on where an interrupted sweep stopped, in
+    the middle of a trial, too; given twice, in two terminals, it is done by two processes that share the work.
+
+    rheobase sweep spoken-digits --over learning_rate=1e-4..1e-2,log dropout=0..0.4 --trials 30
+
+    rheobase sweep spoken-digits --over hidden=[128],[256,256] schedule=cosine,constant --fixed epochs=10
+
+    Args:
+        recipe: What to train.
+        over: What to vary: LOW..HIGH is a range, LOW..HIGH,log one on a log scale; A,B,C are choices, lists in JSON. Settings
+            of training may be named in full, training.learning_rate, or not.
+        fixed: Other settings that all trials have.
+        trials: How many there shall be, of all processes together; a grid has as many as combinations.
+        storage: The journal of the sweep; by default runs/sweep-RECIPE.journal.
+        sampler: grid tries all combinations of choices, tpe learns from the trials before, random does not; auto is grid for
+            choices alone, and tpe for ranges.
+        seed: What the samplers draw from; the seed of the networks is a setting like any other.
+        data: Where data sets are.
+        output: How much to say.
+    """
+    from rheobase.sweep import command
+
+    load = lambda recipe: data.splits(recipe, output)  # noqa: E731
+    said = {"quiet": output.quiet, "as_json": output.json}
+    command.run(recipe, over, fixed, trials=trials, storage=storage, sampler=sampler, seed=seed, load=load, **said)
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
@@ -288,6 +359,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "bench": bench,
     "reproduce": reproduce,
+    "sweep": sweep,
 }
 
 
@@ -314,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         hints = {
             **dict.fromkeys(("train", "resume"), "; [bold]rheobase resume[/bold] goes on from the last epoch"),
-            "simulate": "; the same command goes on from there",
+            **dict.fromkeys(("simulate", "sweep"), "; the same command goes on from there"),
         }
         Console(stderr=True).print(f"interrupted{hints.get(command, '')}")
         return 130

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+import torch
 from rich.console import Console
 
-from rheobase.training import JsonLines, LiveDisplay, PlainLines, Plan, display, display_for
+from rheobase.training import JsonLines, LiveDisplay, PlainLines, Plan, display, display_for, fit
 from rheobase.training.display import Display
-from training.tiny import Killed, Stop, train
+from training.tiny import Killed, Stop, network, settings, splits, train
 
 
 def live() -> tuple[LiveDisplay, io.StringIO]:
@@ -73,7 +74,7 @@ def test_json_goes_to_standard_output_by_default(capsys: pytest.CaptureFixture[s
 
 def test_plain_lines_say_what_matters(paper: TextIO) -> None:
     result = train(display=PlainLines(paper))
-    first, *epochs, last = read(paper).splitlines()
+    first, *epochs, last = (line for line in read(paper).splitlines() if not line.startswith("warning: "))
     assert first == ("Sequential: 146 parameters on cpu; samples: 37 train, 7 validation, 11 test; 3 epochs of 5 steps")
     for number, (line, seen) in enumerate(zip(epochs, result.metrics, strict=True), start=1):
         assert line.startswith(f"epoch {number}/3  loss {seen['loss']:.4f}  train ")
@@ -144,7 +145,7 @@ def test_a_resumed_run_starts_where_it_stopped(tmp_path: Path, paper: TextIO) ->
     with pytest.raises(Killed):
         train(tmp_path / "a", display=Stop(epoch=2))
     train(tmp_path / "a", resume=True, display=PlainLines(paper))
-    lines = read(paper).splitlines()
+    lines = [line for line in read(paper).splitlines() if not line.startswith("warning: ")]
     assert lines[0].endswith("3 epochs of 5 steps, going on after epoch 2")
     assert [line[:9] for line in lines[1:-1]] == ["epoch 3/3"]
 
@@ -179,3 +180,52 @@ def test_names_are_not_markup(paper: TextIO) -> None:
     text = read(paper)
     assert "[bold]mine[/bold]: 5,678 parameters on cpu x 2 processes" in text
     assert "test 25.00% of 5 samples, unheard [red]x 50.00% of 4 samples, 3 s of training" in text
+
+
+def layers(**changes: float) -> list[dict[str, object]]:
+    return [
+        {"name": "1 LIF(4)", "rate": 0.1, "dead": 0.0, "saturated": 0.0, **changes},
+        {"name": "3 LIF[4]", "rate": 0.1, "dead": 0.2, "saturated": 0.2},
+    ]
+
+
+def test_a_layer_that_dies_or_saturates_is_told_once(paper: TextIO) -> None:
+    shown = PlainLines(paper)
+    shown.start(plan(run="runs/my run"))
+    states = [{}, {"dead": 0.5}, {"dead": 1.0}, {}, {"dead": 0.5, "saturated": 0.3}]
+    for epoch, state in enumerate(states, start=1):
+        shown.epoch(metrics(epoch, layers=layers(**state)))
+    hint = "; rheobase doctor 'runs/my run' looks closer"
+    assert [line for line in read(paper).splitlines() if not line.startswith(("epoch", "mine"))] == [
+        f"warning: 1 LIF(4): 50 % of its neurons are dead: no sample makes them fire{hint}",
+        f"warning: 1 LIF(4): 30 % of its neurons are saturated: they fire at nearly every step, whatever the input{hint}",
+    ]
+
+
+def test_without_a_folder_there_is_nothing_to_look_closer_at(paper: TextIO) -> None:
+    shown = PlainLines(paper)
+    shown.start(plan())
+    shown.epoch(metrics(1))  # a quarter is dead
+    assert read(paper).splitlines()[-1] == "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire"
+
+
+def test_the_live_display_keeps_warnings_above_its_picture() -> None:
+    shown, out = live()
+    shown.start(plan(run="runs/a"))
+    for epoch in range(1, 4):
+        shown.epoch(metrics(epoch))
+    shown.close()
+    warning = "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire; rheobase doctor runs/a looks closer"
+    assert re.sub(r"\s+", " ", out.getvalue()).count(warning) == 1
+
+
+def test_a_run_that_dies_says_so(tmp_path: Path, paper: TextIO) -> None:
+    net = network()
+    with torch.no_grad():
+        net[0].bias.fill_(-100.0)
+    fit(net, *splits(), settings(epochs=2), run=tmp_path / "a", display=PlainLines(paper))
+    lines = [line for line in read(paper).splitlines() if line.startswith("warning")]
+    assert lines == [
+        "warning: 1 LIF(10): all of its neurons are dead: no sample makes them fire; "
+        f"rheobase doctor {tmp_path / 'a'} looks closer"
+    ]

@@ -2,11 +2,15 @@
 
 from collections.abc import Collection
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.neurons.listening import Listening
 from rheobase.neurons.neuron import Neuron
-from rheobase.ops.adaptive import Credit, adaptive_lif, check_adaptive_rule
+from rheobase.ops.adaptive import Credit, adaptive_lif, check_adaptive_rule, reference
+from rheobase.ops.arguments import state_type
+from rheobase.ops.integrate import integrate
 from rheobase.parameters import NON_NEGATIVE, POSITIVE, UNIT_INTERVAL
 from rheobase.surrogate import FastSigmoid, Surrogate
 
@@ -72,6 +76,31 @@ class AdaptiveNeuron(Neuron):
     def adaptation(self) -> Tensor:
         """By how much a spike raises the threshold: a scalar, or `(features,)`."""
         return self.current("adaptation")
+
+    @torch.no_grad()
+    def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """How far the membrane potential is above the raised threshold at every step; see `Neuron.distance`."""
+        self.check(x, None)
+        x, listening = x.to(state_type(x)), Listening()
+        decay, threshold, adaptation_decay, adaptation = (
+            self.per_feature(name, x).to(x.dtype) for name in ("decay", "threshold", "adaptation_decay", "adaptation")
+        )
+        rest = [x.new_zeros(x.shape[1:])] * 3
+        weight, sent = self._recurrence(x)
+        rule = self.refractory, listening, weight, sent
+        reference.sequential(x, decay, threshold, adaptation_decay, adaptation, rest, *rule)
+        return listening.distance(x)
+
+    def thresholds(self, distance: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """The thresholds at every step, raised by the spikes before."""
+        spikes = (distance >= 0).to(distance.dtype)
+        traces, _ = integrate(spikes, self.per_feature("adaptation_decay", distance).detach())
+        before = torch.cat((torch.zeros_like(traces[:1]), traces[:-1]))
+        return (self.per_feature("threshold", distance) + self.per_feature("adaptation", distance) * before).detach()
+
+    def _recurrence(self, x: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """The recurrent weights and the spikes that are still on their way at rest, if the neurons hear one another."""
+        return None, None
 
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""

@@ -1,10 +1,15 @@
 """What neuron layers share: a layer over time whose outputs are spikes, and the settings of a membrane that fires."""
 
+import copy
 from collections.abc import Collection
 from typing import ClassVar
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.neurons.listening import Listening
+from rheobase.ops.arguments import state_type
 from rheobase.ops.lif import Reset, ResetGradient, check_rule
 from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range
 from rheobase.surrogate import FastSigmoid, Surrogate
@@ -13,6 +18,48 @@ from rheobase.temporal import Temporal
 
 class Neuron(Temporal, FeatureParameters):
     """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers."""
+
+    def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """How far the membrane potential is above the threshold at every step, before the reset: what the surrogate sees.
+
+        Computed by the plain reference, step by step and without gradients: to look at, not to train with.
+
+        Args:
+            x: the input current of a whole sequence, from rest, `(T, B, *features)`.
+
+        Returns:
+            The distance, at least 0 where the neuron fires, `(T, B, *features)`; in float32 where `x` is a half precision.
+
+        Raises:
+            NotImplementedError: if this kind of neuron has no membrane to look at.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say what its membrane potential is")
+
+    def membrane(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """The membrane potential at every step, before the reset, for plots and statistics.
+
+        Args:
+            x: the input current of a whole sequence, from rest, `(T, B, *features)`.
+
+        Returns:
+            The membrane potential, `(T, B, *features)`, without gradients; in float32 where `x` is a half precision.
+
+        Raises:
+            NotImplementedError: if this kind of neuron has no membrane to look at.
+
+        Example:
+            >>> import torch, rheobase as rb
+            >>> rb.LIF(decay=0.5)(torch.full((4, 1, 1), 0.75)).flatten()
+            tensor([0., 1., 0., 1.])
+            >>> rb.LIF(decay=0.5).membrane(torch.full((4, 1, 1), 0.75)).flatten()
+            tensor([0.7500, 1.1250, 0.8125, 1.1562])
+        """
+        distance = self.distance(x)
+        return distance + self.thresholds(distance)
+
+    def thresholds(self, distance: Float[Tensor, "T B *features"]) -> Float[Tensor, "..."]:
+        """The thresholds at which neurons with this `distance` fired; they broadcast to it."""
+        return self.per_feature("threshold", distance).detach()
 
 
 class IntegrateAndFire(Neuron):
@@ -65,6 +112,15 @@ class IntegrateAndFire(Neuron):
     def threshold(self) -> Tensor:
         """Where the neurons fire: a scalar, or `(features,)`."""
         return self.current("threshold")
+
+    @torch.no_grad()
+    def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """How far the membrane potential is above the threshold at every step, before the reset; see `Neuron.distance`."""
+        # The same layer with a surrogate that listens, and that no kernel knows, so that the reference asks it at every step.
+        twin, listening = copy.copy(self), Listening()
+        twin.surrogate = listening
+        twin.run(x.to(state_type(x)))
+        return listening.distance(x)
 
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""

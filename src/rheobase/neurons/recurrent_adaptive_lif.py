@@ -111,3 +111,6 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
             surrogate=self.surrogate,
             detach_recurrent=self.detach_recurrent,
         )
+
+    def _recurrence(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.recurrent_weight.detach().to(x.dtype), x.new_zeros(self.refractory + 1, *x.shape[1:])

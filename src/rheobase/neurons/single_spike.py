@@ -2,10 +2,13 @@
 
 from collections.abc import Collection
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.neurons.neuron import IntegrateAndFire
+from rheobase.ops.arguments import state_type
+from rheobase.ops.integrate import integrate
 from rheobase.ops.single_spike import Credit, check_rule, first_spikes, single_spike
 from rheobase.surrogate import FastSigmoid, Surrogate
 
@@ -98,6 +101,13 @@ class SingleSpike(IntegrateAndFire):
         decay, threshold = self.per_feature("decay", x), self.per_feature("threshold", x)
         rule = {"surrogate": self.surrogate, "credit": self.credit, "fire_by_end": self.fire_by_end}
         return first_spikes(x, decay, threshold, **rule)
+
+    @torch.no_grad()
+    def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """How far the membrane potential is above the threshold at every step, also after the spike; see `Neuron.distance`."""
+        self.check(x, None)
+        x = x.to(state_type(x))
+        return integrate(x, self.per_feature("decay", x))[0] - self.per_feature("threshold", x)
 
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""

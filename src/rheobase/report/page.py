@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from rheobase.diagnosis import activity_findings
 from rheobase.report import figures
 from rheobase.report.figures import percent
 from rheobase.report.record import LayerHealth, Run, Summary
@@ -29,7 +30,7 @@ def render(run: Run) -> str:
         _section("Learning", figures.learning_curves(run) + _epoch_table(run) if run.epochs else _EMPTY),
         _section("Confusions", figures.confusion_matrix(evaluation)) if evaluation else "",
         _section("One sample, layer by layer", figures.raster(evaluation)) if evaluation else "",
-        _section("Health of the layers", figures.layers(run)) if run.epochs else "",
+        _section("Health of the layers", _warnings(run) + figures.layers(run)) if run.epochs else "",
         _section("Spikes and cost", _cost(run)) if run.epochs or run.summary else "",
         _section("How to reproduce", _reproduction(run)),
     ]
@@ -206,6 +207,21 @@ def _epoch_table(run: Run) -> str:
         for epoch in run.epochs
     )
     return _folded("Every epoch in numbers", table(head, rows, "numbers"))
+
+
+def _warnings(run: Run) -> str:
+    """What is wrong with the layers after the last epoch, in the words in which training warned of it."""
+    found = [
+        finding
+        for layer in run.epochs[-1].layers
+        for finding in activity_findings(layer.name, layer.dead, layer.saturated)
+    ]
+    doctor = shlex.join(["rheobase", "doctor", str(run.folder)])
+    return "".join(
+        f'<p class="note"><b>{escape(finding.layer or "")}</b>: {escape(finding.what)}. Remedy: '
+        f"<code>{escape(finding.remedy)}</code>; <code>{escape(doctor)}</code> looks closer.</p>"
+        for finding in found
+    )
 
 
 def _cost(run: Run) -> str:

@@ -1,10 +1,12 @@
 """What a user sees while a network trains.
 
 On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a
-pipe, one plain line per epoch; for programs, one JSON object per line; or nothing. All are told the same four things.
+pipe, one plain line per epoch; for programs, one JSON object per line; or nothing. All are told the same four things. Whoever
+reads is warned once when a layer dies or saturates.
 """
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -15,6 +17,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from rheobase.diagnosis import SHARE, activity_findings
 
 Metrics = dict[str, Any]
 Style = Literal["auto", "live", "plain", "json", "quiet"]
@@ -85,14 +89,16 @@ class PlainLines(Display):
     def __init__(self, out: TextIO | None = None) -> None:
         self._console = Console(file=out, highlight=False, soft_wrap=True, no_color=True)
         self._eta = _Eta()
+        self._warnings = _Warnings()
 
     def start(self, plan: Plan) -> None:
         """Write what is about to happen."""
         self._eta.start(plan)
+        self._warnings.start(plan)
         self._console.print(_headline(plan))
 
     def epoch(self, metrics: Metrics) -> None:
-        """Write the epoch's line."""
+        """Write the epoch's line, and a warning when a layer has died or saturated."""
         layers = metrics["layers"]
         self._console.print(
             f"epoch {metrics['epoch']:>{len(str(metrics['epochs']))}}/{metrics['epochs']}"
@@ -105,6 +111,8 @@ class PlainLines(Display):
             f"  ETA {self._eta.after(metrics['epoch'])}",
             markup=False,
         )
+        for warning in self._warnings.new(metrics["layers"]):
+            self._console.print(f"warning: {warning}", markup=False)
 
     def finish(self, summary: Metrics) -> None:
         """Write the result."""
@@ -120,6 +128,7 @@ class LiveDisplay(Display):
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
         self._eta = _Eta()
+        self._warnings = _Warnings()
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -135,6 +144,7 @@ class LiveDisplay(Display):
     def start(self, plan: Plan) -> None:
         """Draw the plan and an empty bar."""
         self._eta.start(plan)
+        self._warnings.start(plan)
         self._console.print(_headline(plan))
         self._steps = plan.steps
         self._task = self._bar.add_task(
@@ -147,7 +157,9 @@ class LiveDisplay(Display):
         self._bar.update(self._task, completed=(epoch - 1) * self._steps + step, description=f"epoch {epoch}")
 
     def epoch(self, metrics: Metrics) -> None:
-        """Add the epoch to the picture."""
+        """Add the epoch to the picture, and leave a warning above it when a layer has died or saturated."""
+        for warning in self._warnings.new(metrics["layers"]):
+            self._console.print(Text.assemble(("warning: ", "bold yellow"), warning))
         self._recent = [*self._recent, metrics][-self.RECENT :]
         self._bar.update(self._task, eta=f"ETA {self._eta.after(metrics['epoch'])}")
 
@@ -187,12 +199,11 @@ class LiveDisplay(Display):
         for title in ("layer", "firing rate", "dead", "saturated"):
             table.add_column(title, justify="left" if title == "layer" else "right")
         for layer in layers:
-            # A fifth of a layer without a spike is a layer to look at.
             table.add_row(
                 Text(layer["name"]),
                 f"{layer['rate']:.1%}",
-                Text(f"{layer['dead']:.0%}", style="bold red" if layer["dead"] > 0.2 else ""),
-                Text(f"{layer['saturated']:.0%}", style="bold red" if layer["saturated"] > 0.2 else ""),
+                Text(f"{layer['dead']:.0%}", style="bold red" if layer["dead"] > SHARE else ""),
+                Text(f"{layer['saturated']:.0%}", style="bold red" if layer["saturated"] > SHARE else ""),
             )
         return table
 
@@ -217,6 +228,24 @@ class _Eta:
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class _Warnings:
+    """What is wrong with the layers: once for each layer and cause, not every epoch anew."""
+
+    def start(self, plan: Plan) -> None:
+        self._hint = f"; rheobase doctor {shlex.quote(plan.run)} looks closer" if plan.run else ""
+        self._given: set[tuple[str | None, str]] = set()
+
+    def new(self, layers: list[Metrics]) -> list[str]:
+        found = [
+            finding
+            for layer in layers
+            for finding in activity_findings(layer["name"], layer["dead"], layer["saturated"])
+            if (finding.layer, finding.kind) not in self._given
+        ]
+        self._given |= {(finding.layer, finding.kind) for finding in found}
+        return [f"{finding}{self._hint}" for finding in found]
 
 
 def _headline(plan: Plan) -> Text:

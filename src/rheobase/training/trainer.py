@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.data import Dataset
+from rheobase.diagnosis.divergence import explain
 from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.scheduled import set_progress
 from rheobase.training import randomness
 from rheobase.training.display import Display
-from rheobase.training.divergence import explain
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
 from rheobase.training.groups import parameter_groups

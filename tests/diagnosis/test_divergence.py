@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.training.divergence import explain
+from rheobase.diagnosis.divergence import explain
 from training.tiny import CHANNELS, STEPS, network
 
 X = torch.rand(STEPS, 4, CHANNELS)

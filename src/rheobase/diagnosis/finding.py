@@ -1,0 +1,92 @@
+"""What can be wrong with a network, in words: the same words on the terminal, in a report, and from the doctor."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Kind = Literal[
+    "dead",
+    "saturated",
+    "threshold out of reach",
+    "surrogate too narrow",
+    "vanishing through depth",
+    "exploding through depth",
+    "vanishing through time",
+    "exploding through time",
+    "wrong time axis",
+    "input is zero",
+    "input is too large",
+    "not finite",
+    "labels do not fit",
+    "readout ignores its input",
+]
+
+SHARE = 0.2
+"""A layer with more than this share of dead or saturated neurons is one to look at."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Args:
+        kind: what it is, one of a fixed set of words.
+        layer: the layer, as `rheobase.health` names it, `"1 LIF(128)"`; None where it is not about one.
+        what: what was seen, in a sentence.
+        remedy: what to do about it, as a call where there is one.
+    """
+
+    kind: Kind
+    layer: str | None
+    what: str
+    remedy: str
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        where = f"{self.layer}: " if self.layer else ""
+        return f"{where}{self.what}"
+
+
+def activity_findings(name: str, dead: float, saturated: float) -> list[Finding]:
+    """What is wrong with a layer by its firing alone: what every epoch of training measures anyway.
+
+    Args:
+        name: the layer.
+        dead: the share of its neurons without a single spike.
+        saturated: the share of its neurons that fire at 90 % of the steps or more.
+
+    Returns:
+        At most one finding for each cause.
+
+    Example:
+        >>> print(*activity_findings("1 LIF(8)", dead=0.5, saturated=0.0))
+        1 LIF(8): 50 % of its neurons are dead: no sample makes them fire
+    """
+    findings = []
+    if dead > SHARE:
+        what = f"{percent(dead)} of its neurons are dead: no sample makes them fire"
+        findings.append(Finding("dead", name, what, RAISE))
+    if saturated > SHARE:
+        what = f"{percent(saturated)} of its neurons are saturated: they fire at nearly every step, whatever the input"
+        findings.append(Finding("saturated", name, what, LOWER))
+    return findings
+
+
+RAISE = "rb.stabilize(network, batch), or rb.fit_initial_rates(network, batch, rate=0.1)"
+"""What raises the activity."""
+LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
+"""What lowers it."""
+
+
+def percent(share: float) -> str:
+    """A share in words.
+
+    Example:
+        >>> percent(0.254), percent(0.999), percent(1.0)
+        ('25 %', '99.9 %', 'all')
+    """
+    if share == 1:
+        return "all"
+    return f"{100 * share:.0f} %" if share < 0.99 else f"{min(100 * share, 99.9):.3g} %"

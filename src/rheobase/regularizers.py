@@ -1,0 +1,237 @@
+"""Penalties on activity: what a network is asked to spend, besides being right.
+
+Every spike costs energy, and a network that fires little often generalises better; one that does not fire at all learns
+nothing. So activity is pulled towards a target, or kept between bounds, by a term of the loss. When that term comes in
+matters as much as its strength: networks that begin with high rates and are made sparse gradually can end up better than
+those that were sparse from the start (Herranz-Celotti and Rouat, arXiv 2202.00282). A schedule says how strong the penalty
+is, as a function of the progress of training.
+
+All classes here are regularizers for `rheobase.fit(regularizers=...)`, and for loops of your own: called with the spikes
+of each layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Schedule = Callable[[float], float]
+"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last."""
+
+
+def constant(progress: float) -> float:
+    """1 all the time.
+
+    Example:
+        >>> constant(0.0)
+        1.0
+    """
+    del progress
+    return 1.0
+
+
+def linear_annealing(progress: float) -> float:
+    """0 for the first fifth of training, then rising in a straight line to 1 at three fifths, and 1 from there on.
+
+    The schedule of arXiv 2202.00282, whose `epoch / epochs` is `progress` here. (In `rheobase.fit` the progress of epoch
+    `e`, counted from 1, is `(e - 1) / (epochs - 1)`, so that the last epoch has a progress of 1.)
+
+    Example:
+        >>> [linear_annealing(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)]
+        [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    # In fifths: five times 0.2 and 0.6 are whole numbers, and the ends of the ramp exactly 0 and 1.
+    return min(max((5 * progress - 1) / 2, 0.0), 1.0)
+
+
+def exponential(progress: float) -> float:
+    """From 0 to 1, growing by a constant factor: `(exp(5 progress) - 1) / (exp(5) - 1)`, which is 0.08 at half-time.
+
+    Example:
+        >>> [round(exponential(progress), 2) for progress in (0.0, 0.5, 1.0)]
+        [0.0, 0.08, 1.0]
+    """
+    return math.expm1(5 * progress) / math.expm1(5)
+
+
+def switch_on(progress: float) -> float:
+    """0 in the first half of training, 1 in the second.
+
+    Example:
+        >>> [switch_on(progress) for progress in (0.0, 0.49, 0.5, 1.0)]
+        [0.0, 0.0, 1.0, 1.0]
+    """
+    return 1.0 if progress >= 0.5 else 0.0
+
+
+def switch_off(progress: float) -> float:
+    """1 in the first half of training, 0 in the second: the reverse of `switch_on`.
+
+    Example:
+        >>> [switch_off(progress) for progress in (0.0, 0.49, 0.5, 1.0)]
+        [1.0, 1.0, 0.0, 0.0]
+    """
+    return 1.0 - switch_on(progress)
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Pulls the rate of every layer to a target, at each step.
+
+    With the mean activity `m[t]` of a layer's neurons over the batch at step t,
+
+        weight * schedule(progress) * sum over layers, mean over t of (m[t] - target)^2
+
+    It does not say which neuron shall fire, only how many at a time. It pulls upwards, too, where a layer is quieter.
+
+    Args:
+        target: the rate, spikes per neuron and step, in [0, 1].
+        weight: the strength, at least 0.
+        schedule: the strength over training, see above; the default leaves the first fifth of training alone.
+
+    Raises:
+        ValueError: if `target` or `weight` is out of its range.
+
+    Source: arXiv 2202.00282, whose target is 0.01 and weight is 1. Its code adds the term at every step of the loop over
+    time; here the steps are averaged, so that the strength does not depend on T.
+
+    Example:
+        >>> spikes = {"1 LIF(2)": torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])}
+        >>> Sparsity(target=0.1, schedule=constant)(spikes, 0.0)  # (0.5 - 0.1)^2 and (0 - 0.1)^2
+        tensor(0.0850)
+    """
+
+    target: float = 0.01
+    weight: float = 1.0
+    schedule: Schedule = linear_annealing
+
+    def __post_init__(self) -> None:
+        _check_rate(self, "target", self.target)
+        _check_weight(self, self.weight)
+
+    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
+        strength = self.weight * self.schedule(progress)
+        deviations = [(layer.flatten(1).mean(1) - self.target).square().mean() for layer in spikes.values()]
+        return strength * _sum(deviations)
+
+
+@dataclass(frozen=True)
+class RateBounds:
+    """Keeps rates between two bounds, and does not care in between.
+
+    With the rate of each neuron in each sample, the mean of its spikes over time (or, `of="population"`, the mean rate of
+    the layer's neurons in each sample),
+
+        weight * schedule(progress) * sum over layers, mean of relu(rate - upper)^2 + relu(lower - rate)^2
+
+    In use are a lower bound on neurons, against dead ones, and an upper bound on populations, which limits the cost and
+    leaves it to the network who fires: `RateBounds(lower=1e-3)` and `RateBounds(upper=0.1, of="population")`.
+
+    Args:
+        upper: the rate above which it costs, in [0, 1]; 1 is no bound.
+        lower: the rate below which it costs, in [0, 1], at most `upper`; 0 is no bound.
+        of: whose rate: that of each `"neuron"`, or of the layer's `"population"`.
+        weight: the strength, at least 0.
+        schedule: the strength over training.
+
+    Raises:
+        ValueError: if a value is out of its range.
+
+    Source: Zenke and Vogels, "The Remarkable Robustness of Surrogate Gradient Learning", 2021, and the fluctuation-driven
+    training of Rossbroich, Gygax and Zenke, 2022; both count spikes in a sample, which are rates here.
+
+    Example:
+        >>> spikes = {"1 LIF(2)": torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])}  # rates 1 and 0
+        >>> RateBounds(upper=0.6, lower=0.2)(spikes, 0.0)  # (0.4^2 + 0.2^2) / 2
+        tensor(0.1000)
+        >>> RateBounds(upper=0.6, lower=0.2, of="population")(spikes, 0.0)  # the mean is within
+        tensor(0.)
+    """
+
+    upper: float = 1.0
+    lower: float = 0.0
+    of: Literal["neuron", "population"] = "neuron"
+    weight: float = 1.0
+    schedule: Schedule = constant
+
+    def __post_init__(self) -> None:
+        _check_rate(self, "upper", self.upper)
+        _check_rate(self, "lower", self.lower)
+        _check_weight(self, self.weight)
+        if self.lower > self.upper:
+            raise ValueError(f"RateBounds: lower must be at most upper, got {self.lower} and {self.upper}")
+        words = get_args(RateBounds.__annotations__["of"])
+        if self.of not in words:
+            raise ValueError(f"RateBounds: of must be one of {', '.join(map(repr, words))}, got {self.of!r}")
+
+    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
+        excesses = []
+        for layer in spikes.values():
+            rates = layer.flatten(2).mean(0)
+            if self.of == "population":
+                rates = rates.mean(1)
+            excesses.append(((rates - self.upper).relu().square() + (self.lower - rates).relu().square()).mean())
+        return self.weight * self.schedule(progress) * _sum(excesses)
+
+
+@dataclass(frozen=True)
+class TotalRate:
+    """Limits the activity of the whole network, all its neurons counted together.
+
+    With the mean rate of every neuron over time and batch, summed over all N neurons of all layers,
+
+        weight * schedule(progress) * relu(sum of rates - limit * N)^2
+
+    It is a sum, not a mean: of hundreds of neurons above the limit it is larger than a cross-entropy by orders of
+    magnitude, and its gradient is all that counts until the rates have fallen. An optimiser that does not mind the scale
+    (Adam, Adamax) goes with it; with plain gradient descent lower the `weight`.
+
+    Args:
+        limit: the mean rate from which on it costs, spikes per neuron and step, in [0, 1].
+        weight: the strength, at least 0.
+        schedule: the strength over training.
+
+    Raises:
+        ValueError: if `limit` or `weight` is out of its range.
+
+    Source: Yarga and Wood, IJCNN 2023, arXiv 2306.12666, equation 21, which has a weight of 1 and a limit of 0.4 or 0.1,
+    for stochastic neurons that fire half of the time at rest.
+
+    Example:
+        >>> spikes = {"1 LIF(2)": torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])}  # rates 1 and 0.5
+        >>> TotalRate(limit=0.5)(spikes, 0.0)  # (1.5 - 0.5 * 2)^2
+        tensor(0.2500)
+    """
+
+    limit: float
+    weight: float = 1.0
+    schedule: Schedule = constant
+
+    def __post_init__(self) -> None:
+        _check_rate(self, "limit", self.limit)
+        _check_weight(self, self.weight)
+
+    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
+        excess = _sum([layer.mean((0, 1)).sum() - self.limit * math.prod(layer.shape[2:]) for layer in spikes.values()])
+        return self.weight * self.schedule(progress) * excess.relu().square()
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).sum() if values else torch.zeros(())
+
+
+def _check_rate(regularizer: object, name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{type(regularizer).__name__}: {name} must be a rate in [0, 1], got {value}")
+
+
+def _check_weight(regularizer: object, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{type(regularizer).__name__}: weight must be at least 0 and finite, got {value}")
