@@ -26,10 +26,10 @@ def once(steps: int, *shape: int) -> Tensor:
     return torch.zeros(steps, *shape).scatter_(0, torch.randint(steps, (1, *shape)), 1.0)
 
 
-def perceptron(depth: int, fire_by_end: bool) -> Sequential:
+def perceptron(depth: int, fire_by_end: bool, width: float = 1.0) -> Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):
-        neurons = SingleSpike(decay=1.0, surrogate=Arctan(), fire_by_end=fire_by_end)
+        neurons = SingleSpike(decay=1.0, surrogate=Arctan(sharpness=1 / width), fire_by_end=fire_by_end)
         layers += [nn.Linear(NEURONS, NEURONS, bias=False), neurons]
     return Sequential(*layers)
 
@@ -93,10 +93,10 @@ class TestTheTable:
         assert sixth[1] < 0.005
 
 
-def gradients(kind: str) -> list[float]:
-    """The mean size of the gradient of the weights of five layers, for a random gradient of the output."""
+def gradients(kind: str, depth: int = 5, width: float = 1.0) -> list[float]:
+    """The mean size of the gradient of each layer's weights, for a random gradient of the output."""
     torch.manual_seed(0)
-    network, x = perceptron(5, fire_by_end=False), once(STEPS, 64, NEURONS)
+    network, x = perceptron(depth, fire_by_end=False, width=width), once(STEPS, 16, NEURONS)
     draw(network, kind, x)
     y = network(x)
     weights = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
@@ -108,6 +108,12 @@ def test_gradients_are_flat_over_depth() -> None:
     assert max(ours) < 2 * min(ours)
     assert max(pytorch_s[2:]) == 0
     assert pytorch_s[0] < ours[0] / 1000
+
+
+def test_over_twenty_layers_they_are_flat_for_a_surrogate_of_width_1_and_grow_for_a_wide_one() -> None:
+    flat, wide = gradients("T / N", depth=20), gradients("T / N", depth=20, width=3.0)
+    assert max(flat) < 10 * min(flat)
+    assert wide[0] > 1e4 * wide[-1]
 
 
 @given(st.integers(1, 64), st.integers(1, 9))
