@@ -1,15 +1,19 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
+from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear, SynapticReadout
 from rheobase.neurons import (
     LIF,
+    PSN,
+    SPSN,
     AdaptiveLIF,
+    MaskedPSN,
     Neuron,
     RecurrentAdaptiveLIF,
     RecurrentLIF,
     Rouser,
     SingleSpike,
+    SlidingPSN,
     SynapticLIF,
 )
 from rheobase.parameters import decay_from_tau, tau_from_decay
@@ -20,10 +24,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LIF",
+    "PSN",
+    "SPSN",
     "AdaptiveLIF",
     "Delay",
     "Dropout",
     "LeakyReadout",
+    "MaskedPSN",
     "Neuron",
     "Recompute",
     "RecurrentAdaptiveLIF",
@@ -31,8 +38,10 @@ __all__ = [
     "Rouser",
     "Sequential",
     "SingleSpike",
+    "SlidingPSN",
     "SpikeLinear",
     "SynapticLIF",
+    "SynapticReadout",
     "Temporal",
     "Training",
     "data",

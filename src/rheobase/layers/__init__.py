@@ -2,10 +2,10 @@
 
 from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
-from rheobase.layers.readout import LeakyReadout
+from rheobase.layers.readout import LeakyReadout, SynapticReadout
 from rheobase.layers.recompute import Recompute
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.temporal import Temporal
 
-__all__ = ["Delay", "Dropout", "LeakyReadout", "Recompute", "Sequential", "SpikeLinear", "Temporal"]
+__all__ = ["Delay", "Dropout", "LeakyReadout", "Recompute", "Sequential", "SpikeLinear", "SynapticReadout", "Temporal"]
