@@ -5,7 +5,8 @@ counter-based one is a function: what neuron m draws at step t is computed where
 any number of threads, forwards and again backwards, in the whole sequence or in a piece of it.
 
 The function is Philox-4x32 with ten rounds (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-2011), which passes all of TestU01's BigCrush, and is what PyTorch draws with on GPUs. The seed is its key; its counter is the neuron and the step divided by four, and its four words are those of four steps.
+2011), which passes all of TestU01's BigCrush, and is what PyTorch draws with on GPUs. The seed is its key; its counter is the
+neuron and the step divided by four, and its four words are those of four steps.
 
 A word becomes *logistic* noise: a neuron that fires where `z + noise >= 0` fires with probability `sigmoid(z)`. This says the
 same as comparing a uniform number with that probability, but its arithmetic can be the same everywhere: here in PyTorch, in
