@@ -1,7 +1,16 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
 from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
-from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear, SynapticReadout
+from rheobase.layers import (
+    Delay,
+    Dropout,
+    LeakyReadout,
+    NoiseAveraged,
+    Recompute,
+    Sequential,
+    SpikeLinear,
+    SynapticReadout,
+)
 from rheobase.neurons import (
     LIF,
     PSN,
@@ -16,6 +25,7 @@ from rheobase.neurons import (
     SlidingPSN,
     SynapticLIF,
 )
+from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit, parameter_groups
@@ -32,6 +42,7 @@ __all__ = [
     "LeakyReadout",
     "MaskedPSN",
     "Neuron",
+    "NoiseAveraged",
     "Recompute",
     "RecurrentAdaptiveLIF",
     "RecurrentLIF",
@@ -53,6 +64,8 @@ __all__ = [
     "fit",
     "health",
     "losses",
+    "mask_of",
+    "masked",
     "parameter_groups",
     "recipes",
     "report",

@@ -151,5 +151,5 @@ def test_errors(call, error, message):
 def test_a_mask_that_is_open_takes_no_pieces():
     layer = MaskedPSN(4, order=2)
     set_progress(layer, 0.5)
-    with pytest.raises(ValueError, match="at progress 0.5 neurons still look ahead"):
+    with pytest.raises(ValueError, match=r"at progress 0\.5 neurons still look ahead"):
         layer.run(torch.ones(2, 1, 1))

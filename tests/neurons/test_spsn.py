@@ -60,10 +60,8 @@ NAMES = ("synapse_decay", "decay", "threshold", "slope")
 
 
 def test_what_is_learned_starts_at_the_value_asked_for_and_has_a_gradient():
-    asked = {
-        name: torch.tensor(values)
-        for name, values in zip(NAMES, [[0.3, 0.9], [0.9, 0.99], [-1.0, 2.0], [0.5, 3.0]], strict=True)
-    }
+    values = torch.tensor([[0.3, 0.9], [0.9, 0.99], [-1.0, 2.0], [0.5, 3.0]])
+    asked = dict(zip(NAMES, values, strict=True))
     layer = SPSN(2, **asked, learn=NAMES)
     for name, value in asked.items():
         torch.testing.assert_close(getattr(layer, name).detach(), value)

@@ -1,5 +1,6 @@
-"""Layers over time: the container that folds it, readout, delays, dropout; linear layers for spikes; and what saves memory."""
+"""Layers over time: the container that folds it, readouts, delays, dropout; linear layers for spikes; what saves memory."""
 
+from rheobase.layers.averaged import NoiseAveraged
 from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
 from rheobase.layers.readout import LeakyReadout, SynapticReadout
@@ -8,4 +9,14 @@ from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.temporal import Temporal
 
-__all__ = ["Delay", "Dropout", "LeakyReadout", "Recompute", "Sequential", "SpikeLinear", "SynapticReadout", "Temporal"]
+__all__ = [
+    "Delay",
+    "Dropout",
+    "LeakyReadout",
+    "NoiseAveraged",
+    "Recompute",
+    "Sequential",
+    "SpikeLinear",
+    "SynapticReadout",
+    "Temporal",
+]

@@ -6,6 +6,8 @@ itself is learned, one for all neurons of a layer, and all steps are one matrix 
 Source: Fang et al., "Parallel spiking neurons with high efficiency and ability to learn long-term dependencies", NeurIPS 2023.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -75,7 +77,7 @@ class PSN(_Parallel):
     def _matrix(self) -> Tensor:
         return self.weight
 
-    def run(self, x: Float[Tensor, "T B *features"], state: None = None) -> tuple[Tensor, None]:
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Tensor, Any]:
         """Not possible: raises.
 
         Raises:
