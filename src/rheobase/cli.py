@@ -264,7 +264,7 @@ def reproduce(
     command takes part of the work.
 
     Args:
-        study: What to reproduce: thresholds or single-spike. Without it, what there is and how far it is.
+        study: What to reproduce: thresholds, single-spike or stochastic-parallel. Without it, what there is and how far it is.
         quick: A version of a few minutes, which shows the direction of each claim.
         only: Run these experiments only.
         runs: Folder of the runs.

@@ -64,12 +64,18 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         # A selection, not a product: what is there in the padding may be anything, even NaN.
         return torch.where(mask.view(*mask.shape, *[1] * (sequence.ndim - 2)), sequence, 0)
 
+    def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return cut(given[0]), *given[1:]
+
+    def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return cut(output)
+
     with ExitStack() as stack:
         for module in network.modules():
             if isinstance(module, Temporal) and isinstance(module, FeatureParameters):
-                before = module.register_forward_pre_hook(lambda _, given: (cut(given[0]), *given[1:]))
+                before = module.register_forward_pre_hook(enter)
                 # First of all hooks, so that those who count spikes see them masked.
-                after = module.register_forward_hook(lambda _, _given, output: cut(output), prepend=True)
+                after = module.register_forward_hook(leave, prepend=True)
                 stack.callback(before.remove)
                 stack.callback(after.remove)
         yield

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -61,6 +61,7 @@ def slid(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return h
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 70), st.integers(1, 40), st.sampled_from([(2,), (1, 3), (2, 2, 2)]), st.integers(0, 2**16))
 def test_sliding_is_the_sum_over_its_order(steps, order, step, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -110,6 +111,7 @@ def test_the_mask_closes_as_training_goes_on():
     assert set(layer.state_dict()) == {"weight", "threshold", "progress"}
 
 
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 12), max_size=3), st.integers(1, 12))
 def test_cut_anywhere_is_the_whole(cuts, order):
     x = torch.randn(12, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -98,6 +98,7 @@ def network() -> Sequential:
     )
 
 
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 12), max_size=3))
 def test_a_network_cut_anywhere_is_the_whole(cuts):
     layers, x = network(), torch.linspace(-2, 3, 96).view(12, 2, 4)

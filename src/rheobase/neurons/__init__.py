@@ -3,6 +3,7 @@
 from rheobase.neurons.adaptive_lif import AdaptiveLIF
 from rheobase.neurons.lif import LIF
 from rheobase.neurons.neuron import IntegrateAndFire, Neuron
+from rheobase.neurons.paralif import ParaLIF
 from rheobase.neurons.psn import PSN, MaskedPSN, SlidingPSN
 from rheobase.neurons.recurrent_adaptive_lif import RecurrentAdaptiveLIF
 from rheobase.neurons.recurrent_lif import RecurrentLIF
@@ -19,6 +20,7 @@ __all__ = [
     "IntegrateAndFire",
     "MaskedPSN",
     "Neuron",
+    "ParaLIF",
     "RecurrentAdaptiveLIF",
     "RecurrentLIF",
     "Rouser",

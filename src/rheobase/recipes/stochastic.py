@@ -116,17 +116,23 @@ class Stochastic(Recipe):
         return Network(*layers)
 
     def _neurons(self, count: int, decay: float, steps: int) -> nn.Module:
-        both = {"synapse_decay": decay, "decay": decay}
         if self.neurons == "SPSN-SB":
-            return SPSN(count, **both)
+            return SPSN(count, synapse_decay=decay, decay=decay)
         if self.neurons == "SPSN-GS":
-            return SPSN(count, sampler="gumbel", **both)
+            return SPSN(count, synapse_decay=decay, decay=decay, sampler="gumbel")
         if self.neurons == "LIF":
             # The membrane potential is here 1 / (1 - decay) times the published one, and with it the threshold.
             surrogate = FastSigmoid(
                 dampening=1 - decay, sharpness=50 * (1 - decay)
             )  # of the other, 1 / (1 + 100 |v - 1|)^2
-            return SynapticLIF(count, threshold=1 / (1 - decay), reset="zero", surrogate=surrogate, **both)
+            return SynapticLIF(
+                count,
+                synapse_decay=decay,
+                decay=decay,
+                threshold=1 / (1 - decay),
+                reset="zero",
+                surrogate=surrogate,
+            )
         if self.neurons == "PSN":
             return PSN(steps)
         if self.neurons == "masked PSN":
