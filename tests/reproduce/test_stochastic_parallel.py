@@ -1,11 +1,13 @@
 """What decides the claims about stochastic neurons, on results made up for it."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reproduce.toy import row
+from rheobase.reproduce.command import write
 from rheobase.reproduce.stochastic_parallel import (
     AUGMENTED,
     GS,
@@ -114,3 +116,13 @@ def test_parallel_spiking_neurons() -> None:
     seen = verdict("Parallel spiking neurons", results)
     assert seen.status == "reproduced"
     assert "PSN, sequential-mnist" in seen.figures
+
+
+def test_page_and_picture_of_arms_with_and_without_neurons(tmp_path: Path) -> None:
+    results = table(
+        {(PLAIN, SB): accuracies(0.8, 0.8), (PLAIN, NON_SPIKING): [{"layers": (), "dead": ((),), "silent": ((),)}] * 2}
+    )
+    page = write(STUDY, results, tmp_path / "page.md", True)
+    text = page.read_text(encoding="utf-8")
+    assert "| non-spiking |" in text
+    assert (tmp_path / f"page-{PLAIN}.png").exists()

@@ -20,7 +20,7 @@ from rheobase.layers import NoiseAveraged, SynapticReadout
 from rheobase.layers import Sequential as Network
 from rheobase.neurons import PSN, SPSN, MaskedPSN, SlidingPSN, SynapticLIF
 from rheobase.recipes.recipe import Recipe
-from rheobase.recipes.tasks import TASKS, TaskName, load_task
+from rheobase.recipes.tasks import TASKS, SequenceName, load_task
 from rheobase.surrogate import FastSigmoid
 from rheobase.training import Regularizer, Training, evaluate
 
@@ -50,7 +50,7 @@ def population_rate(target: float) -> Regularizer:
 class Stochastic(Recipe):
     """Linear layers and stochastic neurons; or, to compare, other neurons."""
 
-    task: TaskName = "spoken-digits"
+    task: SequenceName = "spoken-digits"
     """What is learned. "shd" is the data of the paper, and must be in the data folder."""
     samples: int | None = None
     """Use so many samples of the training set, the same for every seed; None uses all."""

@@ -30,16 +30,10 @@ from rheobase.data import (
     spoken_digits,
 )
 
-TaskName = Literal[
-    "yin-yang",
-    "spoken-digits",
-    "shd",
-    "mnist",
-    "fashion-mnist",
-    "sequential-mnist",
-    "permuted-mnist",
-    "n-mnist-simulated",
-]
+TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated"]
+
+SequenceName = Literal["spoken-digits", "shd", "sequential-mnist", "permuted-mnist"]
+"""Tasks whose sequences are long, or whose order is what matters."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Task:
 
 
 def load_task(
-    name: TaskName,
+    name: TaskName | SequenceName,
     *,
     samples: int | None = None,
     steps: int | None = None,
@@ -144,7 +138,7 @@ def _images(load: Callable[..., Any]) -> Callable[..., tuple[Dataset, Dataset, D
     return loaded
 
 
-TASKS: Mapping[TaskName, Task] = MappingProxyType(
+TASKS: Mapping[TaskName | SequenceName, Task] = MappingProxyType(
     {
         "yin-yang": Task("Yin-Yang", 4, 3, 100, _yin_yang),
         "spoken-digits": Task("spoken digits (cochlea spikes, compact set)", 140, 10, 100, _spoken_digits),

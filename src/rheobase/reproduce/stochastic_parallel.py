@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import get_args
 
 from rheobase.recipes.stochastic import Kind, Stochastic
-from rheobase.recipes.tasks import TASKS, TaskName
+from rheobase.recipes.tasks import TASKS, SequenceName
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
@@ -19,7 +19,7 @@ from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparab
 
 SB, GS, LIF, NON_SPIKING, PSN, MASKED, SLIDING = get_args(Kind)
 PLAIN, AUGMENTED, REGULARISED = "spoken-digits", "spoken-digits-augmented", "spoken-digits-regularised"
-PIXELS: tuple[TaskName, ...] = ("sequential-mnist", "permuted-mnist")
+PIXELS: tuple[SequenceName, ...] = ("sequential-mnist", "permuted-mnist")
 RATES = {SB: 0.4, GS: 0.1}
 """Spikes per neuron and step that cost nothing, as published."""
 SEEDS = (0, 1, 2)
