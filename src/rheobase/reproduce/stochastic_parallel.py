@@ -152,7 +152,7 @@ STUDY = Study(
         "augmentation and penalty. Different are: the data, spoken digits instead of the Spiking Heidelberg Digits "
         "(`rheobase train stochastic --task shd` trains on those where they are in the data folder), with steps of 10 ms and "
         "time constants of 10 steps instead of 1 ms and 20; AdamW without decay instead of Adamax; 80 epochs in batches of "
-        "32 instead of 200 in batches of 64, which is a fifth of the steps; a tenth of the training set is kept for "
+        "32 instead of 200 in batches of 64, which is a quarter of the steps; a tenth of the training set is kept for "
         "validation, on which the network is chosen, and there are three seeds where the paper has one run. In the "
         "augmentation events move, where the authors resample pictures. A neuron fires at `v >= threshold`. Images are read "
         "pixel by pixel by the same network with time constants of 20 steps, 10,000 of them for training, in 20 epochs with "
