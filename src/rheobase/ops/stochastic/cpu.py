@@ -30,8 +30,8 @@ _WIDTH = 2048
 """Lanes in a block: its states and the noise of four steps stay in the first and second cache."""
 
 # Rows of a block's working memory, in one array: of many, the compiler gives up to prove that they do not overlap.
-_MEMBRANE, _CURRENT, _DECAY, _SYNAPSE_DECAY, _SLOPE, _OFFSET, _NOISE = range(7)
-_ON_DECAY, _ON_SYNAPSE_DECAY, _ON_SLOPE, _ON_OFFSET, _ON_NEXT_CURRENT, _BEFORE = range(7, 13)
+_MEMBRANE, _CURRENT, _DECAY, _SYNAPSE_DECAY, _SLOPE, _OFFSET = range(6)
+_ON_DECAY, _ON_SYNAPSE_DECAY, _ON_SLOPE, _ON_OFFSET, _ON_NEXT_CURRENT, _BEFORE = range(6, 12)
 
 
 def forward(
@@ -137,7 +137,7 @@ def forward_kernel(type_of_x: str, kind: str, *, save: bool) -> Callable[..., No
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1]]
 
     def stochastic_forward(x, decay, slope, offset, initial, noise, outputs, last, membrane, low, high):
-        lane = np.empty((7, _WIDTH), number)
+        lane = np.empty((6, _WIDTH), number)
         word = np.empty((4, _WIDTH), np.uint32)
         seed, start = noise[0], noise[1]
         for first in range(low, high, _WIDTH):
@@ -158,8 +158,6 @@ def forward_kernel(type_of_x: str, kind: str, *, save: bool) -> Callable[..., No
                     if t == 0 or (start + t) % 4 == 0:
                         _draw(word, seed, (start + t) >> 2, first, width)
                     row_word = word[(start + t) & 3]
-                    for j in range(width):
-                        lane[_NOISE, j] = logistic(row_word[j])
                 for j in range(width):
                     current = from_bfloat16(row_x[j]) if half else row_x[j]
                     current = lane[_SYNAPSE_DECAY, j] * lane[_CURRENT, j] + current
@@ -175,7 +173,7 @@ def forward_kernel(type_of_x: str, kind: str, *, save: bool) -> Callable[..., No
                         row_outputs[j] = to_bfloat16(p) if half else p
                     else:
                         if sampled:
-                            logit = logit + lane[_NOISE, j]
+                            logit = logit + number(logistic(row_word[j]))
                         row_outputs[j] = spike_in_memory if logit >= zero else silence_in_memory
             for j in range(width):
                 last[0, first + j] = lane[_MEMBRANE, j]
@@ -200,7 +198,7 @@ def backward_kernel(type_of_x: str, relaxation: str, *, learn: bool) -> Callable
         on_x, on_initial, on_decay, on_slope, on_offset, coldness, low, high,
     ):  # fmt: skip
         # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
-        lane = np.empty((13, _WIDTH), number)
+        lane = np.empty((12, _WIDTH), number)
         word = np.empty((4, _WIDTH), np.uint32)
         seed, start, steps = noise[0], noise[1], len(on_outputs)
         for first in range(low, high, _WIDTH):
@@ -222,8 +220,6 @@ def backward_kernel(type_of_x: str, relaxation: str, *, learn: bool) -> Callable
                     if t == steps - 1 or (start + t) % 4 == 3:
                         _draw(word, seed, (start + t) >> 2, first, width)
                     row_word = word[(start + t) & 3]
-                    for j in range(width):
-                        lane[_NOISE, j] = logistic(row_word[j])
                 if learn:
                     # Copied, or the compiler would have to know which of two arrays the inner loop reads.
                     if t == 0:
@@ -237,13 +233,13 @@ def backward_kernel(type_of_x: str, relaxation: str, *, learn: bool) -> Callable
                     v = row_membrane[j]
                     logit = lane[_SLOPE, j] * v - lane[_OFFSET, j]
                     if replays:
-                        logit = (logit + lane[_NOISE, j]) * coldness
+                        logit = (logit + number(logistic(row_word[j]))) * coldness
                     # The sigmoid and its derivative, of a number that does not overflow.
                     small = _exp_of_minus_magnitude(logit, double)
-                    whole = one + small
-                    derivative = small / (whole * whole)
+                    share = one / (one + small)
+                    derivative = small * share * share
                     if relaxation == "bernoulli":
-                        derivative = derivative * ((one if logit >= zero else small) / whole)
+                        derivative = derivative * ((one if logit >= zero else small) * share)
                     elif replays:
                         derivative = derivative * coldness
                     on_output = from_bfloat16(row_outputs[j]) if half else row_outputs[j]
