@@ -295,7 +295,7 @@ def reproduce(
     command takes part of the work.
 
     Args:
-        study: What to reproduce: thresholds, single-spike or ttfs. Without it, what there is and how far it is.
+        study: What to reproduce. Without it, what there is and how far it is.
         quick: A version of a few minutes, which shows the direction of each claim.
         only: Run these experiments only.
         runs: Folder of the runs.

@@ -5,7 +5,8 @@ logits. Sum, mean and count differ by a factor, but the factor is the temperatur
 every decision certain before anything is learned.
 """
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rheobase.ops.arguments import state_type
@@ -28,16 +29,25 @@ def sum(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
     return output.sum(0)
 
 
-def mean(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
+def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The mean over time: the usual choice with a `LeakyReadout`; of spikes, the firing rate.
+
+    Args:
+        output: what the network gave, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`: the mean is over these; None is all. Where a sample has none, it is 0.
 
     Example:
         >>> import torch
         >>> mean(torch.tensor([0.0, 1.0]).view(2, 1, 1))
         tensor([[0.5000]])
+        >>> mean(torch.tensor([0.0, 1.0]).view(2, 1, 1), mask=torch.tensor([[False], [True]]))
+        tensor([[1.]])
     """
     _check(output, "mean")
-    return output.mean(0)
+    if mask is None:
+        return output.mean(0)
+    there = mask.view(*mask.shape, *[1] * (output.ndim - 2))
+    return torch.where(there, output, 0).sum(0) / there.sum(0).clamp(min=1)
 
 
 def max(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:

@@ -13,6 +13,7 @@ from rheobase.data import (
     ShiftChannels,
     ShiftTime,
     StretchTime,
+    Zoom,
 )
 
 CHANNELS = 30
@@ -34,6 +35,9 @@ ALL = st.one_of(
     st.builds(lambda low, more: StretchTime(low, low + more), st.floats(0.1, 3), st.floats(0, 3)),
     st.builds(DropEvents, st.floats(0, 1)),
     st.builds(DropChannels, st.integers(0, 100)),
+    st.builds(
+        lambda shift, low, more: Zoom(shift, low, low + more), st.floats(0, 1), st.floats(0.1, 3), st.floats(0, 3)
+    ),
 )
 
 
@@ -142,3 +146,38 @@ def test_zero_changes_nothing():
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_zooming_moves_every_event_away_from_the_middle():
+    source = recording()
+    middle, centre = source.times.max() / 2, (CHANNELS - 1) / 2
+    smaller = Zoom(0.0, 0.5, 0.5)(source, generator())
+    np.testing.assert_allclose(smaller.times, (source.times - middle) / 2 + middle, rtol=1e-5)
+    assert (np.abs(smaller.units - ((source.units - centre) / 2 + centre)) <= 0.5).all()
+    larger = Zoom(0.0, 2.0, 2.0)(source, generator())
+    inner = (np.rint((source.units - centre) * 2 + centre) >= 0) & (
+        np.rint((source.units - centre) * 2 + centre) < CHANNELS
+    )
+    early = (source.times - middle) * 2 + middle >= 0
+    assert len(larger.times) == (inner & early).sum() < len(source.times)
+
+
+def test_zooming_shifts_by_a_share_of_the_channels():
+    source = Recording(np.linspace(0, 1, 5, dtype=np.float32), np.full(5, 50, np.int32), 100)
+    shifts = []
+    for seed in range(300):
+        moved = Zoom(0.1, 1.0, 1.0)(source, generator(seed))
+        np.testing.assert_allclose(moved.times, source.times, atol=1e-6)
+        assert len(set(moved.units.tolist())) == 1
+        shifts.append(int(moved.units[0]) - 50)
+    assert {min(shifts), max(shifts)} == {-10, 10}
+    assert abs(np.mean(shifts)) < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((1.5,), "Zoom: shift is 1.5"), ((0.1, 0.0), "Zoom: low is 0.0"), ((0.1, 1.0, 0.9), "Zoom: high is 0.9")],
+)
+def test_what_zoom_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Zoom(*arguments)

@@ -103,3 +103,80 @@ class TestErrors:
     def test_batch_normalisation(self):
         with pytest.raises(TypeError, match="must hold no batch normalisation, got BatchNorm1d at 1"):
             rb.Recompute(rb.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+
+
+def stochastic(outputs: int = 2) -> rb.Sequential:
+    torch.manual_seed(0)
+    return rb.Sequential(
+        nn.Linear(3, 32),
+        rb.SPSN(32),
+        nn.Linear(32, 32),
+        rb.SPSN(32),
+        nn.Linear(32, outputs),
+        rb.SynapticReadout(outputs),
+    )
+
+
+def most_in_use(monkeypatch, layer, x):
+    """The most bytes at one time that kernels have asked for and that are still in use, over both passes."""
+    in_use, most = 0, 0
+    empty = memory.empty
+
+    def counted(shape, dtype):
+        nonlocal in_use, most
+        tensor = empty(shape, dtype)
+        nbytes = tensor.numel() * tensor.element_size()
+        in_use += nbytes
+        most = max(most, in_use)
+
+        def free():
+            nonlocal in_use
+            in_use -= nbytes
+
+        weakref.finalize(tensor.untyped_storage(), free)
+        return tensor
+
+    monkeypatch.setattr(memory, "empty", counted)
+    layer(x).sum().backward()
+    monkeypatch.undo()
+    return most
+
+
+@pytest.mark.parametrize(("steps", "piece"), [(10_000, 200), (100_000, 5_000)])
+def test_long_sequences_train_in_the_memory_of_a_piece(monkeypatch, steps, piece):
+    of_a_piece = most_in_use(monkeypatch, stochastic(), torch.rand(piece, 1, 3))
+    layer, x = rb.Recompute(stochastic(), piece), torch.rand(steps, 1, 3)
+    assert most_in_use(monkeypatch, layer, x) < 2 * of_a_piece
+    if steps == 10_000:  # and what it takes otherwise
+        assert most_in_use(monkeypatch, layer.layer, x) > 25 * of_a_piece
+
+
+def test_truncated_the_gradient_ends_where_a_piece_begins():
+    x = torch.rand(12, 2, 3, requires_grad=True)
+    plain, truncated = rb.Recompute(stochastic(), 4), rb.Recompute(stochastic(), 4, truncated=True)
+    for layer in (plain, truncated):
+        torch.manual_seed(3)
+        y = layer(x)
+        (gradient,) = torch.autograd.grad(y[8:].sum(), x)
+        assert gradient[8:].count_nonzero() > 0
+        assert bool(gradient[:8].eq(0).all()) == layer.truncated
+    torch.manual_seed(3)
+    whole = plain(x)
+    torch.manual_seed(3)
+    assert torch.equal(truncated(x), whole)
+
+
+def test_truncated_the_gradients_are_those_of_pieces_with_a_given_state():
+    layer, x = stochastic(), torch.rand(12, 2, 3)
+    torch.manual_seed(3)
+    rb.Recompute(layer, 4, truncated=True)(x).square().sum().backward()
+    ours = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    torch.manual_seed(3)
+    state = None
+    for piece in x.split(4):
+        y, state = layer.run(piece, state)
+        y.square().sum().backward()
+        state = [None if s is None else tuple(part.detach() for part in s) for s in state]
+    for mine, parameter in zip(ours, layer.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad)

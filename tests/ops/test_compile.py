@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rheobase.ops import first_spikes, integrate, lif, single_spike, synaptic_lif
+from rheobase.ops import first_spikes, integrate, lif, single_spike, stochastic_lif, synaptic_integrate, synaptic_lif
 from rheobase.surrogate import Arctan, Surrogate
 
 
@@ -64,6 +64,14 @@ def one_spike(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
     return ((spikes + last) * x).sum() + (membrane + fired + ramp).square().sum()
 
 
+def drawn(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    initial = torch.ones(3), torch.zeros(()), torch.tensor([7, 2])
+    decays = 0.5, decay.sigmoid()
+    spikes, (membrane, current, noise) = stochastic_lif(2 * x, *decays, threshold, 0.1, initial, firing="gumbel")
+    states, last = synaptic_integrate(x, *decays)
+    return (spikes * x).sum() + (membrane * current).sum() * noise[1] + states.sum() + last[0].sum()
+
+
 def arguments(dtype: torch.dtype, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(steps, 2, 3, generator=generator).to(dtype)
@@ -98,10 +106,30 @@ def compare(function: Callable[..., Tensor], dtype: torch.dtype, lengths: Sequen
         (no_reset, torch.bfloat16, (8,)),
         (a_shape_of_its_own, torch.float32, (8,)),
         (one_spike, torch.float32, (8, 9)),
+        (drawn, torch.float32, (8, 9)),
+        (drawn, torch.bfloat16, (8,)),
     ],
 )
 def test_compiled_is_what_eager_is(elsewhere, function, dtype, lengths):
     elsewhere.submit(compare, function, dtype, lengths).result(300)
+
+
+def seeded(calls: int) -> list[Tensor]:
+    """What a compiled neuron draws, seeded each time by the same number."""
+    neuron = torch.compile(lambda x: stochastic_lif(x, 0.5, 0.5)[0], backend="aot_eager", fullgraph=True)
+    drawings = []
+    for _ in range(calls):
+        torch.manual_seed(3)
+        drawings += [neuron(torch.zeros(50, 2, 3)), neuron(torch.zeros(50, 2, 3))]
+    torch.manual_seed(3)
+    return [*drawings, stochastic_lif(torch.zeros(50, 2, 3), 0.5, 0.5)[0]]
+
+
+def test_the_seed_decides_what_is_drawn_in_compiled_code(elsewhere):
+    first, second, again, _, eager = elsewhere.submit(seeded, 2).result(300)
+    assert torch.equal(first, again)
+    assert torch.equal(first, eager)
+    assert not torch.equal(first, second)
 
 
 def operators(steps: int) -> tuple[list[str], int]:

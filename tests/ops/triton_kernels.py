@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
@@ -21,23 +21,21 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-_MODULES = ["rheobase.ops.tiles", "rheobase.ops.slope.gpu"]
-_MODULES += [f"rheobase.ops.{operation}.gpu" for operation in ("lif", "integrate", "single_spike")]
+_MODULES = ["rheobase.ops.tiles", "rheobase.ops.slope.gpu", "rheobase.ops.noise.gpu"]
+_MODULES += [f"rheobase.ops.{operation}.gpu" for operation in ("lif", "integrate", "single_spike", "stochastic")]
 
 
 def load(operation: str, *, interpret: bool = DEVICE.type == "cpu") -> ModuleType:
     """A fresh copy of `rheobase.ops.<operation>.gpu`, for the interpreter or for the compiler."""
-    name = f"rheobase.ops.{operation}.gpu"
-    package = importlib.import_module(f"rheobase.ops.{operation}")
-    with patch.dict(sys.modules), patch.dict(os.environ, TRITON_INTERPRET="1" if interpret else "0"):
+    with ExitStack() as stack:
+        stack.enter_context(patch.dict(sys.modules))
+        stack.enter_context(patch.dict(os.environ, TRITON_INTERPRET="1" if interpret else "0"))
         for module in _MODULES:
             sys.modules.pop(module, None)
-        before = dict(vars(package))
-        try:
-            return importlib.import_module(name)
-        finally:  # an import leaves the module in its package, too
-            vars(package).clear()
-            vars(package).update(before)
+            package, _, name = module.rpartition(".")  # an import leaves the module in its package, too
+            stack.enter_context(patch.dict(vars(importlib.import_module(package))))
+            vars(sys.modules[package]).pop(name, None)
+        return importlib.import_module(f"rheobase.ops.{operation}.gpu")
 
 
 @contextmanager

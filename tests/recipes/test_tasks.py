@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rheobase.data import EventDataset, ImageDataset, Images
 from rheobase.recipes import tasks
@@ -56,6 +57,17 @@ def test_pictures(name: str) -> None:
     assert small.train.batch(np.arange(2))[0].shape == (8, 2, 1, 28, 28)
     assert isinstance(small.train, ImageDataset)
     assert small.train.augment == ()
+
+
+@pytest.mark.parametrize("name", ["sequential-mnist", "permuted-mnist"])
+def test_pixels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Images(np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8), np.arange(60) % 10)
+    monkeypatch.setattr(tasks, "mnist", lambda **_: (images, images))
+    splits = load_task(name)
+    x, _ = splits.test.batch(np.arange(3))
+    assert x.shape == (784, 3, 1)
+    in_order = torch.from_numpy(images.pixels[:3].reshape(3, 784)).float().T / 255
+    assert torch.equal(x[:, :, 0], in_order) == (name == "sequential-mnist")
 
 
 def test_what_is_simulated_says_so() -> None:

@@ -10,6 +10,7 @@ from rheobase.data.augment import (
     ShiftChannels,
     ShiftTime,
     StretchTime,
+    Zoom,
 )
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
@@ -18,6 +19,7 @@ from rheobase.data.gestures import dvs128_gesture
 from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
 from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
+from rheobase.data.pixel_sequences import PixelSequences
 from rheobase.data.points import draw_yin_yang, yin_yang
 from rheobase.data.published import Progress, data_folder
 from rheobase.data.saccades import simulate_n_mnist
@@ -39,6 +41,7 @@ __all__ = [
     "JitterChannels",
     "Perspective",
     "PixelNoise",
+    "PixelSequences",
     "PolarityEvents",
     "Progress",
     "Recording",
@@ -49,6 +52,7 @@ __all__ = [
     "StretchTime",
     "VectorDataset",
     "Vectors",
+    "Zoom",
     "cifar10",
     "concatenate",
     "data_folder",

@@ -1,11 +1,12 @@
-"""Layers over time: the container that folds it, readout, delays, dropout, pooling; linear layers for spikes; weights that keep
-their variance; and what saves memory."""
+"""Layers over time: the container that folds it, readouts, delays, dropout, pooling; linear layers for spikes; weights that
+keep their variance; and what saves memory."""
 
+from rheobase.layers.averaged import NoiseAveraged
 from rheobase.layers.delay import Delay
 from rheobase.layers.dropout import Dropout
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
-from rheobase.layers.readout import LeakyReadout
+from rheobase.layers.readout import LeakyReadout, SynapticReadout
 from rheobase.layers.recompute import Recompute
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
@@ -17,10 +18,12 @@ __all__ = [
     "Dropout",
     "Hold",
     "LeakyReadout",
+    "NoiseAveraged",
     "Recompute",
     "Sequential",
     "SpikeLinear",
     "SpikeMaxPool2d",
+    "SynapticReadout",
     "Temporal",
     "fold",
     "standardise",

@@ -4,6 +4,8 @@ Training keeps numbers for every neuron and step until the backward pass reads t
 potential and 4 for each input of a linear layer, times T. Instead, a sequence can be cut into pieces of about sqrt(T) steps. Of
 each piece only the state before it is kept; the backward pass runs the piece once more, from that state, and keeps numbers
 for no more than one piece at a time. Memory then grows with sqrt(T), and a training step takes one more forward pass.
+
+What is kept besides are the input and the output of all steps, and those of whatever stands outside of the pieces.
 """
 
 import math
@@ -26,6 +28,8 @@ class Recompute(Temporal):
     Args:
         layer: any layer over time, such as a `Sequential`.
         steps: the steps in a piece; None takes the square root of T, which keeps the least.
+        truncated: whether the gradient ends where a piece begins: each piece learns from its own steps alone, as if the state
+            that it started from were given (truncated backpropagation through time). The outputs are the same.
 
     Raises:
         TypeError: if `layer` is not a layer over time, or holds a batch normalisation: that takes its mean over all steps, and
@@ -39,7 +43,7 @@ class Recompute(Temporal):
         >>> network(torch.ones(1000, 1, 5)).sum().backward()
     """
 
-    def __init__(self, layer: Temporal, steps: int | None = None) -> None:
+    def __init__(self, layer: Temporal, steps: int | None = None, *, truncated: bool = False) -> None:
         super().__init__()
         if not isinstance(layer, Temporal):
             raise TypeError(
@@ -55,6 +59,7 @@ class Recompute(Temporal):
                 )
         self.layer = layer
         self.steps = steps
+        self.truncated = truncated
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The layer's outputs for `x` and the state after it, starting from `state`; None is rest."""
@@ -65,6 +70,8 @@ class Recompute(Temporal):
         for piece in x.split(steps):
             y, state = checkpoint(self.layer.run, piece, state, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
             outputs.append(y)
+            if self.truncated:
+                state = _detached(state)
         return torch.cat(outputs), state
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
@@ -74,4 +81,11 @@ class Recompute(Temporal):
 
     def extra_repr(self) -> str:
         """The length of a piece, for `print(network)`."""
-        return f"steps={self.steps}"
+        return f"steps={self.steps}" + (", truncated=True" if self.truncated else "")
+
+
+def _detached(state: Any) -> Any:
+    """The state of any layer, however nested, as a constant."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return type(state)(map(_detached, state)) if isinstance(state, list | tuple) else state

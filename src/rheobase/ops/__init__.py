@@ -6,11 +6,12 @@ in all gradients. Layers call only what the folder's `__init__.py` offers.
 """
 
 from rheobase.ops.adaptive import adaptive_lif, recurrent_adaptive_lif
-from rheobase.ops.integrate import integrate
+from rheobase.ops.integrate import integrate, synaptic_integrate
 from rheobase.ops.lif import Reset, lif, synaptic_lif
 from rheobase.ops.linear import linear
 from rheobase.ops.recurrent import recurrent_lif
 from rheobase.ops.single_spike import first_spikes, single_spike
+from rheobase.ops.stochastic import stochastic_lif
 
 __all__ = [
     "Reset",
@@ -22,5 +23,7 @@ __all__ = [
     "recurrent_adaptive_lif",
     "recurrent_lif",
     "single_spike",
+    "stochastic_lif",
+    "synaptic_integrate",
     "synaptic_lif",
 ]

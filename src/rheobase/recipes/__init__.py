@@ -12,6 +12,7 @@ from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.settings import build
 from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
+from rheobase.recipes.stochastic import Stochastic
 from rheobase.recipes.thresholds import Thresholds
 from rheobase.recipes.ttfs import CIFAR10, CIFAR10_REDUCED, GESTURE, PERCEPTRON, TimeToFirstSpike
 from rheobase.training import Training
@@ -25,6 +26,7 @@ __all__ = [
     "SingleSpikeConvolutions",
     "SingleSpikes",
     "SpokenDigits",
+    "Stochastic",
     "Thresholds",
     "TimeToFirstSpike",
     "find",
@@ -66,6 +68,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "ttfs-cifar10-reduced": Entry(CIFAR10_REDUCED, "the direction, on a CPU: 80 % test accuracy on CIFAR-10"),
         "ttfs-cifar10": Entry(CIFAR10, "the published 90.56 % test accuracy on CIFAR-10, on a GPU"),
         "ttfs-gesture": Entry(GESTURE, "the published 95.83 % test accuracy on DVS128 Gesture, on a GPU"),
+        "stochastic": Entry(Stochastic(), "to compare; `rheobase reproduce stochastic-parallel` does it"),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )

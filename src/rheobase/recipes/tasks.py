@@ -16,6 +16,7 @@ from rheobase.data import (
     ImageDataset,
     Perspective,
     PixelNoise,
+    PixelSequences,
     Progress,
     ShiftPixels,
     Splits,
@@ -24,11 +25,15 @@ from rheobase.data import (
     fashion_mnist,
     mnist,
     n_mnist,
+    shd,
     split,
     spoken_digits,
 )
 
 TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated"]
+
+SequenceName = Literal["spoken-digits", "shd", "sequential-mnist", "permuted-mnist"]
+"""Tasks whose sequences are long, or whose order is what matters."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Task:
 
 
 def load_task(
-    name: TaskName,
+    name: TaskName | SequenceName,
     *,
     samples: int | None = None,
     steps: int | None = None,
@@ -104,6 +109,19 @@ def _spoken_digits(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[
     return *split(train, 0.1, seed=0), test
 
 
+def _shd(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+    train, test = (EventDataset(events, dt=0.001, steps=steps) for events in shd(**source))
+    return *split(train, 0.1, seed=0), test
+
+
+def _pixels(permutation: int | None) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
+    def loaded(*, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+        train, test = (PixelSequences(images, permutation) for images in mnist(**source))
+        return *split(train, 0.1, seed=0), test
+
+    return loaded
+
+
 def _n_mnist(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
     parts = n_mnist(source["data_dir"], simulated=True, progress=source["progress"])
     train, test = (EventDataset(events, dt=0.001, steps=steps, merge_polarities=True) for events in parts)
@@ -120,10 +138,13 @@ def _images(load: Callable[..., Any]) -> Callable[..., tuple[Dataset, Dataset, D
     return loaded
 
 
-TASKS: Mapping[TaskName, Task] = MappingProxyType(
+TASKS: Mapping[TaskName | SequenceName, Task] = MappingProxyType(
     {
         "yin-yang": Task("Yin-Yang", 4, 3, 100, _yin_yang),
         "spoken-digits": Task("spoken digits (cochlea spikes, compact set)", 140, 10, 100, _spoken_digits),
+        "shd": Task("Spiking Heidelberg Digits", 700, 20, 1370, _shd),
+        "sequential-mnist": Task("MNIST, one pixel a step", 1, 10, 784, _pixels(None)),
+        "permuted-mnist": Task("MNIST, one pixel a step, in a random order", 1, 10, 784, _pixels(0)),
         "mnist": Task(
             "MNIST, one spike per pixel",
             784,

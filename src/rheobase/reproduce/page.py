@@ -83,7 +83,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
             f"{100 * _mean([row.validation_accuracy for row in runs]):.2f}",
             f"{_mean([row.best_epoch for row in runs]):.0f} of {runs[0].epochs}",
             *(
-                " ".join(f"{100 * _mean([series[-1][k] for series in shares]):.0f}" for k in range(len(layers)))
+                " ".join(f"{100 * _mean(layer):.0f}" for layer in zip(*(series[-1] for series in shares), strict=True))
                 for shares in ([row.dead for row in runs], [row.silent for row in runs])
             ),
             f"{_mean([row.spikes_per_sample for row in runs]):,.0f}",

@@ -55,7 +55,8 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     axes = figure.subplots(1, 1 + len(layers), squeeze=False)[0]
     for colour, (arm, rows) in zip(_COLOURS * 3, arms.items(), strict=False):
         _curve(axes[0], [row.validation_curve for row in rows.values()], colour, arm)
-        for layer, axis in enumerate(axes[1:]):
+        own = len(next(iter(rows.values())).layers)  # an arm may have fewer layers of neurons, or none
+        for layer, axis in enumerate(axes[1 : 1 + own]):
             _curve(axis, [[epoch[layer] for epoch in row.silent] for row in rows.values()], colour, arm)
             dead = 100 * np.array([[epoch[layer] for epoch in row.dead] for row in rows.values()]).mean(0)
             axis.plot(np.arange(1, len(dead) + 1), dead, color=colour, linewidth=1, linestyle="dashed")

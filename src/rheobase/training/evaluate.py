@@ -14,6 +14,7 @@ from rheobase import decoding
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.health import InputHealth, LayerHealth, Recorder
+from rheobase.training import randomness
 from rheobase.training.engine import Engine
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -55,16 +56,19 @@ def evaluate(
     loss: Loss | None = None,
     decode: Decode = decoding.mean,
     engine: Engine | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Run `network` over `dataset`, in evaluation mode and without augmentation.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out.
         dataset: the samples.
-        batch_size: samples per step; it changes the memory needed, not the result.
+        batch_size: samples per step; it changes the memory needed, not the result (but for what stochastic neurons draw).
         loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output.
         decode: from the output to one value per class.
         engine: device, precision and processes; None is where the network is now.
+        seed: of what stochastic neurons draw, at least 0: the same seed and batch size give the same result. Other seeds tell
+            how much is chance. PyTorch's own generator is left as it was.
 
     Returns:
         Accuracy, loss, confusion matrix, and the health of every layer over these samples.
@@ -85,8 +89,14 @@ def evaluate(
     classes = len(dataset.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=engine.device)
     total = torch.zeros((), dtype=torch.float64)
-    with torch.no_grad(), _evaluating(network), Recorder(network) as recorder:
-        for indices in engine.share(np.arange(len(dataset)), batch_size):
+    with (
+        torch.no_grad(),
+        _evaluating(network),
+        randomness.evaluation(seed, engine.device) as seed_step,
+        Recorder(network) as recorder,
+    ):
+        for number, indices in enumerate(engine.share(np.arange(len(dataset)), batch_size)):
+            seed_step(number, engine.process)
             x, labels = engine.to_device(*dataset.batch(indices))
             with engine.precision():
                 output = network(x)

@@ -1,15 +1,18 @@
 """Random numbers that depend on what they are for, not on what happened before.
 
-A training run draws for the order of samples, their augmentation, and dropout. Here each draw is seeded by the run's seed and
-by its own place (which epoch, which step, which process). So there is no generator whose state would have to be saved: a run
-that resumes at epoch 7 draws what the uninterrupted run draws at epoch 7, and several processes agree on the order without
-talking to each other.
+A training run draws for the order of samples, their augmentation, dropout and stochastic neurons. Here each draw is seeded by
+the run's seed and by its own place (which epoch, which step, which process). So there is no generator whose state would have
+to be saved: a run that resumes at epoch 7 draws what the uninterrupted run draws at epoch 7, and several processes agree on
+the order without talking to each other.
 """
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-_ORDER, _AUGMENT, _DROPOUT = range(3)
+_ORDER, _AUGMENT, _DROPOUT, _EVALUATE = range(4)
 
 
 def order(seed: int, epoch: int, samples: int) -> np.ndarray:
@@ -24,5 +27,18 @@ def augmentation(seed: int, epoch: int) -> tuple[int, ...]:
 
 def seed_layers(seed: int, epoch: int, step: int, process: int) -> None:
     """Seed PyTorch's generators for one step: what dropout and stochastic layers draw from."""
-    state = np.random.SeedSequence((seed, _DROPOUT, epoch, step, process)).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0]))
+    _seed(seed, _DROPOUT, epoch, step, process)
+
+
+@contextmanager
+def evaluation(seed: int, device: torch.device) -> Iterator[Callable[[int, int], None]]:
+    """A block in which stochastic layers are evaluated; PyTorch's generators are afterwards as they were.
+
+    Gives a function of a step and a process, to be called before each step: it seeds what the layers draw from.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield lambda step, process: _seed(seed, _EVALUATE, step, process)
+
+
+def _seed(*place: int) -> None:
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))

@@ -10,6 +10,7 @@ from torch import nn
 from rheobase.data import Dataset
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
+from rheobase.training import randomness
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation
 
@@ -21,7 +22,10 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN.
     """
     x, label = dataset.batch(np.array([0]))
-    spikes, output = record_spikes(network, x.to(Engine.where(network).device))
+    device = Engine.where(network).device
+    with randomness.evaluation(0, device) as seed_step:
+        seed_step(0, 0)
+        spikes, output = record_spikes(network, x.to(device))
     held = len(output) // len(x)  # for so long a `Hold` in the network shows each step of the input
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),

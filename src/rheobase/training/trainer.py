@@ -151,6 +151,7 @@ class Trainer:
             loss=self.loss,
             decode=self.decode,
             engine=self.engine,
+            seed=self.settings.seed,
         )
 
     def validate(self, dataset: Dataset, epoch: int) -> Evaluation:

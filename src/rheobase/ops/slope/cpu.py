@@ -26,7 +26,7 @@ def bump(shape, double, z):
         z: `sharpness * u`.
     """
     number = np.float64 if double else np.float32
-    exp = np.exp if double else _exp
+    exp = np.exp if double else exp_of_negative
     if shape == "FastSigmoid":
         width = number(1) + number(2) * abs(z)
         f = number(1) / (width * width)
@@ -50,7 +50,7 @@ def bump(shape, double, z):
 
 @njit(nogil=True)
 @no_type_check
-def _exp(x):
+def exp_of_negative(x):
     """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorise.
 
     Below -87 it is 0: what is left there is close to the smallest number of full precision, 1e-38.

@@ -1,0 +1,51 @@
+"""Networks that draw: the mean of their outputs over several draws."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.temporal import Temporal
+
+
+class NoiseAveraged(Temporal):
+    """A network whose output is the mean over several draws: for stochastic neurons, whose outputs are never twice the same.
+
+    It costs as many passes. What it is worth, beside one draw, is found by evaluating both.
+
+    Args:
+        layer: any layer over time, such as a `Sequential`.
+        draws: over how many draws to take the mean.
+
+    Raises:
+        ValueError: if `draws` is not at least 1.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.NoiseAveraged(rb.SPSN(), draws=100)
+        >>> bool((network(torch.zeros(5, 1, 2)) - 0.5).abs().max() < 0.3)  # at rest, spikes and silence are equally likely
+        True
+    """
+
+    def __init__(self, layer: Temporal, draws: int) -> None:
+        super().__init__()
+        if draws < 1:
+            raise ValueError(f"NoiseAveraged: draws must be at least 1, got {draws}")
+        self.layer = layer
+        self.draws = draws
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
+    ) -> tuple[Float[Tensor, "T B *out"], list[Any]]:
+        """The mean output for `x`, and the states of all draws after it, starting from `state`; None is rest."""
+        outputs, states = zip(*(self.layer.run(x, before) for before in state or [None] * self.draws), strict=True)
+        return torch.stack(outputs).mean(0), list(states)
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+        """The mean output for the whole sequence `x`, from rest."""
+        return torch.stack([self.layer(x) for _ in range(self.draws)]).mean(0)  # through __call__, for hooks
+
+    def extra_repr(self) -> str:
+        """The number of draws, for `print(network)`."""
+        return f"draws={self.draws}"

@@ -1,0 +1,285 @@
+"""Parallel spiking neurons: no reset, and in place of a decay a learned weight for each pair of steps.
+
+A leaky integrator without a reset is a product with a matrix over time, whose entries are powers of the decay. Here the matrix
+itself is learned, one for all neurons of a layer, and all steps are one matrix product.
+
+Source: Fang et al., "Parallel spiking neurons with high efficiency and ability to learn long-term dependencies", NeurIPS 2023.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rheobase.neurons.neuron import Neuron
+from rheobase.scheduled import Scheduled
+from rheobase.surrogate import Arctan, Surrogate
+
+
+class _Parallel(Neuron):
+    """What the three have in common: a threshold and a surrogate."""
+
+    def __init__(self, surrogate: Surrogate | None, thresholds: tuple[int, ...]) -> None:
+        super().__init__(None, (), ())
+        surrogate = Arctan() if surrogate is None else surrogate
+        if not isinstance(surrogate, Surrogate):
+            raise TypeError(f"{type(self).__name__}: surrogate must be an object such as Arctan(), got {surrogate!r}")
+        self.surrogate = surrogate
+        self.threshold = nn.Parameter(torch.ones(thresholds))
+
+    def _fire(self, h: Tensor, threshold: Tensor) -> Tensor:
+        return self.surrogate.spike(h - threshold.view(*threshold.shape, *[1] * (h.ndim - threshold.ndim)))
+
+    def _check_count(self, name: str, value: int) -> None:
+        if not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{type(self).__name__}: {name} must be a whole number, at least 1, got {value}")
+
+
+class PSN(_Parallel):
+    """Parallel spiking neurons: `h = W x` over time, with a spike where `h[t] >= threshold[t]`.
+
+    Every step sees all others, those to come included, so that a sequence cannot come in pieces, and must have the length
+    that the neurons were made for.
+
+    Args:
+        steps: the number of time steps T.
+        surrogate: the gradient of a spike; None is `Arctan()`.
+
+    Raises:
+        ValueError: if `steps` is not a whole number, at least 1.
+        TypeError: if `surrogate` is no `Surrogate`.
+
+    Example:
+        >>> layer = PSN(4)
+        >>> layer(torch.ones(4, 2, 3)).shape, layer.weight.shape, layer.threshold.shape
+        (torch.Size([4, 2, 3]), torch.Size([4, 4]), torch.Size([4]))
+    """
+
+    def __init__(self, steps: int, surrogate: Surrogate | None = None) -> None:
+        self._check_count("steps", steps)
+        super().__init__(surrogate, (steps,))
+        self.steps = steps
+        self.weight = nn.Parameter(torch.empty(steps, steps).uniform_(-(steps**-0.5), steps**-0.5))
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
+        """The spikes for the whole sequence `x`.
+
+        Raises:
+            TypeError: if `x` is no floating-point tensor.
+            ValueError: if `x` has not the length that these neurons were made for.
+        """
+        self.check(x, None)
+        if len(x) != self.steps:
+            raise ValueError(f"{type(self).__name__}({self.steps}): x must have {self.steps} steps, got {len(x)}")
+        return self._fire(_product(self._matrix(), x), self.threshold)
+
+    def _matrix(self) -> Tensor:
+        return self.weight
+
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Tensor, Any]:
+        """Not possible: raises.
+
+        Raises:
+            ValueError: always, for a spike depends on steps to come.
+        """
+        raise ValueError(
+            "PSN: run(x, state) takes a sequence in pieces, but these neurons look ahead to its end; call the layer or the "
+            "network as such, or use MaskedPSN or SlidingPSN, which do not look ahead"
+        )
+
+    def extra_repr(self) -> str:
+        """The number of steps, for `print(network)`."""
+        return f"steps={self.steps}"
+
+
+class MaskedPSN(PSN, Scheduled):
+    """Parallel spiking neurons that see the present step and the `order - 1` before it: causal, once training is over.
+
+    Training starts with the weights of all pairs of steps, and fades out those that are to go: they are multiplied by
+    `1 - progress`, from 1 in the first epoch to 0 in the last. (`rheobase.fit` sets the progress, or `set_progress`; without
+    either it is 1.)
+
+    Args:
+        steps: the number of time steps T.
+        order: how many steps a neuron sees, from 1 to `steps`.
+        surrogate: the gradient of a spike; None is `Arctan()`.
+
+    Raises:
+        ValueError: if `steps` or `order` is out of range.
+        TypeError: if `surrogate` is no `Surrogate`.
+
+    Example:
+        >>> layer = MaskedPSN(4, order=2)
+        >>> (layer.masked_weight != 0).int()
+        tensor([[1, 0, 0, 0],
+                [1, 1, 0, 0],
+                [0, 1, 1, 0],
+                [0, 0, 1, 1]], dtype=torch.int32)
+    """
+
+    def __init__(self, steps: int, order: int, surrogate: Surrogate | None = None) -> None:
+        super().__init__(steps, surrogate)
+        self._check_count("order", order)
+        if order > steps:
+            raise ValueError(f"MaskedPSN: order must be at most steps = {steps}, got {order}")
+        self.order = order
+        step = torch.arange(steps)
+        back = step.unsqueeze(1) - step
+        self.register_buffer("_band", ((back >= 0) & (back < order)).float(), persistent=False)
+
+    @property
+    def masked_weight(self) -> Tensor:
+        """The weights as they count at present, `(T, T)`."""
+        band: Tensor = self._band  # pyright: ignore[reportAssignmentType]
+        return self.weight * torch.lerp(torch.ones_like(band), band, self.progress.to(band))
+
+    def _matrix(self) -> Tensor:
+        return self.masked_weight
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: tuple[Float[Tensor, "K B *features"], int] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "K_after B *features"], int]]:
+        """Spikes for the piece `x`, and the state after it: the inputs that the next step sees, and the number of that step.
+
+        Raises:
+            TypeError: if `x` is no floating-point tensor.
+            ValueError: if the mask has not closed yet, or the sequence is longer than the one that these neurons know.
+        """
+        self.check(x, None)
+        if float(self.progress) != 1:
+            raise ValueError(
+                f"MaskedPSN: run(x, state) takes a sequence in pieces, but at progress {float(self.progress):g} neurons still "
+                "look ahead; set_progress(network, 1) closes the mask"
+            )
+        recent, start = (x[:0], 0) if state is None else state
+        stop = start + len(x)
+        if stop > self.steps:
+            raise ValueError(
+                f"MaskedPSN({self.steps}): the sequence must have at most {self.steps} steps, got {stop} so far"
+            )
+        seen = torch.cat((recent, x))
+        matrix = self.masked_weight[start:stop, stop - len(seen) : stop]
+        spikes = self._fire(_product(matrix, seen), self.threshold[start:stop])
+        return spikes, (seen[max(len(seen) - self.order + 1, 0) :], stop)
+
+    def extra_repr(self) -> str:
+        """The number of steps and the order, for `print(network)`."""
+        return f"steps={self.steps}, order={self.order}"
+
+
+class SlidingPSN(_Parallel):
+    """Parallel spiking neurons whose weights slide along time: the same `order` weights at every step, of any sequence.
+
+        h[t] = sum_k weight[k] * x[t - order + 1 + k],  a spike where h[t] >= threshold
+
+    At first the weights are 1, 1/2, 1/4, ... back from the present step: a leaky integrator with a decay of 1/2.
+
+    Args:
+        order: how many steps a neuron sees, the present one included.
+        surrogate: the gradient of a spike; None is `Arctan()`.
+
+    Raises:
+        ValueError: if `order` is not a whole number, at least 1.
+        TypeError: if `surrogate` is no `Surrogate`.
+
+    Example:
+        >>> layer = SlidingPSN(3)
+        >>> layer.weight.detach()
+        tensor([0.2500, 0.5000, 1.0000])
+        >>> layer(torch.tensor([0.6, 0.6, 0.6]).view(3, 1, 1)).detach().flatten()  # h = 0.6, 0.9, 1.05
+        tensor([0., 0., 1.])
+    """
+
+    def __init__(self, order: int, surrogate: Surrogate | None = None) -> None:
+        self._check_count("order", order)
+        super().__init__(surrogate, ())
+        self.order = order
+        self.weight = nn.Parameter(0.5 ** torch.arange(order - 1, -1, -1))
+
+    def run(
+        self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "K B *features"] | None = None
+    ) -> tuple[Float[Tensor, "T B *features"], Float[Tensor, "K B *features"]]:
+        """Spikes for `x`, and the state after it: the last `order - 1` inputs. None is silence before the sequence.
+
+        Raises:
+            TypeError: if `x` is no floating-point tensor.
+            ValueError: if `state` is not of such a sequence.
+        """
+        self.check(x, None)
+        before = self.order - 1
+        if state is None:
+            state = x.new_zeros(before, *x.shape[1:])
+        elif state.shape != (before, *x.shape[1:]):
+            raise ValueError(
+                f"SlidingPSN: state must hold {before} steps of x, {(before, *x.shape[1:])}, got {tuple(state.shape)}"
+            )
+        seen = torch.cat((state, x))
+        h = _Slide.apply(self.weight, seen.flatten(1).to(self.weight.dtype)).view(x.shape)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._fire(h, self.threshold), seen[len(x) :]
+
+    def extra_repr(self) -> str:
+        """The order, for `print(network)`."""
+        return f"order={self.order}"
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """`matrix (T', T)` times `x (T, B, *features)` over time."""
+    return (matrix @ x.flatten(1).to(matrix.dtype)).view(len(matrix), *x.shape[1:])
+
+
+_BLOCK = 32
+"""Steps that slide together, at least: a matrix product for less does not pay."""
+
+
+class _Slide(torch.autograd.Function):
+    """`h[t] = sum_k weight[k] * seen[t + k]` over `(T, M)`, K - 1 steps shorter than `seen`.
+
+    A matrix over all of T would be nothing but its band of K diagonals. So time is cut into blocks of L >= K - 1 steps: what
+    one sees is itself and the next, by two triangular matrices, the same for all. L times T numbers are multiplied, not T
+    times T. Backwards it slides the other way; autograd would copy every part of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, seen: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, seen)
+        return _slid(weight, seen)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        weight, seen = ctx.saved_tensors
+        (on_h,) = gradients
+        order = len(weight)
+        on_weight = on_seen = None
+        if ctx.needs_input_grad[0]:
+            length, blocks, k, inside = _layout(order, len(on_h), on_h.device)
+            near_and_far = _in_blocks(seen, blocks + 1, length)
+            given = _in_blocks(on_h, blocks, length)
+            pairs = [torch.bmm(given, part.mT).sum(0) for part in (near_and_far[:-1], near_and_far[1:])]
+            products = torch.cat(pairs, 1)[inside]
+            on_weight = torch.zeros_like(weight).index_add(0, k[inside], products)
+        if ctx.needs_input_grad[1]:
+            on_seen = _slid(weight.flip(0), nn.functional.pad(on_h, (0, 0, order - 1, order - 1)))
+        return on_weight, on_seen
+
+
+def _slid(weight: Tensor, seen: Tensor) -> Tensor:
+    steps = len(seen) - len(weight) + 1
+    length, blocks, k, inside = _layout(len(weight), steps, seen.device)
+    band = torch.where(inside, weight[k.clamp(0, len(weight) - 1)], 0)
+    near, far = (part.expand(blocks, length, length) for part in band.split(length, 1))
+    x = _in_blocks(seen, blocks + 1, length)
+    return torch.baddbmm(torch.bmm(near, x[:-1]), far, x[1:]).flatten(0, 1)[:steps]
+
+
+def _layout(order: int, steps: int, device: torch.device) -> tuple[int, int, Tensor, Tensor]:
+    """The length of a block, their number, and of each step and each one that it may see, which weight that is, and if."""
+    length = max(order - 1, _BLOCK)
+    k = torch.arange(2 * length, device=device) - torch.arange(length, device=device).unsqueeze(1)
+    return length, -(-steps // length), k, (k >= 0) & (k < order)
+
+
+def _in_blocks(x: Tensor, blocks: int, length: int) -> Tensor:
+    """`(steps, M)` as `(blocks, length, M)`: 0 where there is nothing, and cut off where there is more."""
+    padded = nn.functional.pad(x, (0, 0, 0, max(blocks * length - len(x), 0)))
+    return padded[: blocks * length].unflatten(0, (blocks, length))

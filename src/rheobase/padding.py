@@ -1,0 +1,81 @@
+"""Sequences of different lengths in one batch: padded steps that neither drive a neuron nor fire.
+
+A neuron does not know that a recording is over. A bias drives it on through the padding, its membrane potential decays
+through the threshold, and one that fires by chance at rest fires there as everywhere. So what enters and what leaves each layer
+of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from rheobase.parameters import FeatureParameters
+from rheobase.temporal import Temporal
+
+
+def mask_of(lengths: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "T B"]:
+    """Which steps are there, for sequences that begin at step 0 and are padded at the end.
+
+    Args:
+        lengths: the number of steps of each sequence.
+        steps: T, the number of steps with the padding.
+
+    Example:
+        >>> mask_of(torch.tensor([1, 3]), 3).int()
+        tensor([[1, 1],
+                [0, 1],
+                [0, 1]], dtype=torch.int32)
+    """
+    return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
+
+
+@contextmanager
+def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
+    """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
+
+    Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
+    stream through `network.run` are not. To take the mean over the steps that are there, `decoding.mean(output, mask)`; firing
+    rates of `rheobase.health` remain spikes per step of the padded sequence.
+
+    Args:
+        network: any module.
+        mask: True where a step is there.
+
+    Raises:
+        ValueError: when the network is called with another number of steps or samples.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(2, 4), rb.SPSN(4))
+        >>> with masked(network, mask_of(torch.tensor([3, 8]), 10)):
+        ...     spikes = network(torch.zeros(10, 2, 2))
+        >>> spikes[3:, 0].count_nonzero(), spikes[8:].count_nonzero()
+        (tensor(0), tensor(0))
+    """
+
+    def cut(sequence: Tensor) -> Tensor:
+        if sequence.shape[:2] != mask.shape:
+            raise ValueError(
+                f"masked: the mask is (T, B) = {tuple(mask.shape)}, the sequence has the shape {tuple(sequence.shape)}"
+            )
+        # A selection, not a product: what is there in the padding may be anything, even NaN.
+        return torch.where(mask.view(*mask.shape, *[1] * (sequence.ndim - 2)), sequence, 0)
+
+    def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return cut(given[0]), *given[1:]
+
+    def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return cut(output)
+
+    with ExitStack() as stack:
+        for module in network.modules():
+            if isinstance(module, Temporal) and isinstance(module, FeatureParameters):
+                before = module.register_forward_pre_hook(enter)
+                # First of all hooks, so that those who count spikes see them masked.
+                after = module.register_forward_hook(leave, prepend=True)
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+        yield

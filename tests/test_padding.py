@@ -1,0 +1,72 @@
+"""Padding neither drives a neuron nor fires, whatever stands in it."""
+
+import pytest
+import torch
+from torch import nn
+
+import rheobase as rb
+from rheobase.health import Recorder
+
+T, B = 12, 3
+
+
+def network() -> rb.Sequential:
+    torch.manual_seed(0)
+    neurons = rb.LIF(5, threshold=0.3), rb.SPSN(4), rb.SynapticReadout(2)
+    return rb.Sequential(nn.Linear(2, 5), neurons[0], nn.Linear(5, 4), neurons[1], nn.Linear(4, 2), neurons[2])
+
+
+def test_a_padded_sequence_gives_what_the_sequence_gives():
+    # Without noise there is nothing to align: the numbers must be those of the sequence alone, wherever the padding stands.
+    layers = network().eval()
+    layers[3].evaluation = "expected"
+    with torch.no_grad():
+        layers[0].bias.fill_(0.4)
+        layers[2].bias.fill_(0.2)
+        x = torch.rand(7, 1, 2)
+        alone = layers(x)
+        for before in (0, 2, 5):
+            padded, mask = torch.full((T, 1, 2), torch.nan), torch.zeros(T, 1, dtype=torch.bool)
+            padded[before : before + 7], mask[before : before + 7] = x, True
+            with rb.masked(layers, mask):
+                y = layers(padded)
+            torch.testing.assert_close(y[before : before + 7], alone)
+            assert y[~mask].eq(0).all()
+            torch.testing.assert_close(rb.decoding.mean(y, mask), alone.mean(0))
+
+
+def test_spikes_and_rates_are_those_of_the_steps_that_are_there():
+    layers = network()
+    nn.init.constant_(layers[0].bias, 0.2)
+    mask = rb.mask_of(torch.tensor([0, 5, T]), T)
+    with rb.masked(layers, mask), Recorder(layers) as recorder, rb.health.listening(layers) as spikes:
+        layers(torch.rand(T, B, 2))
+    for activity in spikes.values():
+        assert activity[~mask].eq(0).all()
+        assert activity.sum() > 0
+    counted = [layer.spikes_per_sample * B for layer in recorder.layers()]
+    assert counted == [activity.sum().item() for activity in spikes.values()]
+
+
+def test_padding_has_no_gradient_and_the_block_ends():
+    layers, x = network(), torch.rand(T, B, 2, requires_grad=True)
+    mask = rb.mask_of(torch.tensor([3, 5, T]), T)
+    with rb.masked(layers, mask):
+        layers(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad[~mask].eq(0).all()
+    assert x.grad[mask].count_nonzero() > 0
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in layers.modules())
+    assert layers(x)[~mask].count_nonzero() > 0
+
+
+def test_the_mean_over_no_step_at_all_is_0():
+    output = torch.ones(T, 2, 3)
+    mask = rb.mask_of(torch.tensor([0, 4]), T)
+    assert rb.decoding.mean(output, mask).tolist() == [[0.0] * 3, [1.0] * 3]
+
+
+def test_a_mask_of_another_shape_is_refused():
+    layers, mask = network(), torch.ones(T, B + 1, dtype=torch.bool)
+    with rb.masked(layers, mask), pytest.raises(ValueError, match=r"\(T, B\) = \(12, 4\), .* \(12, 3, 5\)"):
+        layers(torch.rand(T, B, 2))
