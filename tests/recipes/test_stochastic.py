@@ -12,7 +12,8 @@ from torch import nn
 from rheobase import PSN, SPSN, MaskedPSN, SlidingPSN, SynapticLIF, SynapticReadout
 from rheobase.data import EventDataset, Zoom
 from rheobase.recipes import Stochastic
-from rheobase.recipes.stochastic import Kind, population_rate
+from rheobase.recipes.stochastic import Kind
+from rheobase.regularizers import TotalRate
 
 TAU_20 = math.exp(-1 / 20)
 
@@ -57,13 +58,9 @@ def test_the_lif_is_the_published_one():
     assert slope.item() == pytest.approx(1 / 4, rel=1e-4)
 
 
-def test_golden_penalties():
-    spikes = {"a": torch.full((2, 3, 256), 0.45), "b": torch.full((2, 3, 128), 0.45)}
-    assert population_rate(0.4)(spikes, 0.0).item() == pytest.approx(368.64, rel=1e-4)
-    assert population_rate(0.1)(spikes, 0.0).item() == pytest.approx(18063, rel=1e-3)
-    assert population_rate(0.5)(spikes, 0.0) == 0
+def test_the_penalty():
     assert Stochastic().regularizers() == Stochastic(neurons="non-spiking", rate=0.4).regularizers() == ()
-    assert len(Stochastic(rate=0.4).regularizers()) == 1
+    assert Stochastic(rate=0.4).regularizers() == (TotalRate(limit=0.4),)
 
 
 def test_augmentation_is_of_the_training_set_alone():

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rheobase.data import Dataset, EventDataset, Progress, Splits, Zoom
 from rheobase.layers import NoiseAveraged, SynapticReadout
@@ -21,29 +20,13 @@ from rheobase.layers import Sequential as Network
 from rheobase.neurons import PSN, SPSN, MaskedPSN, SlidingPSN, SynapticLIF
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.tasks import TASKS, SequenceName, load_task
+from rheobase.regularizers import TotalRate
 from rheobase.surrogate import FastSigmoid
 from rheobase.training import Regularizer, Training, evaluate
 
 Kind = Literal["SPSN-SB", "SPSN-GS", "LIF", "non-spiking", "PSN", "masked PSN", "sliding PSN"]
 
 _NOISE_SEEDS, _DRAWS = (1, 2, 3, 4), 8
-
-
-def population_rate(target: float) -> Regularizer:
-    """The paper's penalty (its equation 21): the square of the spikes per step, of all neurons together, beyond a target.
-
-    Args:
-        target: the rate that costs nothing, spikes per neuron and step.
-    """
-
-    # To be replaced by the library's own regularizer of population rates, once there is one.
-    def penalty(spikes: Mapping[str, Tensor], progress: float) -> Tensor:
-        del progress
-        neurons = sum(layer[0, 0].numel() for layer in spikes.values())
-        rates = torch.stack([layer.mean((0, 1)).sum() for layer in spikes.values()])
-        return nn.functional.relu(rates.sum() - target * neurons).square()
-
-    return penalty
 
 
 @dataclass(frozen=True)
@@ -141,7 +124,7 @@ class Stochastic(Recipe):
 
     def regularizers(self) -> Sequence[Regularizer]:
         """The penalty on firing rates, if there is a rate."""
-        return () if self.rate is None or self.neurons == "non-spiking" else (population_rate(self.rate),)
+        return () if self.rate is None or self.neurons == "non-spiking" else (TotalRate(limit=self.rate),)
 
     def measure(self, network: nn.Module, dataset: Dataset) -> Mapping[str, float]:
         """What chance makes of a stochastic network's accuracy, and what becomes of it without noise."""
