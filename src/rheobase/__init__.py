@@ -1,6 +1,6 @@
 """Rheobase: train spiking neural networks that are alive from the first step."""
 
-from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, surrogate, training
+from rheobase import data, decoding, encoding, errors, health, losses, recipes, report, stability, surrogate, training
 from rheobase.layers import Delay, Dropout, LeakyReadout, Recompute, Sequential, SpikeLinear
 from rheobase.neurons import (
     LIF,
@@ -13,6 +13,7 @@ from rheobase.neurons import (
     SynapticLIF,
 )
 from rheobase.parameters import decay_from_tau, tau_from_decay
+from rheobase.stability import stabilize
 from rheobase.temporal import Temporal
 from rheobase.training import Training, evaluate, fit, parameter_groups
 
@@ -47,6 +48,8 @@ __all__ = [
     "parameter_groups",
     "recipes",
     "report",
+    "stability",
+    "stabilize",
     "surrogate",
     "tau_from_decay",
     "training",

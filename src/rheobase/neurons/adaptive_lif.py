@@ -8,7 +8,7 @@ from torch import Tensor
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops.adaptive import Credit, adaptive_lif, check_adaptive_rule
 from rheobase.parameters import NON_NEGATIVE, POSITIVE, UNIT_INTERVAL
-from rheobase.surrogate import FastSigmoid, Surrogate
+from rheobase.surrogate import DEFAULT, Surrogate
 
 
 class AdaptiveNeuron(Neuron):
@@ -42,7 +42,7 @@ class AdaptiveNeuron(Neuron):
         surrogate: Surrogate | None,
         learn: Collection[str],
     ) -> None:
-        surrogate = surrogate or FastSigmoid()
+        surrogate = surrogate or DEFAULT
         check_adaptive_rule(refractory, credit, surrogate, type(self).__name__)
         super().__init__(features, learn, ("decay", "threshold", "adaptation_decay", "adaptation"))
         self.define("decay", decay, UNIT_INTERVAL)
