@@ -321,8 +321,8 @@ class Custom(Surrogate):
 
     Example:
         >>> cosine = Custom(function=lambda u: torch.cos(math.pi / 2 * u.clamp(-1, 1)) ** 2)
-        >>> cosine.derivative(torch.tensor([0.0, 0.5, 7.0]))
-        tensor([1.0000e+00, 5.0000e-01, 1.9106e-15])
+        >>> cosine.derivative(torch.tensor([0.0, 0.5]))
+        tensor([1.0000, 0.5000])
     """
 
     function: Callable[[Tensor], Tensor] = field(kw_only=True)

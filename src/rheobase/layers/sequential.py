@@ -85,8 +85,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         """
         return self._walk(x, state, streaming=True)
 
-    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:  # pyright:
-    ignore[reportIncompatibleMethodOverride]
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The outputs for the whole sequence `x`, from rest."""
         return self._walk(x, None, streaming=False)[0]
 

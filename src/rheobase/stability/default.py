@@ -51,7 +51,8 @@ ONCE_RATE = 0.005
 
 CORRELATION = 0.1
 """Spikes of hidden layers come in clusters, as long as the membrane remembers: to it they are as loud as independent ones
-`1 + 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it dies out."""
+`1 + 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it
+dies out."""
 
 FIRST = 1.8
 """The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""
