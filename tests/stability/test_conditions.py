@@ -87,22 +87,25 @@ def published_layer(x, weight, decay, threshold):
     return sum(rates[100:]) / len(rates[100:])
 
 
-@pytest.mark.parametrize("with_condition", [False, True])
-def test_condition_one_brings_half_of_the_steps_to_fire(with_condition):
-    torch.manual_seed(0)
-    glorot = math.sqrt(6 / (700 + 256))
-    x = (torch.rand(400, 8, 700) < 0.044).float() @ torch.empty(700, 256).uniform_(-glorot, glorot)
-    bound = math.sqrt(3 / 256)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_condition_one_brings_about_half_of_the_steps_to_fire(seed):
+    # The weights' mean is taken away, for in a sum of 700 what is left of it is loud: draws would fire at 15 to 60 %.
+    torch.manual_seed(seed)
+    glorot, bound = math.sqrt(6 / (700 + 256)), math.sqrt(3 / 256)
+    weight = torch.empty(700, 256).uniform_(-glorot, glorot)
+    x = (torch.rand(300, 8, 700) < 0.044).float() @ (weight - weight.mean())
     drawn = torch.empty(256, 256).uniform_(-bound, bound).fill_diagonal_(0)
-    mean = conditions.recurrent_mean(256, 0.9, 1.0, "published") * (1 - torch.eye(256))
-    rate = published_layer(x, drawn + mean if with_condition else drawn, 0.9, 1.0)
-    assert rate == pytest.approx(0.497 if with_condition else 0.019, abs=0.02 if with_condition else 0.01)
+    drawn -= drawn.mean()
+    others = 1 - torch.eye(256)
+    assert published_layer(x, drawn * others, 0.9, 1.0) < 0.03
+    mean = conditions.recurrent_mean(256, 0.9, 1.0, "published")
+    assert published_layer(x, (drawn + mean) * others, 0.9, 1.0) == pytest.approx(0.5, abs=0.1)
     # And of this library's neuron, with the mean that is its own.
     ours = rb.RecurrentLIF(256, decay=0.9, self_connections=False)
-    with torch.no_grad():
-        ours.recurrent_weight.copy_(drawn + with_condition * conditions.recurrent_mean(256, 0.9, 1.0))
-        rate = ours(x)[100:].mean().item()
-    assert rate == pytest.approx(0.5 if with_condition else 0.02, abs=0.03)
+    for mean, expected in ((0.0, 0.02), (conditions.recurrent_mean(256, 0.9, 1.0), 0.5)):
+        with torch.no_grad():
+            ours.recurrent_weight.copy_(drawn + mean)
+            assert ours(x)[100:].mean().item() == pytest.approx(expected, abs=0.1 * expected + 0.05)
 
 
 @pytest.mark.parametrize(("reset", "expected"), [("subtract", 0.5), ("none", 0.5), ("zero", 0.35)])

@@ -15,7 +15,7 @@ through depth. In a recurrent layer they cannot stay even through time as well: 
 by `c = decay^2 + N V E[f^2]`, where N V is that of the recurrent weights, and the same variance of weights in the input, a
 layer multiplies the gradient through depth by `N V E[f^2] / (1 - c)`. Even through depth means `c = (1 + decay^2) / 2`, so a
 gradient that lasts somewhat longer than the membrane; even through time, c = 1, means a gradient that grows with T from layer
-to layer. `through_time` asks for the latter.
+to layer. `through_time` asks for the latter; without it, the gradient of no recurrent layer grows through time, at least.
 """
 
 import math
@@ -38,6 +38,7 @@ HORIZON = 50
 
 _ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a percent
 _DOUBLINGS = 60
+_MOST = 10.0  # times the dampening at most: where adaptation holds a gradient back, more would not help
 
 
 @dataclass
@@ -109,7 +110,8 @@ def stabilize(
         rate: the wanted spikes per neuron and step, in (0, 1). Neurons that fire once are to do so in half of all cases,
             neurons with a refractory period at most half as often as they could.
         through_time: let the dampening of recurrent layers keep the gradient even through time, over 50 steps, instead of
-        through depth. seed: of the cotangent with which gradients are measured.
+            through depth.
+        seed: of the cotangent with which gradients are measured.
 
     Returns:
         What was changed, layer by layer, with firing rates and gradient norms before and after.
@@ -143,6 +145,8 @@ class _Stabilizer:
         self._network, self._batch, self._seed = network, batch, seed
         self._rate, self._through_time = rate, through_time
         self._changes = {layer: LayerChange(name) for name, layer in neuron_layers(network)}
+        if not self._changes:
+            raise ValueError("stabilize: network has no layer of neurons")
         self._scaled: set[nn.Parameter] = set()
         self._currents: dict[Neuron, tuple[Tensor, list[nn.Parameter]]] = {}
         self._on_currents: dict[Neuron, Tensor] = {}
@@ -293,14 +297,16 @@ class _Stabilizer:
                 energy = self._on_current(layer, x, impulse, dampening).double().square().flatten(1).sum(1)
                 return (energy[-1 - min(HORIZON, len(energy) - 1)] / energy[-1]).item()
 
-            even = self._through_time and isinstance(layer, RecurrentLIF) and len(x) > 1
-            found = _solve(growth, 1.0, dampening) if even else _solve(norm, self._wanted_norm, dampening)
+            recurrent = isinstance(layer, RecurrentLIF) and not layer.detach_recurrent and len(x) > 1
+            found = None if recurrent and self._through_time else _solve(norm, self._wanted_norm, dampening)
+            if recurrent and (found is None or growth(found) > 1):
+                found = _solve(growth, 1.0, dampening)
             if found is None:
                 raise ValueError(
                     f"stabilize: no dampening of {self._changes[layer].name} makes its gradient even; none reaches it, or it "
                     "is not finite"
                 )
-            dampening = found
+            dampening = min(found, _MOST * dampening)
         self._on_currents[layer] = self._on_current(layer, x, on_spikes, dampening)
 
     def _on_current(self, layer: Neuron, x: Tensor, on_spikes: Tensor, dampening: float | None) -> Tensor:

@@ -75,7 +75,7 @@ def recurrent_mean(neurons: int, decay: float, threshold: float, reset: Rule = "
     """Condition I: the mean of the recurrent weights, for inputs whose mean is 0.
 
     Half of the other `N - 1` neurons fire, so it is `2 mean_current / (N - 1)`. What is sustained by this feedback can also
-    collapse, above all if the recurrent weights hardly vary: measure the rate.
+    collapse: where all neurons hear the same mean and vary little, it does. Measure the rate.
 
     Example:
         >>> round(recurrent_mean(256, math.exp(-10), 0.01, "published"), 8)
