@@ -15,7 +15,7 @@ through depth. In a recurrent layer they cannot stay even through time as well: 
 by `c = decay^2 + N V E[f^2]`, where N V is that of the recurrent weights, and the same variance of weights in the input, a
 layer multiplies the gradient through depth by `N V E[f^2] / (1 - c)`. Even through depth means `c = (1 + decay^2) / 2`, so a
 gradient that lasts somewhat longer than the membrane; even through time, c = 1, means a gradient that grows with T from layer
-to layer. `through_time` asks for the latter; without it, the gradient of no recurrent layer grows through time, at least.
+to layer. `through_time` asks for the latter.
 """
 
 import math
@@ -298,9 +298,10 @@ class _Stabilizer:
                 return (energy[-1 - min(HORIZON, len(energy) - 1)] / energy[-1]).item()
 
             recurrent = isinstance(layer, RecurrentLIF) and not layer.detach_recurrent and len(x) > 1
-            found = None if recurrent and self._through_time else _solve(norm, self._wanted_norm, dampening)
-            if recurrent and (found is None or growth(found) > 1):
+            if recurrent and self._through_time:
                 found = _solve(growth, 1.0, dampening)
+            else:
+                found = _solve(norm, self._wanted_norm, dampening)
             if found is None:
                 raise ValueError(
                     f"stabilize: no dampening of {self._changes[layer].name} makes its gradient even; none reaches it, or it "
