@@ -5,11 +5,11 @@
 
 A network of 700-256-256-256-20, every linear layer followed by a layer of leaky integrate-and-fire neurons, the last 20 of
 which are the output; default construction throughout. The inputs are random spikes of four rates, 100 steps, a batch of 64; the
-loss is the cross-entropy of spike counts, with `--hard` that of the mean of a leaky readout. The same seed draws the same
-weights for all, except that this library then scales its own. Libraries that are not installed are left out. `--hard` is this
-library alone, calibrated on a batch by `rheobase.stabilize`: up to 30 layers, up to 1,000 steps, short and long memory,
-convolutions and recurrent layers, each measured with other samples and another loss than it was calibrated with. The same as
-Markdown is written beside the JSON.
+loss is the cross-entropy of spike counts, with `--hard` that of the mean of a leaky readout, and norms are averaged over eight
+draws of labels. The same seed draws the same weights for all, except that this library then scales its own. Libraries that are
+not installed are left out. `--hard` is this library alone, calibrated on a batch by `rheobase.stabilize`: up to 30 layers, up
+to 1,000 steps, short and long memory, convolutions and recurrent layers, each measured with other samples and another loss than
+it was calibrated with. The same as Markdown is written beside the JSON.
 """
 
 import argparse
@@ -133,8 +133,12 @@ def _measure(
 def _gradients(output: Tensor, labels: Tensor, weights: list[nn.Parameter]) -> list[float]:
     if not output.requires_grad:
         return [0.0] * len(weights)
-    loss = nn.functional.cross_entropy(output, labels)
-    return [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
+    norms = torch.zeros(len(labels), len(weights))
+    for k, drawn in enumerate(labels):
+        loss = nn.functional.cross_entropy(output, drawn)
+        gradients = torch.autograd.grad(loss, weights, retain_graph=True)
+        norms[k] = torch.stack([gradient.norm() for gradient in gradients])
+    return norms.square().mean(0).sqrt().tolist()
 
 
 def healthy(found: dict[str, Any]) -> bool:
@@ -148,7 +152,7 @@ def side_by_side() -> Iterator[dict[str, Any]]:
     libraries = {"Rheobase LIF()": measure_ours} | {name: partial(measure_peer, make) for name, make in peers().items()}
     for (name, measure), rate in itertools.product(libraries.items(), RATES):
         torch.manual_seed(1)
-        x, labels = (torch.rand(STEPS, BATCH, SIZES[0]) < rate).float(), torch.randint(SIZES[-1], (BATCH,))
+        x, labels = (torch.rand(STEPS, BATCH, SIZES[0]) < rate).float(), torch.randint(SIZES[-1], (1, BATCH))
         found: dict[str, Any] = {"neuron": name, "input rate": rate, **measure(x, labels)}
         yield found | {"healthy": healthy(found)}
 
@@ -186,7 +190,7 @@ def hard_range() -> Iterator[dict[str, Any]]:
             shape = (2, 16, 16) if kind == "convolutions" else (200,)
             torch.manual_seed(1)
             ours, others = ((torch.rand(steps, 16, *shape) < 0.03).float() for _ in range(2))
-            labels = torch.randint(20, (16,))
+            labels = torch.randint(20, (8, 16))
             network = hard_network(kind, depth, decay)
             measured = partial(_measure, network, others, labels, rb.decoding.mean)
             before = measured()

@@ -2,5 +2,6 @@
 
 from rheobase.stability import conditions
 from rheobase.stability.calibration import Calibration, LayerChange, stabilize
+from rheobase.stability.fluctuations import fluctuation_driven
 
-__all__ = ["Calibration", "LayerChange", "conditions", "stabilize"]
+__all__ = ["Calibration", "LayerChange", "conditions", "fluctuation_driven", "stabilize"]

@@ -30,7 +30,16 @@ from torch.nn.utils.parametrize import is_parametrized
 from rheobase.health import neuron_layers
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.ops.arguments import check_sequence
-from rheobase.stability.walk import Measured, as_in_training, gradient_norms, measure, walking
+from rheobase.stability.walk import (
+    Measured,
+    as_in_training,
+    cotangent,
+    learned_weights,
+    measure,
+    rms,
+    signs,
+    walking,
+)
 from rheobase.surrogate import Surrogate
 
 HORIZON = 50
@@ -150,6 +159,7 @@ class _Stabilizer:
         self._scaled: set[nn.Parameter] = set()
         self._currents: dict[Neuron, tuple[Tensor, list[nn.Parameter]]] = {}
         self._on_currents: dict[Neuron, Tensor] = {}
+        self._norms: dict[Neuron, float] = {}
         self._wanted_norm = 0.0
 
     def run(self) -> Calibration:
@@ -166,15 +176,17 @@ class _Stabilizer:
         self._wanted_norm = alive.last
         if not 0 < alive.last < math.inf:
             raise ValueError(
-                f"stabilize: the gradient of the last weights has norm {alive.last}; a random cotangent at the output must "
-                "reach them, and they must be learned"
+                f"stabilize: no gradient goes back from the network's output to its last weights, or one that is not finite: "
+                f"it has norm {alive.last}"
             )
         with walking(self._network, self._hear, self._listen):
-            gradient_norms(self._network, self._network(self._batch), self._seed)
-        after = self._measure()
+            output = self._network(self._batch)
+            loss = (output * cotangent(output, self._batch, self._seed)).sum()
+            parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
+            torch.autograd.grad(loss, parameters, allow_unused=True)  # for what it does on its way
         for layer, change in self._changes.items():
-            change.rate = before.rates[layer], after.rates[layer]
-            change.gradient = before.gradients[layer], after.gradients[layer]
+            change.rate = before.rates[layer], alive.rates[layer]
+            change.gradient = before.gradients[layer], self._norms.get(layer, 0.0)
             first, last = dampenings[layer], _dampening(layer)
             change.dampening = None if first is None or last is None else (first, last)
         return Calibration(tuple(self._changes[layer] for layer in before.rates))
@@ -271,8 +283,7 @@ class _Stabilizer:
 
     def _hear(self, layer: Neuron, x: Tensor, in_front: Sequence[nn.Module]) -> Tensor:
         """Let the gradient of what `layer` hears be what `_set_dampening` finds."""
-        weights = [each for module in in_front if (each := module._parameters.get("weight")) is not None]
-        self._currents[layer] = x, [weight for weight in weights if weight.requires_grad]
+        self._currents[layer] = x, learned_weights(in_front)
         heard = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         heard.register_hook(lambda _: self._on_currents.pop(layer))
         return heard
@@ -287,9 +298,7 @@ class _Stabilizer:
         if dampening is not None and weights:
 
             def norm(dampening: float) -> float:
-                on_current = self._on_current(layer, x, on_spikes, dampening)
-                gradients = torch.autograd.grad(x, weights, on_current, retain_graph=True, allow_unused=True)
-                return math.sqrt(sum(each.double().square().sum().item() for each in gradients if each is not None))
+                return self._norm(x, weights, self._on_current(layer, x, on_spikes, dampening))
 
             def growth(dampening: float) -> float:
                 impulse = torch.zeros_like(on_spikes)
@@ -309,6 +318,18 @@ class _Stabilizer:
                 )
             dampening = min(found, _MOST * dampening)
         self._on_currents[layer] = self._on_current(layer, x, on_spikes, dampening)
+        self._norms[layer] = self._norm(x, weights, self._on_currents[layer])
+
+    def _norm(self, x: Tensor, weights: Sequence[nn.Parameter], on_current: Tensor) -> float:
+        """The norm of the gradient of the weights that make a current, whose gradient is given."""
+        norms = []
+        for each in signs(x.shape[1], x, self._seed) if weights else ():
+            flipped = on_current * each.view(1, -1, *[1] * (x.ndim - 2))
+            gradients = torch.autograd.grad(x, weights, flipped, retain_graph=True, allow_unused=True)
+            norms.append(
+                math.hypot(*(gradient.double().norm().item() for gradient in gradients if gradient is not None))
+            )
+        return rms(norms) if norms else 0.0
 
     def _on_current(self, layer: Neuron, x: Tensor, on_spikes: Tensor, dampening: float | None) -> Tensor:
         """The gradient of what `layer` hears, from that of its spikes; it keeps the dampening."""

@@ -76,7 +76,8 @@ class Measured:
     Args:
         rates: spikes per neuron and step of each layer of neurons, in the order in which they run.
         gradients: the norm of the gradient of the weights in front of each; 0 if there are none that are learned.
-        last: that of the weights which come last, in front of the output or of the last layer of neurons.
+        last: that of the weights which come last, in front of the output or of the last layer of neurons, on average over
+            the signs of the samples' cotangents, see `signs`.
     """
 
     rates: dict[Neuron, float]
@@ -87,43 +88,74 @@ class Measured:
 def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     """Firing rates, and the norms of gradients for a random cotangent."""
     rates: dict[Neuron, float] = {}
-    groups: dict[Neuron, Sequence[nn.Module]] = {}
+    groups: dict[Neuron, list[nn.Parameter]] = {}
 
     def before(layer: Neuron, x: Tensor, in_front: Sequence[nn.Module]) -> Tensor:
-        groups[layer] = in_front
+        groups[layer] = learned_weights(in_front)
         return x
 
     def after(layer: Neuron, spikes: Tensor) -> None:
         rates[layer] = spikes.mean().item()
 
     with walking(network, before, after) as behind:
-        norms = gradient_norms(network, network(batch), seed)
-
-    def norm_of(modules: Sequence[nn.Module]) -> float:
-        weights = {module._parameters.get("weight") for module in modules}
-        return math.sqrt(sum(norms.get(weight, 0.0) ** 2 for weight in weights if weight is not None))
-
-    gradients = {layer: norm_of(modules) for layer, modules in groups.items()}
-    last = norm_of(behind) or next(reversed(gradients.values()), 0.0)
-    return Measured(rates, gradients, last)
+        output = network(batch)
+    weights = [weight for group in groups.values() for weight in group]
+    norms = dict(zip(weights, _norms(output, weights, cotangent(output, batch, seed)), strict=True))
+    gradients = {layer: math.hypot(*(norms[weight] for weight in group)) for layer, group in groups.items()}
+    last = learned_weights(behind) or next((group for group in reversed(groups.values()) if group), [])
+    flipped = [_norms(output, last, each) for each in cotangents(output, batch, seed)]
+    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]))
 
 
-def gradient_norms(network: nn.Module, output: Tensor, seed: int) -> dict[nn.Parameter, float]:
-    """The norm of each parameter's gradient, for a random cotangent at the output that does not change over time.
+def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
+    """Those that have a gradient; of a layer whose weights are computed by a parametrization, none."""
+    weights = (module._parameters.get("weight") for module in modules)
+    return [weight for weight in weights if weight is not None and weight.requires_grad]
 
-    Raises:
-        ValueError: if no gradient goes back from the output.
+
+def _norms(output: Tensor, weights: Sequence[nn.Parameter], cotangent: Tensor) -> list[float]:
+    if not weights or not output.requires_grad:
+        return [0.0] * len(weights)
+    gradients = torch.autograd.grad((output * cotangent).sum(), weights, retain_graph=True, allow_unused=True)
+    return [0.0 if gradient is None else gradient.double().norm().item() for gradient in gradients]
+
+
+def rms(values: Sequence[float]) -> float:
+    """The root of the mean square."""
+    return math.hypot(*values) / math.sqrt(len(values))
+
+
+def signs(batch: int, like: Tensor, seed: int) -> Tensor:
+    """Random signs for the samples of a batch, eight times, `(8, B)`.
+
+    The gradient of a batch is a sum over samples. In a deep layer, in which all samples look alike, one draw of cotangents adds
+    up and another cancels, by factors: the mean over signs is what independent samples give.
     """
-    if not output.requires_grad:
-        raise ValueError("stabilize: no gradient goes back from the network's output; its weights must be learned")
-    shape = output.shape[1:] if output.ndim > 1 else output.shape
-    cotangent = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(output)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad((output * cotangent).sum(), parameters, allow_unused=True)
-    return {
-        parameter: 0.0 if gradient is None else gradient.double().norm().item()
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    }
+    drawn = torch.randint(0, 2, (8, batch), generator=torch.Generator().manual_seed(seed))
+    return (2 * drawn - 1).to(like)
+
+
+def cotangent(output: Tensor, batch: Tensor, seed: int) -> Tensor:
+    """A random gradient of the output `(T, B, *features)` that does not change over time, as of a loss that averages over it.
+
+    Where the network has done away with time itself, it is random for every number of the output.
+    """
+    over_time = output.ndim > 1 and output.shape[:2] == batch.shape[:2]
+    shape = (1, *output.shape[1:]) if over_time else output.shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(output)
+
+
+def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
+    """The cotangent with eight draws of a sign for each sample, if the output has an axis for them."""
+    drawn = cotangent(output, batch, seed)
+    samples = batch.shape[1]
+    if drawn.shape[:2] == (1, samples):
+        shape = (1, samples, *[1] * (drawn.ndim - 2))
+    elif drawn.ndim and len(drawn) == samples:
+        shape = (samples, *[1] * (drawn.ndim - 1))
+    else:
+        return [drawn]
+    return [drawn * each.view(shape) for each in signs(samples, output, seed)]
 
 
 @contextmanager
