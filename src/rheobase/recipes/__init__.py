@@ -12,6 +12,7 @@ from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.settings import build
 from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
+from rheobase.recipes.stability import Stability
 from rheobase.recipes.thresholds import Thresholds
 from rheobase.training import Training
 
@@ -24,6 +25,7 @@ __all__ = [
     "SingleSpikeConvolutions",
     "SingleSpikes",
     "SpokenDigits",
+    "Stability",
     "Thresholds",
     "find",
     "from_config",
@@ -58,6 +60,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
         "single-spike": Entry(SingleSpikes(input_gain=4.0), "98 % test accuracy on Yin-Yang, in a few minutes"),
         "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
+        "stability": Entry(Stability(), "to compare; `rheobase reproduce stability` does it"),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rheobase.reproduce import single_spike, thresholds
+from rheobase.reproduce import single_spike, stability, thresholds
 from rheobase.reproduce.study import Study
 
-STUDIES: Mapping[str, Study] = MappingProxyType({study.name: study for study in (thresholds.STUDY, single_spike.STUDY)})
+STUDIES: Mapping[str, Study] = MappingProxyType(
+    {study.name: study for study in (thresholds.STUDY, single_spike.STUDY, stability.STUDY)}
+)
 
 __all__ = ["STUDIES", "Study"]
