@@ -150,7 +150,7 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
             _images(fashion_mnist),
             (Perspective(0.1, 0.3), Flip(0.5), ShiftPixels(1), PixelNoise(0.05, 0.5)),
         ),
-        "delayed-recall": Task("delayed recall, the sum of two cues 45 steps apart", 30, 3, 60, _delayed_recall),
+        "delayed-recall": Task("delayed recall, the sum of two cues 25 steps apart", 30, 3, 40, _delayed_recall),
         "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist),
     }
 )

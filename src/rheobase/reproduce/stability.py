@@ -43,11 +43,11 @@ def experiments(quick: bool) -> Sequence[Experiment]:
 def _recipe(task: TaskName, quick: bool) -> Stability:
     samples = {"spoken-digits": 600 if quick else None, "mnist": 3_000, "delayed-recall": None}[task]
     recipe = Stability(task=task, samples=samples)
-    epochs = 3 if quick else {"spoken-digits": 20, "mnist": 15, "delayed-recall": 30}[task]
+    epochs, rate = {"spoken-digits": (20, 3e-3), "mnist": (15, 3e-3), "delayed-recall": (15, 1e-2)}[task]
     return replace(
         recipe,
         hidden=(64,) if quick else (128,),
-        training=replace(recipe.training, epochs=epochs, learning_rate=3e-3 if quick else 1e-3),
+        training=replace(recipe.training, epochs=4 if quick else epochs, learning_rate=rate),
     )
 
 
