@@ -24,7 +24,8 @@ def test_what_is_offered() -> None:
     kinds = {name: type(entry.recipe) for name, entry in RECIPES.items()}
     assert kinds == {
         "spoken-digits": SpokenDigits, "spoken-digits-full": SpokenDigits, "mnist": Mnist, "fashion-mnist": FashionMnist,
-        "single-spike": SingleSpikes, "single-spike-conv": SingleSpikeConvolutions, "stability": Stability, "thresholds": Thresholds,
+        "single-spike": SingleSpikes, "single-spike-conv": SingleSpikeConvolutions, "stability": Stability,
+        "thresholds": Thresholds,
     }  # fmt: skip
     assert find("spoken-digits-full").recipe.edition == "full"
     assert all("%" in entry.aim or "rheobase reproduce" in entry.aim for entry in RECIPES.values())
