@@ -21,7 +21,7 @@ PUBLISHED: tuple[Shape, ...] = ("rectangular", "triangular", "exponential", "gau
 """The shapes of the paper's main comparison."""
 
 THEORY = "stabilize"
-_SEEDS = {False: (0, 1, 2), True: (0, 1)}
+_SEEDS = (0, 1, 2)
 _SMALL, _LARGE = (0.25, 0.5, 0.75), (1.25, 1.5)
 _TAILS = (1.05, 1.3, 1.56, 2.36, 4.08, 16.8)
 _RATES = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -35,19 +35,19 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         recipe = _recipe(task, quick)
         shapes: tuple[Shape, ...] = ("fast sigmoid", "rectangular") if quick else PUBLISHED
         found += [_curves(replace(recipe, shape=shape, initialisation="glorot"), quick) for shape in shapes]
-        found += [_conditions(recipe, quick), _initialisations(recipe, quick)]
+        found += [_conditions(recipe), _initialisations(recipe)]
         found.append(_learning_rates(replace(recipe, initialisation="glorot"), quick))
     return found
 
 
 def _recipe(task: TaskName, quick: bool) -> Stability:
-    samples = {"spoken-digits": 600 if quick else None, "mnist": 3_000, "delayed-recall": None}[task]
+    samples = {"spoken-digits": None, "mnist": 3_000, "delayed-recall": None}[task]
     recipe = Stability(task=task, samples=samples)
     epochs, rate = {"spoken-digits": (20, 3e-3), "mnist": (15, 3e-3), "delayed-recall": (15, 1e-2)}[task]
     return replace(
         recipe,
         hidden=(64,) if quick else (128,),
-        training=replace(recipe.training, epochs=4 if quick else epochs, learning_rate=rate),
+        training=replace(recipe.training, epochs=5 if quick else epochs, learning_rate=rate),
     )
 
 
@@ -61,10 +61,10 @@ def _curves(recipe: Stability, quick: bool) -> Experiment:
         tails = (1.3, 4.08) if quick else _TAILS
         arms |= {f"tail {value:g}": replace(recipe, shape="q-pseudo-spike", tail=value) for value in tails}
     name = f"{recipe.task}-{recipe.shape.replace(' ', '-')}"
-    return Experiment(name, f"Dampening and sharpness of the {recipe.shape}; {_title(recipe)}", arms, _SEEDS[quick])
+    return Experiment(name, f"Dampening and sharpness of the {recipe.shape}; {_title(recipe)}", arms, _SEEDS)
 
 
-def _initialisations(recipe: Stability, quick: bool) -> Experiment:
+def _initialisations(recipe: Stability) -> Experiment:
     arms = {
         "glorot": replace(recipe, initialisation="glorot"),
         "fluctuations": replace(recipe, initialisation="fluctuations"),
@@ -72,10 +72,10 @@ def _initialisations(recipe: Stability, quick: bool) -> Experiment:
         THEORY: replace(recipe, initialisation="stabilize"),
         "stabilize through time": replace(recipe, initialisation="stabilize through time"),
     }
-    return Experiment(f"{recipe.task}-initialisation", f"Initialisations; {_title(recipe)}", arms, _SEEDS[quick])
+    return Experiment(f"{recipe.task}-initialisation", f"Initialisations; {_title(recipe)}", arms, _SEEDS)
 
 
-def _conditions(recipe: Stability, quick: bool) -> Experiment:
+def _conditions(recipe: Stability) -> Experiment:
     # The paper's neurons, whose memory is in the recurrence: with a threshold of 1 the layer would stay nearly silent.
     recipe = replace(recipe, decay=math.exp(-10), threshold=0.01, shape="exponential")
     arms = {
@@ -83,7 +83,7 @@ def _conditions(recipe: Stability, quick: bool) -> Experiment:
         "four conditions": replace(recipe, initialisation="conditions"),
     }
     title = f"Glorot and the four conditions, decay exp(-10), threshold 0.01; {_title(recipe)}"
-    return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS[quick])
+    return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS)
 
 
 def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
@@ -93,7 +93,7 @@ def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
         for shape in (("fast sigmoid", "rectangular") if quick else PUBLISHED)
         for rate in rates
     }
-    return Experiment(f"{recipe.task}-rates", f"Shapes and learning rates; {_title(recipe)}", arms, _SEEDS[quick])
+    return Experiment(f"{recipe.task}-rates", f"Shapes and learning rates; {_title(recipe)}", arms, _SEEDS)
 
 
 def _title(recipe: Stability) -> str:
@@ -218,7 +218,8 @@ STUDY = Study(
         "Treebank. Here they are spoken digits, MNIST with one spike per pixel (3,000 training samples) and a "
         "synthetic task. With the four conditions the dampening is that of condition III; condition IV sets the "
         "sharpness where it has a solution beside it. A sharpness or dampening of 1 is the middle of the paper's "
-        "grid."
+        "grid. A training that diverges fails, too, but has no row, and no part in a comparison; the arm then has "
+        "fewer seeds."
     ),
     experiments=experiments,
     claims=(
