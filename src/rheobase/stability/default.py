@@ -18,8 +18,8 @@ take away, is fitted to simulations, for r up to 0.1: the rate comes out to 20 %
 
 Three things make it robust where the true rate is unknown. Resets hold the rate back: D counts with less than its first power,
 so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So the rate of a hidden layer, too, is nearer to
-10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ between
-neurons more than it varies in time, and many would be silent or saturated.
+10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ
+between neurons more than it varies in time, and many would be silent or saturated.
 
 The surrogate's dampening is a rule, too, but one that was found and not derived: see `_dampening`.
 
