@@ -63,6 +63,7 @@ def test_operations_through_linear_layers():
         nn.Linear(3, 7),
         LIF(7, threshold=1e6),
         nn.Linear(7, 11),
+        input_rate=None,
     )
     with Recorder(network) as recorder:
         network(pass_through(4, 6))

@@ -48,7 +48,7 @@ from rheobase.neurons import (
 )
 from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
-from rheobase.stability import initialise_single_spike
+from rheobase.stability import initialise_single_spike, stabilize
 from rheobase.temporal import Temporal
 from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
 
@@ -104,6 +104,7 @@ __all__ = [
     "regularizers",
     "report",
     "stability",
+    "stabilize",
     "standardise",
     "surrogate",
     "tau_from_decay",

@@ -76,7 +76,8 @@ class Recorder:
 
     Example:
         >>> import rheobase as rb
-        >>> network = rb.Sequential(nn.Linear(4, 3), rb.LIF(3, threshold=1e6), nn.Linear(3, 2), rb.LeakyReadout(2))
+        >>> layers = nn.Linear(4, 3), rb.LIF(3, threshold=1e6), nn.Linear(3, 2), rb.LeakyReadout(2)
+        >>> network = rb.Sequential(*layers, input_rate=None)
         >>> with Recorder(network) as recorder:
         ...     _ = network(torch.ones(10, 2, 4))
         >>> [(layer.name, layer.dead) for layer in recorder.layers()]

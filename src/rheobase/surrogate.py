@@ -7,15 +7,34 @@ reach any weight. In the backward pass the derivative is therefore replaced by a
 
 All shapes `f` are normalised alike (Herranz-Celotti and Rouat, "Stabilizing Spiking Neuron Training", arXiv 2202.00282):
 `f(0) = 1` and the area under `f` is 1. So `dampening` is the peak and `dampening / sharpness` the area, and two shapes with
-the same two numbers differ in shape alone. (`MultiGaussian` is negative beside its bump, and its area counts that.) To carry
-a setting over from elsewhere: SuperSpike's `1 / (k |u| + 1)^2` is `FastSigmoid(sharpness=k / 2)`; an arctan of slope `a` is
-`Arctan(dampening=a / 2, sharpness=a / 2)`.
+the same two numbers differ in shape alone. (`MultiGaussian` is negative beside its bump, and its area counts that.)
+
+| shape | f(u) | area of f^2 |
+| --- | --- | --- |
+| `Rectangular` | 1 where abs(2 u) < 1 | 1 |
+| `Gaussian` | exp(-pi u^2) | 1 / sqrt(2) |
+| `Triangular` | max(1 - abs(u), 0) | 2 / 3 |
+| `Sigmoid` | sech(2 u)^2 | 2 / 3 |
+| `Exponential` | exp(-2 abs(u)) | 1 / 2 |
+| `Arctan` | 1 / (1 + (pi u)^2) | 1 / 2 |
+| `FastSigmoid` | 1 / (1 + 2 abs(u))^2 | 1 / 3 |
+| `QPseudoSpike` | (1 + 2 abs(u) / (q - 1))^-q | (q - 1) / (2 q - 1) |
+| `MultiGaussian` | a bell with negative flanks | 0.89 |
+
+The table goes from short tails to long ones. What a gradient's variance does on its way back through a layer depends on the
+mean of f^2, hence the last column; `squared_integral` has its parts.
+
+To carry a setting over from elsewhere: SuperSpike's `1 / (k |u| + 1)^2` is `FastSigmoid(sharpness=k / 2)`; an arctan of slope
+`a` is `Arctan(dampening=a / 2, sharpness=a / 2)`; the derivative of `sigmoid(a u)` is `Sigmoid(dampening=a / 4, sharpness=a /
+4)`.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -50,6 +69,25 @@ class Surrogate:
         """`dampening * f(sharpness * u)` of the distance `u = membrane - threshold`, any shape."""
         return self.dampening * self.shape(self.sharpness * u)
 
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The integral of `f^2` from 0 to `u`, below 0 for negative `u`; dampening and sharpness do not enter.
+
+        From it follows the mean of the squared derivative for any distribution of the membrane potential. A shape without
+        a formula of its own is integrated numerically, to about 1e-6 where it has no jumps.
+
+        Example:
+            >>> FastSigmoid().squared_integral(torch.tensor([-1e9, 0.5, 1e9]))
+            tensor([-0.1667,  0.1458,  0.1667])
+        """
+        # Gauss-Legendre on [u/2, u], [u/4, u/2], ...: the intervals shrink towards the peak, whatever its width.
+        nodes, weights = (torch.from_numpy(numbers) for numbers in np.polynomial.legendre.leggauss(20))
+        ends = torch.cat((0.5 ** torch.arange(_HALVINGS, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)))
+        widths = ends[:-1] - ends[1:]
+        points = (ends[1:, None] + widths[:, None] * (nodes + 1) / 2).flatten()
+        shares = (widths[:, None] * weights / 2).flatten()
+        at = u.double().clamp(-_FAR, _FAR).unsqueeze(-1)
+        return (at * self.shape(at * points).square() * shares).sum(-1).to(u.dtype)
+
     def spike(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """1 where `u >= 0`, else 0, in the type of `u`; its gradient is `derivative(u)`.
 
@@ -59,6 +97,10 @@ class Surrogate:
             tensor([0., 1., 1.], grad_fn=<_SpikeBackward>)
         """
         return _Spike.apply(u, self)  # pyright: ignore[reportReturnType]
+
+
+_FAR, _HALVINGS = 1e6, 30
+"""Where `squared_integral` takes a shape for 0, and how often it halves that interval, down to 1e-3."""
 
 
 class _Spike(torch.autograd.Function):
@@ -91,6 +133,14 @@ class FastSigmoid(Surrogate):
         """`1 / (1 + 2 |u|)^2`."""
         return (1 + 2 * u.abs()).square().reciprocal()
 
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`(1 - (1 + 2 |u|)^-3) / 6`, with the sign of `u`."""
+        return u.sign() * (1 - (1 + 2 * u.abs()) ** -3) / 6
+
+
+DEFAULT = FastSigmoid()
+"""The surrogate of neurons for which none was chosen."""
+
 
 @dataclass(frozen=True)
 class Arctan(Surrogate):
@@ -106,6 +156,11 @@ class Arctan(Surrogate):
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """`1 / (1 + (pi u)^2)`."""
         return (1 + (math.pi * u).square()).reciprocal()
+
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`u / (2 (1 + (pi u)^2)) + atan(pi u) / (2 pi)`."""
+        angle = (math.pi * u).atan()  # in these terms nothing overflows
+        return ((2 * angle).sin() / 2 + angle) / (2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -123,6 +178,10 @@ class Triangular(Surrogate):
         """`max(1 - |u|, 0)`."""
         return (1 - u.abs()).clamp(min=0)
 
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`(1 - (1 - min(|u|, 1))^3) / 3`, with the sign of `u`."""
+        return u.sign() * (1 - (1 - u.abs()).clamp(min=0) ** 3) / 3
+
 
 @dataclass(frozen=True)
 class Exponential(Surrogate):
@@ -139,6 +198,10 @@ class Exponential(Surrogate):
         """`exp(-2 |u|)`."""
         return (-2 * u.abs()).exp()
 
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`(1 - exp(-4 |u|)) / 4`, with the sign of `u`."""
+        return -u.sign() * torch.expm1(-4 * u.abs()) / 4
+
 
 @dataclass(frozen=True)
 class Gaussian(Surrogate):
@@ -154,6 +217,119 @@ class Gaussian(Surrogate):
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """`exp(-pi u^2)`."""
         return (-math.pi * u.square()).exp()
+
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`erf(sqrt(2 pi) u) / (2 sqrt(2))`."""
+        return torch.erf(math.sqrt(2 * math.pi) * u) / (2 * math.sqrt(2))
+
+
+@dataclass(frozen=True)
+class Rectangular(Surrogate):
+    """A box, `f(u) = 1 where |2 u| < 1, else 0`: neurons near the threshold learn, all others do not.
+
+    Source: Wu et al., "Spatio-temporal backpropagation for training high-performance spiking neural networks", 2018.
+
+    Example:
+        >>> Rectangular().derivative(torch.tensor([0.0, 0.4, 0.5]))
+        tensor([1., 1., 0.])
+    """
+
+    def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """1 where `|2 u| < 1`, else 0."""
+        return (1 + 0 * u).masked_fill(u.abs() >= 0.5, 0)  # what is not a number stays so
+
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`min(|u|, 1/2)`, with the sign of `u`."""
+        return u.clamp(-0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Surrogate):
+    """Derivative of the logistic function, `f(u) = 4 s(4 u) (1 - s(4 u)) = sech(2 u)^2`.
+
+    Source: Zenke and Vogels, "The remarkable robustness of surrogate gradient learning", 2021, among others.
+
+    Example:
+        >>> Sigmoid().derivative(torch.tensor([0.0, 0.5, -0.5]))
+        tensor([1.0000, 0.4200, 0.4200])
+    """
+
+    def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`sech(2 u)^2`."""
+        tail = (-4 * u.abs()).exp()  # at most 1, so that nothing overflows
+        return 4 * tail / (1 + tail).square()
+
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`tanh(2 u) / 2 - tanh(2 u)^3 / 6`."""
+        slope = torch.tanh(2 * u)
+        return slope / 2 - slope**3 / 6
+
+
+@dataclass(frozen=True)
+class QPseudoSpike(Surrogate):
+    """A bump whose tail is a setting, `f(u) = (1 + 2 |u| / (q - 1))^-q`: the smaller the tail `q`, the heavier.
+
+    `q = 2` is `FastSigmoid`; as `q` grows it becomes `Exponential`. Its power is costly, and the kernels are given its values
+    instead of computing them.
+
+    Args:
+        dampening: the peak of the derivative, above 0.
+        sharpness: how narrow the bump is, above 0.
+        tail: `q`, above 1.
+
+    Raises:
+        ValueError: if a number is not finite, or not above 0, the tail not above 1.
+
+    Source: Herranz-Celotti and Rouat, arXiv 2202.00282; 1.56 is the default of its published program.
+
+    Example:
+        >>> QPseudoSpike(tail=2.0).derivative(torch.tensor([0.0, 0.5])), FastSigmoid().derivative(torch.tensor([0.0, 0.5]))
+        (tensor([1.0000, 0.2500]), tensor([1.0000, 0.2500]))
+    """
+
+    tail: float = 1.56
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.tail) and self.tail > 1):
+            raise ValueError(f"QPseudoSpike: tail must be above 1 and finite, got {self.tail}")
+
+    def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`(1 + 2 |u| / (q - 1))^-q`."""
+        return (1 + 2 / (self.tail - 1) * u.abs()) ** -self.tail
+
+    def squared_integral(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """`(1 - (1 + 2 |u| / (q - 1))^(1 - 2 q)) (q - 1) / (4 q - 2)`, with the sign of `u`."""
+        q = self.tail
+        return u.sign() * (1 - (1 + 2 / (q - 1) * u.abs()) ** (1 - 2 * q)) * (q - 1) / (4 * q - 2)
+
+
+@dataclass(frozen=True)
+class Custom(Surrogate):
+    """A bump of your own, given as a function.
+
+    Settings compare with those of other shapes if the function is normalised as they are: peak 1 at 0, area 1.
+
+    Args:
+        dampening: what the function is multiplied with, above 0.
+        sharpness: how much its argument is, above 0.
+        function: `f`, of a tensor of any shape; computed beforehand and handed to the kernels. Two surrogates of the same
+            function and numbers are equal.
+
+    Raises:
+        ValueError: if either number is not positive and finite.
+
+    Example:
+        >>> cosine = Custom(function=lambda u: torch.cos(math.pi / 2 * u.clamp(-1, 1)) ** 2)
+        >>> cosine.derivative(torch.tensor([0.0, 0.5]))
+        tensor([1.0000, 0.5000])
+    """
+
+    function: Callable[[Tensor], Tensor] = field(kw_only=True)
+
+    def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The function."""
+        return self.function(u)
 
 
 @dataclass(frozen=True)

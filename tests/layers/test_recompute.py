@@ -19,6 +19,7 @@ def network():
         nn.Dropout(0.2),
         nn.Linear(32, 2),
         rb.LeakyReadout(2),
+        input_rate=None,
     )
 
 

@@ -134,7 +134,12 @@ def test_in_a_network_that_is_recomputed_and_recorded(credit, steps):
     torch.manual_seed(4)
     options = {"threshold": 0.3, "refractory": 3, "credit": credit, "learn": NAMES}
     network = Sequential(
-        nn.Linear(6, 5), AdaptiveLIF(5, **options), nn.Linear(5, 4), RecurrentAdaptiveLIF(4, **options), LeakyReadout(4)
+        nn.Linear(6, 5),
+        AdaptiveLIF(5, **options),
+        nn.Linear(5, 4),
+        RecurrentAdaptiveLIF(4, **options),
+        LeakyReadout(4),
+        input_rate=None,
     ).double()
     x = torch.rand(30, 2, 6, dtype=torch.float64)
     expected = torch.autograd.grad(network(x).square().sum(), list(network.parameters()))

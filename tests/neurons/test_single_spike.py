@@ -114,7 +114,7 @@ def test_training_starts_without_a_single_spike():
     torch.manual_seed(0)
     x = (torch.rand(20, 16, 10) < 0.3).float()
     layer = SingleSpike(40, surrogate=FastSigmoid(sharpness=5.0), learn=("decay", "threshold"))
-    network = rb.Sequential(nn.Linear(10, 40), layer, nn.Linear(40, 2), rb.LeakyReadout(2))
+    network = rb.Sequential(nn.Linear(10, 40), layer, nn.Linear(40, 2), rb.LeakyReadout(2), input_rate=None)
     with torch.no_grad():
         network[0].weight.mul_(0.1)
         network[0].bias.zero_()

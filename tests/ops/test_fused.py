@@ -16,7 +16,18 @@ from torch.utils.checkpoint import checkpoint
 
 from computing import computed_by
 from rheobase.ops import integrate, lif, memory, synaptic_lif
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
+from rheobase.surrogate import (
+    Arctan,
+    Exponential,
+    FastSigmoid,
+    Gaussian,
+    MultiGaussian,
+    QPseudoSpike,
+    Rectangular,
+    Sigmoid,
+    Surrogate,
+    Triangular,
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,11 @@ VARIANTS = [
     Variant(F32, Smooth(), "zero", 1, "attached", True),
     Variant(F32, MultiGaussian(0.7, 1.3), "zero", 2, "detached", True),
     Variant(F64, MultiGaussian(), "none", 1, "detached", True),
+    Variant(F32, Sigmoid(1.2, 0.6), "zero", 1, "attached", True),
+    Variant(F64, Sigmoid(), "subtract", 2, "detached", False),
+    Variant(F32, Rectangular(0.7, 0.4), "subtract", 2, "attached", True),
+    Variant(F64, Rectangular(), "zero", 1, "detached", False),
+    Variant(F32, QPseudoSpike(0.8, 1.5, 1.3), "subtract", 1, "detached", True),
 ]
 
 

@@ -12,7 +12,17 @@ from torch import Tensor
 
 from computing import computed_by
 from rheobase.ops.lif import lif
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, Surrogate, Triangular
+from rheobase.surrogate import (
+    Arctan,
+    Exponential,
+    FastSigmoid,
+    Gaussian,
+    QPseudoSpike,
+    Rectangular,
+    Sigmoid,
+    Surrogate,
+    Triangular,
+)
 
 pytestmark = pytest.mark.usefixtures("computer")
 
@@ -189,6 +199,9 @@ SHAPES = [
     (Triangular(0.3, 0.4), lambda u: 0.3 * max(1 - abs(0.4 * u), 0)),
     (Exponential(), lambda u: np.exp(-2 * abs(u))),
     (Gaussian(1.0, 0.5), lambda u: np.exp(-np.pi * u * u / 4)),
+    (Sigmoid(0.6, 0.8), lambda u: 0.6 / np.cosh(1.6 * u) ** 2),
+    (Rectangular(1.2, 0.9), lambda u: 1.2 * (abs(1.8 * u) < 1)),
+    (QPseudoSpike(0.9, 1.1, 3.0), lambda u: 0.9 / (1 + 1.1 * abs(u)) ** 3),
 ]
 
 

@@ -17,7 +17,7 @@ from rheobase.ops.integrate import reference as integrate_reference
 from rheobase.ops.lif import ResetGradient, fused, reference, synaptic_lif
 
 RESETS = ("subtract", "zero", "none")
-SHAPES = ("FastSigmoid", "Arctan", "Triangular", "Exponential", "Gaussian", "MultiGaussian")
+SHAPES = ("FastSigmoid", "Arctan", "Rectangular", "Triangular", "Exponential", "Gaussian", "Sigmoid", "MultiGaussian")
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DAMPENING, SHARPNESS = 0.7, 1.3
 

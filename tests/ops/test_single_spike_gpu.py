@@ -16,7 +16,7 @@ from rheobase.ops import first_spikes, single_spike
 from rheobase.ops.single_spike import Credit, fused, reference
 
 CREDITS = ("ramp", "early_ramp", "product", "detached")
-SHAPES = ("FastSigmoid", "Arctan", "Triangular", "Exponential", "Gaussian", "given")
+SHAPES = ("FastSigmoid", "Arctan", "Rectangular", "Triangular", "Exponential", "Gaussian", "Sigmoid", "given")
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 DAMPENING, SHARPNESS = 0.7, 1.3
 

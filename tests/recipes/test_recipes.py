@@ -12,6 +12,7 @@ from rheobase.recipes import (
     SingleSpikeConvolutions,
     SingleSpikes,
     SpokenDigits,
+    Stability,
     Stochastic,
     Thresholds,
     TimeToFirstSpike,
@@ -28,7 +29,7 @@ def test_what_is_offered() -> None:
         "single-spike": SingleSpikes, "single-spike-conv": SingleSpikeConvolutions, "ttfs": TimeToFirstSpike,
         "ttfs-mnist": TimeToFirstSpike, "ttfs-mlp": TimeToFirstSpike,
         "ttfs-cifar10-reduced": TimeToFirstSpike, "ttfs-cifar10": TimeToFirstSpike, "ttfs-gesture": TimeToFirstSpike,
-        "stochastic": Stochastic,
+        "stochastic": Stochastic, "stability": Stability,
         "thresholds": Thresholds,
     }  # fmt: skip
     assert find("spoken-digits-full").recipe.edition == "full"

@@ -66,6 +66,7 @@ def network(seed: int = 0, dropout: float = 0.2, hidden: int = 10) -> rb.Sequent
             rb.Dropout(dropout),
             nn.Linear(hidden, CLASSES),
             rb.LeakyReadout(CLASSES, learn=("decay",)),
+            input_rate=None,
         )
 
 

@@ -22,6 +22,7 @@ from rheobase.data.n_mnist_files import n_mnist, read_n_mnist, write_n_mnist
 from rheobase.data.pixel_sequences import PixelSequences
 from rheobase.data.points import draw_yin_yang, yin_yang
 from rheobase.data.published import Progress, data_folder
+from rheobase.data.recall import draw_delayed_recall
 from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
 from rheobase.data.vectors import VectorDataset, Vectors
@@ -56,6 +57,7 @@ __all__ = [
     "cifar10",
     "concatenate",
     "data_folder",
+    "draw_delayed_recall",
     "draw_yin_yang",
     "dvs128_gesture",
     "fashion_mnist",

@@ -5,6 +5,9 @@ A linear or convolutional layer treats every time step alike, so it can treat th
 spiking network is zero, so the product is a sum over spike lists wherever that is faster. Both are most of the speed of a
 network and need nothing from the user: `Sequential` folds for every layer that does not know about time, and measures the
 density of what reaches each of its linear layers.
+
+A new network is alive: linear and convolutional layers in front of neurons are scaled for them, see
+`rheobase.layers.initialisation`.
 """
 
 from collections import OrderedDict
@@ -13,6 +16,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.layers.initialisation import INPUT_RATE, initialise, leave
 from rheobase.layers.order import in_order
 from rheobase.layers.pooling import check_pooling
 from rheobase.layers.products import call_folded
@@ -27,10 +31,18 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
     up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`.
 
+    The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
+    neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
+    from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrised are left as they are, and so are
+    those in front of a normalisation or a readout. `rheobase.stabilize` does better, if there is a batch to look at.
+
     Args:
         layers: modules, in order; or one `OrderedDict` of them, to name them.
+        input_rate: what is assumed of the input, spikes per step, in (0, 1); it may be wrong by a factor of ten. None leaves
+            all weights and surrogates as they are.
 
     Raises:
+        ValueError: if `input_rate` is not in (0, 1).
         TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
             recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one. And if
             max pooling gets the spikes of `SingleSpike` neurons, which it would multiply, see `rheobase.layers.pooling`.
@@ -44,7 +56,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         >>> second, state = network.run(torch.ones(6, 3, 5), state)
     """
 
-    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module]) -> None:
+    def __init__(self, *layers: nn.Module | OrderedDict[str, nn.Module], input_rate: float | None = INPUT_RATE) -> None:
+        if input_rate is not None and not 0 < input_rate < 1:
+            raise ValueError(f"Sequential: input_rate must be in (0, 1), or None, got {input_rate}")
         super().__init__(*layers)  # pyright: ignore[reportArgumentType, reportCallIssue]
         for position, layer in enumerate(self):
             if isinstance(layer, Temporal):
@@ -58,6 +72,10 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                         "a rheobase.Temporal around it"
                     )
         check_pooling(in_order(self))
+        if input_rate is None:
+            leave(list(self))
+        else:
+            initialise(list(self), input_rate)
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None

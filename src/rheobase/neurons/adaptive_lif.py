@@ -12,7 +12,7 @@ from rheobase.ops.adaptive import Credit, adaptive_lif, check_adaptive_rule, ref
 from rheobase.ops.arguments import state_type
 from rheobase.ops.integrate import integrate
 from rheobase.parameters import NON_NEGATIVE, POSITIVE, UNIT_INTERVAL
-from rheobase.surrogate import FastSigmoid, Surrogate
+from rheobase.surrogate import DEFAULT, Surrogate
 
 
 class AdaptiveNeuron(Neuron):
@@ -46,7 +46,7 @@ class AdaptiveNeuron(Neuron):
         surrogate: Surrogate | None,
         learn: Collection[str],
     ) -> None:
-        surrogate = surrogate or FastSigmoid()
+        surrogate = surrogate or DEFAULT
         check_adaptive_rule(refractory, credit, surrogate, type(self).__name__)
         super().__init__(features, learn, ("decay", "threshold", "adaptation_decay", "adaptation"))
         self.define("decay", decay, UNIT_INTERVAL)

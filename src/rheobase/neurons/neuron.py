@@ -12,7 +12,7 @@ from rheobase.neurons.listening import Listening
 from rheobase.ops.arguments import state_type
 from rheobase.ops.lif import Reset, ResetGradient, check_rule
 from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range
-from rheobase.surrogate import FastSigmoid, Surrogate
+from rheobase.surrogate import DEFAULT, Surrogate
 from rheobase.temporal import Temporal
 
 
@@ -94,7 +94,7 @@ class IntegrateAndFire(Neuron):
         learn: Collection[str],
         learnable: Collection[str] = ("decay", "threshold"),
     ) -> None:
-        surrogate = surrogate or FastSigmoid()
+        surrogate = surrogate or DEFAULT
         check_rule(reset, reset_gradient, surrogate, type(self).__name__)
         super().__init__(features, learn, learnable)
         self.define("decay", decay, UNIT_INTERVAL)

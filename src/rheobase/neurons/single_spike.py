@@ -10,7 +10,7 @@ from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import state_type
 from rheobase.ops.integrate import integrate
 from rheobase.ops.single_spike import Credit, check_rule, first_spikes, single_spike
-from rheobase.surrogate import FastSigmoid, Surrogate
+from rheobase.surrogate import DEFAULT, Surrogate
 
 
 class SingleSpike(IntegrateAndFire):
@@ -66,7 +66,7 @@ class SingleSpike(IntegrateAndFire):
         fire_by_end: bool = False,
         learn: Collection[str] = (),
     ) -> None:
-        check_rule(credit, surrogate or FastSigmoid(), type(self).__name__)
+        check_rule(credit, surrogate or DEFAULT, type(self).__name__)
         super().__init__(features, decay, threshold, surrogate, "none", "detached", learn)
         self.credit: Credit = credit
         self.fire_by_end = fire_by_end

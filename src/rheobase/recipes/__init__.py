@@ -12,6 +12,7 @@ from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.settings import build
 from rheobase.recipes.single_spike import SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.spoken_digits import SpokenDigits
+from rheobase.recipes.stability import Stability
 from rheobase.recipes.stochastic import Stochastic
 from rheobase.recipes.thresholds import Thresholds
 from rheobase.recipes.ttfs import CIFAR10, CIFAR10_REDUCED, GESTURE, PERCEPTRON, TimeToFirstSpike
@@ -26,6 +27,7 @@ __all__ = [
     "SingleSpikeConvolutions",
     "SingleSpikes",
     "SpokenDigits",
+    "Stability",
     "Stochastic",
     "Thresholds",
     "TimeToFirstSpike",
@@ -69,6 +71,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "ttfs-cifar10": Entry(CIFAR10, "the published 90.56 % test accuracy on CIFAR-10, on a GPU"),
         "ttfs-gesture": Entry(GESTURE, "the published 95.83 % test accuracy on DVS128 Gesture, on a GPU"),
         "stochastic": Entry(Stochastic(), "to compare; `rheobase reproduce stochastic-parallel` does it"),
+        "stability": Entry(Stability(), "to compare; `rheobase reproduce stability` does it"),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),
     }
 )

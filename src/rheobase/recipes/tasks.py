@@ -21,6 +21,7 @@ from rheobase.data import (
     ShiftPixels,
     Splits,
     VectorDataset,
+    draw_delayed_recall,
     draw_yin_yang,
     fashion_mnist,
     mnist,
@@ -30,7 +31,7 @@ from rheobase.data import (
     spoken_digits,
 )
 
-TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated"]
+TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated", "delayed-recall"]
 
 SequenceName = Literal["spoken-digits", "shd", "sequential-mnist", "permuted-mnist"]
 """Tasks whose sequences are long, or whose order is what matters."""
@@ -103,6 +104,15 @@ def _yin_yang(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:
     return train, validation, test
 
 
+def _delayed_recall(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+    """Drawn anew for each part; all but 15 of the steps are the delay."""
+    train, validation, test = (draw_delayed_recall(samples, seed, delay=steps - 15) for samples, seed in _RECALL)
+    return train, validation, test
+
+
+_RECALL = ((4_000, 1), (500, 2), (1_000, 3))
+
+
 def _spoken_digits(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
     parts = spoken_digits("compact", source["data_dir"])
     train, test = (EventDataset(events, dt=0.01, steps=steps) for events in parts)
@@ -161,6 +171,7 @@ TASKS: Mapping[TaskName | SequenceName, Task] = MappingProxyType(
             _images(fashion_mnist),
             (Perspective(0.1, 0.3), Flip(0.5), ShiftPixels(1), PixelNoise(0.05, 0.5)),
         ),
+        "delayed-recall": Task("delayed recall, the sum of two cues 25 steps apart", 30, 3, 40, _delayed_recall),
         "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist),
     }
 )

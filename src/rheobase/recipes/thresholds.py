@@ -82,7 +82,7 @@ class Thresholds(Recipe):
                 layers.append(PerNeuron(neurons, self.learned))
             layers.append(self._neurons(neurons))
             inputs = neurons
-        return Sequential(*layers)
+        return Sequential(*layers, input_rate=None)  # weights as PyTorch draws them, the same for all that is compared
 
     def _neurons(self, count: int) -> SynapticLIF:
         learn = ("threshold",) if self.learned == "threshold" else ()

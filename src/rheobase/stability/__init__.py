@@ -1,5 +1,8 @@
-"""Initialisation from theory: networks that are alive from the first step."""
+"""Networks that are alive at their start: initialisation and surrogates from theory, and from one batch."""
 
+from rheobase.stability import conditions
+from rheobase.stability.calibration import Calibration, LayerChange, stabilize
+from rheobase.stability.fluctuations import fluctuation_driven
 from rheobase.stability.single_spike import (
     Initialised,
     change_steps,
@@ -8,4 +11,15 @@ from rheobase.stability.single_spike import (
     weight_variance,
 )
 
-__all__ = ["Initialised", "change_steps", "initialise_single_spike", "spike_moment", "weight_variance"]
+__all__ = [
+    "Calibration",
+    "Initialised",
+    "LayerChange",
+    "change_steps",
+    "conditions",
+    "fluctuation_driven",
+    "initialise_single_spike",
+    "spike_moment",
+    "stabilize",
+    "weight_variance",
+]

@@ -1,8 +1,9 @@
 """Surrogates inside kernels: what all kernels of neurons that fire know of them.
 
 A kernel of the backward pass needs the *slope* of every spike, the surrogate's derivative at the distance of the membrane
-potential from the threshold. Six shapes are part of the kernels, in `cpu` for numba and in `gpu` for Triton: of these a kernel
-is told the name and two numbers. For a shape of the user's, the slopes are computed beforehand and given.
+potential from the threshold. Eight shapes are part of the kernels, in `cpu` for numba and in `gpu` for Triton: of these a
+kernel is told the name and two numbers. For a shape of the user's, and for `QPseudoSpike`, whose power no vector instruction
+computes, the slopes are computed beforehand and given.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,19 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.lanes import sequence_to_lanes
-from rheobase.surrogate import Arctan, Exponential, FastSigmoid, Gaussian, MultiGaussian, Surrogate, Triangular
+from rheobase.surrogate import (
+    Arctan,
+    Exponential,
+    FastSigmoid,
+    Gaussian,
+    MultiGaussian,
+    Rectangular,
+    Sigmoid,
+    Surrogate,
+    Triangular,
+)
 
-_IN_KERNELS = (FastSigmoid, Arctan, Triangular, Exponential, Gaussian, MultiGaussian)
+_IN_KERNELS = (FastSigmoid, Arctan, Rectangular, Triangular, Exponential, Gaussian, Sigmoid, MultiGaussian)
 
 
 def can(surrogate: Surrogate) -> bool:

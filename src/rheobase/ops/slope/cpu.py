@@ -36,8 +36,13 @@ def bump(shape, double, z):
     elif shape == "Triangular":
         # `>=` is false of a NaN, which thereby stays one.
         f = number(0) if abs(z) >= number(1) else number(1) - abs(z)
+    elif shape == "Rectangular":
+        f = number(0) if abs(z) >= number(0.5) else number(1) + number(0) * z
     elif shape == "Exponential":
         f = exp(number(-2) * abs(z))
+    elif shape == "Sigmoid":
+        tail = exp(number(-4) * abs(z))
+        f = number(4) * tail / ((number(1) + tail) * (number(1) + tail))
     elif shape == "Gaussian":
         f = exp(number(-np.pi) * (z * z))
     elif shape == "MultiGaussian":

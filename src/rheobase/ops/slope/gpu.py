@@ -25,8 +25,13 @@ def bump(z, SHAPE: tl.constexpr):
     elif SHAPE == "Triangular":
         height = 1.0 - tl.abs(z)
         f = tl.where(height < 0.0, 0.0, height)  # not tl.maximum, which drops NaN
+    elif SHAPE == "Rectangular":
+        f = tl.where(tl.abs(z) >= 0.5, 0.0, 1.0 + 0.0 * z)  # NaN stays one
     elif SHAPE == "Exponential":
         f = tl.exp(-2.0 * tl.abs(z))
+    elif SHAPE == "Sigmoid":
+        tail = tl.exp(-4.0 * tl.abs(z))
+        f = 4.0 * tail / ((1.0 + tail) * (1.0 + tail))
     elif SHAPE == "Gaussian":
         f = tl.exp(-3.141592653589793 * (z * z))
     else:

@@ -1,0 +1,183 @@
+"""Stable training: a recurrent network whose surrogate gradient and initialisation are settings, one of them chosen by theory.
+
+Behind "Stabilizing Spiking Neuron Training" (arXiv 2202.00282) is the question whether shape, dampening and sharpness of a
+surrogate need a search. Here they can be searched, or left to the four conditions or to a calibration on one batch.
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rheobase.data import Progress, Splits
+from rheobase.layers import LeakyReadout, Sequential
+from rheobase.neurons import RecurrentLIF
+from rheobase.recipes.recipe import Recipe
+from rheobase.recipes.tasks import TASKS, TaskName, load_task
+from rheobase.stability import conditions, fluctuation_driven, stabilize
+from rheobase.surrogate import (
+    Arctan,
+    Exponential,
+    FastSigmoid,
+    Gaussian,
+    QPseudoSpike,
+    Rectangular,
+    Sigmoid,
+    Surrogate,
+    Triangular,
+)
+from rheobase.training import Training
+
+Shape = Literal[
+    "rectangular", "triangular", "exponential", "gaussian", "sigmoid", "fast sigmoid", "q-pseudo-spike", "arctan"
+]
+SHAPES: Mapping[Shape, type[Surrogate]] = MappingProxyType(
+    {
+        "rectangular": Rectangular,
+        "triangular": Triangular,
+        "exponential": Exponential,
+        "gaussian": Gaussian,
+        "sigmoid": Sigmoid,
+        "fast sigmoid": FastSigmoid,
+        "q-pseudo-spike": QPseudoSpike,
+        "arctan": Arctan,
+    }
+)
+
+Initialisation = Literal[
+    "pytorch", "glorot", "conditions", "fluctuations", "default", "stabilize", "stabilize through time"
+]
+
+
+@dataclass(frozen=True)
+class Stability(Recipe):
+    """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialisation are what is compared."""
+
+    task: TaskName = "spoken-digits"
+    """What is learned."""
+    samples: int | None = None
+    """Use so many samples of the training set, the same for every seed; None uses all."""
+    hidden: tuple[int, ...] = (128,)
+    """Neurons of each recurrent layer."""
+    decay: float = 0.9
+    """What a membrane potential keeps per step."""
+    threshold: float = 1.0
+    """Where neurons fire; the surrogate's width is not relative to it."""
+    shape: Shape = "fast sigmoid"
+    """Of the surrogate gradient."""
+    dampening: float = 1.0
+    """Of the surrogate gradient; with "conditions" and "stabilize" only where the search for it starts."""
+    sharpness: float = 1.0
+    """Of the surrogate gradient."""
+    tail: float = 1.56
+    """Of the q-PseudoSpike: q."""
+    initialisation: Initialisation = "stabilize"
+    """pytorch: as PyTorch draws linear layers; glorot: Glorot's uniform weights; conditions: these, changed by the four
+    conditions; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize: calibrated on a batch,
+    even through depth or through time."""
+    training: Training = field(
+        default_factory=lambda: Training(epochs=20, batch_size=64, learning_rate=2e-3, weight_decay=0.0, threads=1)
+    )
+
+    def __post_init__(self) -> None:
+        self.check_hidden(self.hidden)
+        self.surrogate()
+
+    def surrogate(self) -> Surrogate:
+        """The surrogate that the settings describe."""
+        surrogate = SHAPES[self.shape](self.dampening, self.sharpness)
+        return replace(surrogate, tail=self.tail) if isinstance(surrogate, QPseudoSpike) else surrogate
+
+    def splits(
+        self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    ) -> Splits:
+        """The task's official split, with a part of the training set for validation."""
+        return load_task(self.task, samples=self.samples, data_dir=data_dir, download=download, progress=progress)
+
+    def network(self) -> Sequential:
+        """Linear layers, recurrent neurons without connections to themselves, and a leaky readout."""
+        task = TASKS[self.task]
+        layers: list[nn.Module] = []
+        inputs = task.channels
+        for neurons in self.hidden:
+            surrogate = None if self.initialisation == "default" else self.surrogate()
+            layer = RecurrentLIF(
+                neurons, decay=self.decay, threshold=self.threshold, self_connections=False, surrogate=surrogate
+            )
+            layers += [nn.Linear(inputs, neurons), layer]
+            inputs = neurons
+        layers += [nn.Linear(inputs, task.classes), LeakyReadout(task.classes, decay=0.95)]
+        return Sequential(*layers) if self.initialisation == "default" else Sequential(*layers, input_rate=None)
+
+    def prepare(self, network: nn.Module, splits: Splits) -> None:
+        """Initialise the network, where that depends on data or replaces what was drawn."""
+        assert isinstance(network, Sequential)
+        every = max(len(splits.train) // 32, 1)
+        batch, _ = splits.train.batch(np.arange(0, len(splits.train), every)[:32])
+        if self.initialisation.startswith("stabilize"):
+            stabilize(network, batch, through_time=self.initialisation == "stabilize through time")
+        elif self.initialisation in ("glorot", "conditions", "fluctuations"):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.training.seed)
+                _draw(network, batch, self.initialisation)
+
+
+def _draw(network: Sequential, batch: Tensor, how: Initialisation) -> None:
+    """Draw the weights of a network anew."""
+    x = batch
+    for k in range(0, len(network) - 2, 2):
+        linear, neurons = network[k], network[k + 1]
+        assert isinstance(linear, nn.Linear) and isinstance(neurons, RecurrentLIF)  # noqa: PT018
+        if how == "fluctuations":
+            fluctuation_driven(linear, neurons, rate=max(x.mean().item(), 1e-3))
+        else:
+            for weight in (linear.weight, neurons.recurrent_weight):
+                nn.init.xavier_uniform_(weight)
+            nn.init.zeros_(linear.bias)
+        if how == "conditions":
+            _meet_conditions(linear, neurons, x)
+        with torch.no_grad():
+            x = network[k : k + 2](x)
+    if how != "fluctuations":
+        readout = network[-2]
+        assert isinstance(readout, nn.Linear)
+        nn.init.xavier_uniform_(readout.weight)
+        nn.init.zeros_(readout.bias)
+
+
+def _meet_conditions(linear: nn.Linear, neurons: RecurrentLIF, x: Tensor) -> None:
+    """Conditions I and II by the mean and variance of recurrent weights; III by the dampening, IV by the sharpness.
+
+    III makes the dampening small, and IV then has no solution but with long memory or loud recurrence: where there is none,
+    the sharpness stays as it is.
+    """
+    count, decay, threshold = neurons.features, neurons.decay.mean().item(), neurons.threshold.mean().item()
+    mean = conditions.recurrent_mean(count, decay, threshold)
+    with torch.no_grad():
+        variance = conditions.recurrent_variance(
+            count,
+            linear.in_features,
+            input_mean=x.mean().item(),
+            input_variance=x.var().item(),
+            weight_variance=linear.weight.var().item(),
+            recurrent_mean=mean,
+        )
+        drawn = neurons.recurrent_weight - neurons.recurrent_weight.mean()
+        neurons.recurrent_weight.copy_(drawn * math.sqrt(variance / drawn.var().item()) + mean)
+        current = linear(x)
+        deviation = (2 * current.var().item() / (1 - decay**2)) ** 0.5
+        dampening = conditions.dampening_of_extremes(neurons.recurrent_weight, decay).mean().item()
+    wanted = conditions.squared_slope_of_variance(variance + mean**2, count, decay)
+    surrogate = replace(neurons.surrogate, dampening=dampening)
+    with suppress(ValueError):  # where there is no such sharpness
+        surrogate = conditions.sharpness_for(
+            wanted, surrogate, lambda shape: conditions.squared_slope_if_normal(shape, 0.0, deviation)
+        )
+    neurons.surrogate = surrogate

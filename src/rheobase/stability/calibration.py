@@ -1,0 +1,388 @@
+"""Make a network alive and its gradients even, by measuring on one batch: `rheobase.stabilize`.
+
+Theory says how to start a network if inputs are random, membrane potentials normal and steps independent. A batch says how it
+is. Both directions are solved one layer at a time, in a single pass each:
+
+- Forwards, a layer's weights are scaled until its neurons fire at the wanted rate, before the next layer hears them. Where no
+  scale gets them to fire, as behind a bias far below 0, the bias is raised, or the mean of recurrent weights. The recurrent
+  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured.
+- Backwards, a random cotangent that is constant in time, as that of a loss which averages over it, starts at the outputs. The
+  dampening of each layer's surrogate is set so that the gradient of its weights has the norm that the last weights' gradient
+  has, before the layer below hears of it.
+
+So one factor is found for each layer, by bisection of a quantity that rises with it. Gradients then neither vanish nor explode
+through depth. In a recurrent layer they cannot stay even through time as well: with the gradient's variance multiplied per step
+by `c = decay^2 + N V E[f^2]`, where N V is that of the recurrent weights, and the same variance of weights in the input, a
+layer multiplies the gradient through depth by `N V E[f^2] / (1 - c)`. Even through depth means `c = (1 + decay^2) / 2`, so a
+gradient that lasts somewhat longer than the membrane; even through time, c = 1, means a gradient that grows with T from layer
+to layer. `through_time` asks for the latter.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from rheobase.health import neuron_layers
+from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
+from rheobase.ops.arguments import check_sequence
+from rheobase.stability.walk import (
+    Measured,
+    as_in_training,
+    cotangent,
+    learned_weights,
+    measure,
+    rms,
+    signs,
+    walking,
+)
+from rheobase.surrogate import Surrogate
+
+HORIZON = 50
+"""Over so many steps a gradient is to stay even, where `through_time` asks for it."""
+
+_ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a percent
+_DOUBLINGS = 60
+_MOST = 10.0  # times the dampening at most: where adaptation holds a gradient back, more would not help
+
+
+@dataclass
+class LayerChange:
+    """What was done to one layer of neurons, and what that did.
+
+    Args:
+        name: the layer's position and kind, `"1 LIF(128)"`.
+        scale: what the weights and the bias in front of it were multiplied with, and its recurrent weights.
+        shift: what was added to the bias in front of it, or else to its recurrent weights.
+        balance: what its recurrent weights were multiplied with besides.
+        dampening: of its surrogate, before and after; None if it has no surrogate.
+        rate: spikes per neuron and step, before and after.
+        gradient: the norm of the gradient of the weights in front of it, before and after; 0 if there are none.
+    """
+
+    name: str
+    scale: float = 1.0
+    shift: float = 0.0
+    balance: float = 1.0
+    dampening: tuple[float, float] | None = None
+    rate: tuple[float, float] = (0.0, 0.0)
+    gradient: tuple[float, float] = (0.0, 0.0)
+
+    def _cells(self) -> tuple[str, ...]:
+        changed = [f"weights x {self.scale:.3g}"] if self.scale != 1 else []
+        changed += [f"mean {self.shift:+.3g}"] if self.shift else []
+        changed += [f"recurrent x {self.balance:.3g}"] if self.balance != 1 else []
+        if self.dampening is not None and self.dampening[0] != self.dampening[1]:
+            changed.append(f"dampening {self.dampening[0]:.3g} -> {self.dampening[1]:.3g}")
+        rates, gradients = (f"{100 * rate:.2g} %" for rate in self.rate), (f"{norm:.2g}" for norm in self.gradient)
+        return self.name, " -> ".join(rates), " -> ".join(gradients), ", ".join(changed) or "nothing"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `stabilize` changed; `print` shows it as a table.
+
+    Args:
+        layers: each layer of neurons, in the order in which they run.
+    """
+
+    layers: tuple[LayerChange, ...]
+
+    def __str__(self) -> str:
+        rows = [("layer", "firing rate", "gradient norm", "changed"), *(layer._cells() for layer in self.layers)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def stabilize(
+    network: nn.Module,
+    batch: Float[Tensor, "T B *features"],
+    *,
+    rate: float = 0.1,
+    through_time: bool = False,
+    seed: int = 0,
+) -> Calibration:
+    """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
+
+    Weights, biases and surrogates are changed in place; nothing else is. Dropout is off meanwhile, and batch normalisation
+    takes the statistics of the batch, as in training. The same network and batch give the same result. A small batch will do, 8
+    samples or 16; memory is that of one training step, and time that of about ten.
+
+    Args:
+        network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
+            which is used once. What is not such a weighted layer is left as it is.
+        batch: an input that is like those of training, `(T, B, *features)`.
+        rate: the wanted spikes per neuron and step, in (0, 1). Neurons that fire once are to do so in half of all cases,
+            neurons with a refractory period at most half as often as they could.
+        through_time: let the dampening of recurrent layers keep the gradient even through time, over 50 steps, instead of
+            through depth.
+        seed: of the cotangent with which gradients are measured.
+
+    Returns:
+        What was changed, layer by layer, with firing rates and gradient norms before and after.
+
+    Raises:
+        ValueError: naming a layer that cannot be stabilised, and why: no current reaches it, its weights are shared or
+            parametrised, or it does not run in a call of the network. What was changed up to there stays so.
+
+    Example:
+        >>> import rheobase as rb
+        >>> _ = torch.manual_seed(0)
+        >>> network = rb.Sequential(nn.Linear(50, 64), rb.LIF(64), nn.Linear(64, 64), rb.LIF(64), nn.Linear(64, 3))
+        >>> done = stabilize(network, (torch.rand(100, 8, 50) < 0.02).float(), rate=0.2)
+        >>> [round(layer.rate[1], 1) for layer in done.layers]
+        [0.2, 0.2]
+    """
+    check_sequence(batch, "stabilize")
+    if not 0 < rate < 1:
+        raise ValueError(f"stabilize: rate must be in (0, 1), got {rate}")
+    if not bool(batch.isfinite().all()):
+        raise ValueError("stabilize: batch holds values that are not finite")
+    devices = [batch.device] if batch.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), as_in_training(network):
+        return _Stabilizer(network, batch, rate, through_time, seed).run()
+
+
+class _Stabilizer:
+    """The two passes, and what they have found so far."""
+
+    def __init__(self, network: nn.Module, batch: Tensor, rate: float, through_time: bool, seed: int) -> None:
+        self._network, self._batch, self._seed = network, batch, seed
+        self._rate, self._through_time = rate, through_time
+        self._changes = {layer: LayerChange(name) for name, layer in neuron_layers(network)}
+        if not self._changes:
+            raise ValueError("stabilize: network has no layer of neurons")
+        self._scaled: set[nn.Parameter] = set()
+        self._currents: dict[Neuron, tuple[Tensor, list[nn.Parameter]]] = {}
+        self._on_currents: dict[Neuron, Tensor] = {}
+        self._norms: dict[Neuron, float] = {}
+        self._wanted_norm = 0.0
+
+    def run(self) -> Calibration:
+        dampenings = {layer: _dampening(layer) for layer in self._changes}
+        before = self._measure()
+        if unseen := [change.name for layer, change in self._changes.items() if layer not in before.rates]:
+            raise ValueError(
+                f"stabilize: {', '.join(unseen)} did not run in a call of the network, or not as a module: what streams by "
+                "`run`, as inside rheobase.Recompute, is not seen; stabilise the network before it is wrapped"
+            )
+        with torch.no_grad(), walking(self._network, self._set_rate):
+            self._network(self._batch)
+        alive = self._measure()
+        self._wanted_norm = alive.last
+        if not 0 < alive.last < math.inf:
+            raise ValueError(
+                f"stabilize: no gradient goes back from the network's output to its last weights, or one that is not finite: "
+                f"it has norm {alive.last}"
+            )
+        with walking(self._network, self._hear, self._listen):
+            output = self._network(self._batch)
+            loss = (output * cotangent(output, self._batch, self._seed)).sum()
+            parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
+            torch.autograd.grad(loss, parameters, allow_unused=True)  # for what it does on its way
+        for layer, change in self._changes.items():
+            change.rate = before.rates[layer], alive.rates[layer]
+            change.gradient = before.gradients[layer], self._norms.get(layer, 0.0)
+            first, last = dampenings[layer], _dampening(layer)
+            change.dampening = None if first is None or last is None else (first, last)
+        return Calibration(tuple(self._changes[layer] for layer in before.rates))
+
+    def _measure(self) -> Measured:
+        return measure(self._network, self._batch, self._seed)
+
+    # Forwards: the rate.
+
+    def _set_rate(self, layer: Neuron, x: Tensor, in_front: Sequence[nn.Module]) -> Tensor:
+        """Scale what stands in front of `layer`, which is about to hear `x`; returns what it hears then."""
+        change, wanted = self._changes[layer], _possible_rate(layer, self._rate, len(x))
+        few = x[:, : max(1, _ENOUGH // max(x[:, :1].numel(), 1))]
+        if not bool(x.isfinite().all()):
+            raise ValueError(f"stabilize: the current into {change.name} is not finite")
+        if not in_front:
+            if not self._rate_at(layer, few):
+                raise ValueError(
+                    f"stabilize: {change.name} has no weights in front that could be scaled, and none of its neurons fires "
+                    "for this batch; scale the batch, or lower the threshold"
+                )
+            return x
+        if not bool(x.any()):
+            raise ValueError(f"stabilize: no current reaches {change.name}: all of its input is 0 for this batch")
+        source = self._take(in_front[-1], change.name)
+        recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
+        if recurrent is not None:
+            change.balance = _balance(recurrent, x, wanted)
+            recurrent.mul_(change.balance)
+        drawn = None if recurrent is None else recurrent.clone()
+
+        def at(scale: float, shift: float = 0.0) -> float:
+            if recurrent is not None and drawn is not None:
+                recurrent.copy_(scale * drawn)
+            return self._rate_at(layer, scale * few + shift)
+
+        scale = _solve(at, wanted)
+        if scale is not None:
+            at(scale)  # which sets the recurrent weights
+            change.scale = scale
+            for parameter in source:
+                parameter.mul_(scale)
+            return scale * x
+        at(1.0)
+        if len(source) == 2:
+            change.shift = self._shift(lambda shift: at(1.0, shift), wanted, change.name)
+            source[1].add_(change.shift)
+            return x + change.shift
+        if recurrent is not None and drawn is not None:
+
+            def with_mean(mean: float) -> float:
+                recurrent.copy_(drawn + mean)
+                return self._rate_at(layer, few)
+
+            change.shift = self._shift(with_mean, wanted, change.name)
+            recurrent.copy_(drawn + change.shift)
+            return x
+        raise ValueError(
+            f"stabilize: {change.name} fires at {at(1.0):.2g} spikes per step, and no scale of its weights brings it to "
+            f"{wanted:.2g}: its current is nearly all on one side of 0. Give the layer in front of it a bias"
+        )
+
+    def _shift(self, at: Callable[[float], float], wanted: float, name: str) -> float:
+        shift = _solve(at, wanted)
+        if shift is None:
+            raise ValueError(
+                f"stabilize: neither a scale of the weights nor a mean brings {name} to {wanted:.2g} spikes per step"
+            )
+        return shift
+
+    def _rate_at(self, layer: Neuron, x: Tensor) -> float:
+        torch.manual_seed(self._seed)  # for neurons that fire at random
+        spikes = layer.forward(x)
+        # Neurons that fire at the last step at the latest do so whatever they hear.
+        return (spikes[:-1].sum() / spikes.numel() if getattr(layer, "fire_by_end", False) else spikes.mean()).item()
+
+    def _take(self, module: nn.Module, name: str) -> list[nn.Parameter]:
+        """The weight and the bias of a layer, to be scaled."""
+        kind = type(module).__name__
+        if is_parametrized(module, "weight") or not isinstance(module._parameters.get("weight"), nn.Parameter):
+            raise ValueError(
+                f"stabilize: the weights of the {kind} in front of {name} cannot be scaled: it has none, or they are computed "
+                "by a parametrization; stabilise the network before that is registered"
+            )
+        parameters = [each for key in ("weight", "bias") if (each := module._parameters.get(key)) is not None]
+        if self._scaled.intersection(parameters):
+            raise ValueError(
+                f"stabilize: the weights of the {kind} in front of {name} are shared with an earlier layer, and cannot fit both"
+            )
+        self._scaled.update(parameters)
+        return parameters
+
+    # Backwards: the dampening.
+
+    def _hear(self, layer: Neuron, x: Tensor, in_front: Sequence[nn.Module]) -> Tensor:
+        """Let the gradient of what `layer` hears be what `_set_dampening` finds."""
+        self._currents[layer] = x, learned_weights(in_front)
+        heard = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        heard.register_hook(lambda _: self._on_currents.pop(layer))
+        return heard
+
+    def _listen(self, layer: Neuron, spikes: Tensor) -> None:
+        spikes.register_hook(lambda on_spikes: self._set_dampening(layer, on_spikes))
+
+    def _set_dampening(self, layer: Neuron, on_spikes: Tensor) -> None:
+        """Solve for the dampening of `layer`, at whose spikes a gradient has arrived."""
+        x, weights = self._currents[layer]
+        dampening = _dampening(layer)
+        if dampening is not None and weights:
+
+            def norm(dampening: float) -> float:
+                return self._norm(x, weights, self._on_current(layer, x, on_spikes, dampening))
+
+            def growth(dampening: float) -> float:
+                impulse = torch.zeros_like(on_spikes)
+                impulse[-1] = torch.randn(impulse[-1].shape, generator=torch.Generator().manual_seed(self._seed))
+                energy = self._on_current(layer, x, impulse, dampening).double().square().flatten(1).sum(1)
+                return (energy[-1 - min(HORIZON, len(energy) - 1)] / energy[-1]).item()
+
+            recurrent = isinstance(layer, RecurrentLIF) and not layer.detach_recurrent and len(x) > 1
+            if recurrent and self._through_time:
+                found = _solve(growth, 1.0, dampening)
+            else:
+                found = _solve(norm, self._wanted_norm, dampening)
+            if found is None:
+                raise ValueError(
+                    f"stabilize: no dampening of {self._changes[layer].name} makes its gradient even; none reaches it, or it "
+                    "is not finite"
+                )
+            dampening = min(found, _MOST * dampening)
+        self._on_currents[layer] = self._on_current(layer, x, on_spikes, dampening)
+        self._norms[layer] = self._norm(x, weights, self._on_currents[layer])
+
+    def _norm(self, x: Tensor, weights: Sequence[nn.Parameter], on_current: Tensor) -> float:
+        """The norm of the gradient of the weights that make a current, whose gradient is given."""
+        norms = []
+        for each in signs(x.shape[1], x, self._seed) if weights else ():
+            flipped = on_current * each.view(1, -1, *[1] * (x.ndim - 2))
+            gradients = torch.autograd.grad(x, weights, flipped, retain_graph=True, allow_unused=True)
+            norms.append(
+                math.hypot(*(gradient.double().norm().item() for gradient in gradients if gradient is not None))
+            )
+        return rms(norms) if norms else 0.0
+
+    def _on_current(self, layer: Neuron, x: Tensor, on_spikes: Tensor, dampening: float | None) -> Tensor:
+        """The gradient of what `layer` hears, from that of its spikes; it keeps the dampening."""
+        if dampening is not None:
+            layer.surrogate = replace(_surrogate(layer), dampening=dampening)  # pyright: ignore[reportArgumentType]
+        torch.manual_seed(self._seed)
+        with torch.enable_grad():
+            heard = x.detach().requires_grad_()
+            return torch.autograd.grad(layer.forward(heard), heard, on_spikes)[0]
+
+
+def _surrogate(layer: Neuron) -> Surrogate:
+    surrogate = getattr(layer, "surrogate", None)
+    assert isinstance(surrogate, Surrogate)
+    return surrogate
+
+
+def _dampening(layer: Neuron) -> float | None:
+    """The dampening of a layer's surrogate; None of one that has none, as of neurons that fire at random."""
+    surrogate = getattr(layer, "surrogate", None)
+    return surrogate.dampening if isinstance(surrogate, Surrogate) else None
+
+
+def _possible_rate(layer: Neuron, rate: float, steps: int) -> float:
+    """What can be wanted of neurons that fire once, or that rest after a spike."""
+    if isinstance(layer, SingleSpike):
+        return min(rate, 0.5 / steps)
+    return min(rate, 0.5 / (1 + getattr(layer, "refractory", 0)))
+
+
+def _balance(weight: Tensor, x: Tensor, rate: float) -> float:
+    """What recurrent weights are to be multiplied with to be as loud as the input `x`, at a firing rate."""
+    recurrent = weight.square().sum(1).mean() * rate
+    return (x.var() / recurrent).sqrt().item() if recurrent > 0 else 1.0
+
+
+def _solve(measure: Callable[[float], float], wanted: float, start: float = 1.0) -> float | None:
+    """The positive number at which `measure`, which rises with it, is `wanted`, to a percent; None if it never is."""
+    found = measure(start)
+    if 0 < found < math.inf:  # most are proportional to it
+        guess = start * wanted / found
+        if abs(measure(guess) / wanted - 1) < 0.01:
+            return guess
+    rises = found < wanted
+    inside = outside = start
+    for _ in range(_DOUBLINGS):
+        inside, outside = outside, outside * (2.0 if rises else 0.5)
+        if (measure(outside) < wanted) != rises:
+            break
+    else:
+        return None
+    low, high = sorted((inside, outside))
+    for _ in range(7):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if measure(middle) < wanted else (low, middle)
+    return math.sqrt(low * high)

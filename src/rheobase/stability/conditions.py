@@ -1,0 +1,289 @@
+"""Four conditions under which a network of spiking neurons is stable at its start, as closed forms.
+
+A recurrent layer is a product of T steps: what grows by a factor per step, forwards or backwards, is lost or overflows after a
+hundred. Herranz-Celotti and Rouat ("Stabilizing Spiking Neuron Training", arXiv 2202.00282) ask four things of a new layer, in
+the manner of Glorot's and He's initialisations:
+
+- **I**, location: the membrane potential sits on the threshold, so that half of the steps fire. It gives the mean of the
+  recurrent weights.
+- **II**, balance: input and recurrence drive a neuron with equal variance. It gives the variance of the recurrent weights.
+- **III**, extremes: the largest gradient stays the same from step to step. It gives the surrogate's dampening.
+- **IV**, variance: so does the variance of the gradient. It gives the dampening, the sharpness, or the tail.
+
+Notation: `decay` a, `threshold` h, N neurons with recurrent weights W and no connection to themselves, M inputs; a neuron's
+gradient goes back one step as `a + f(v - h) W`.
+
+What is implemented is what follows from the equations. The authors' program, where it is not the same, is not followed:
+
+- Its subtractive reset acts after the decay, `v[t] = a v[t-1] + x[t] - h s[t-1]`, ours before it, as a part of the spike's
+  step. Both are here: "subtract" is ours, "published" is theirs.
+- Condition II lacks a factor 2 there, and the result is handed on as if it were another quantity. Here it is the variance.
+- Conditions III and IV count the gradient through the reset there, which its networks cut off. Here `attached` says which it
+  is.
+- Its solver for IV returns the middle of its search interval, about 0.95, whatever the equation: a published sharpness near 1
+  is no root.
+
+III and IV cannot both hold where memory is short: III makes the dampening small, and IV then asks for more gradient than there
+is. And the theory has limits: it takes the slopes of successive steps for independent, and the membrane potential for uniform
+or normal. `rheobase.stabilize` measures instead, on a batch; these forms are to understand, to compare, and to start from.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rheobase.surrogate import QPseudoSpike, Surrogate
+
+Rule = Literal["subtract", "published", "zero", "none"]
+"""What a spike does to the membrane potential; "published" is the subtractive reset of the paper's program."""
+
+
+def mean_current(decay: float, threshold: float, reset: Rule = "subtract") -> float:
+    """Condition I: the mean current under which the membrane potential is `threshold` on average, and half of the steps fire.
+
+    From `E[v] = h` and `E[s] = 1/2`. For the reset to 0 the neuron's state and its spike are taken for independent, which they
+    are not: the rate then stays below 1/2.
+
+    Args:
+        decay: what the membrane potential keeps per step, in [0, 1].
+        threshold: where a neuron fires.
+        reset: what happens to the membrane potential of a neuron that fired.
+
+    Returns:
+        `(1 - a) h` plus what the reset takes: `a h / 2`, after the decay `h / 2`, without a reset 0.
+
+    Raises:
+        ValueError: if `reset` is unknown.
+
+    Example:
+        >>> round(mean_current(0.9, 1.0), 6), round(mean_current(0.9, 1.0, "published"), 6)
+        (0.55, 0.6)
+    """
+    lost = {"subtract": decay / 2, "zero": decay / 2, "published": 0.5, "none": 0.0}
+    if reset not in lost:
+        raise ValueError(f"mean_current: reset must be one of {', '.join(map(repr, lost))}, got {reset!r}")
+    return (1 - decay + lost[reset]) * threshold
+
+
+def recurrent_mean(neurons: int, decay: float, threshold: float, reset: Rule = "subtract") -> float:
+    """Condition I: the mean of the recurrent weights, for inputs whose mean is 0.
+
+    Half of the other `N - 1` neurons fire, so it is `2 mean_current / (N - 1)`. What is sustained by this feedback can also
+    collapse: where all neurons hear the same mean and vary little, it does. Measure the rate.
+
+    Example:
+        >>> round(recurrent_mean(256, math.exp(-10), 0.01, "published"), 8)
+        0.00011764
+    """
+    if neurons < 2:
+        raise ValueError(f"recurrent_mean: neurons must be at least 2, got {neurons}")
+    return 2 * mean_current(decay, threshold, reset) / (neurons - 1)
+
+
+def recurrent_variance(
+    neurons: int,
+    inputs: int,
+    *,
+    input_mean: float,
+    input_variance: float,
+    weight_variance: float,
+    recurrent_mean: float = 0.0,
+    rate: float = 0.5,
+) -> float:
+    """Condition II: the variance of the recurrent weights that makes recurrence as loud as the input.
+
+    With spikes of rate r, `(N - 1) (r V + r (1 - r) m^2) = M Var[w] (Var[x] + E[x]^2)`, solved for V.
+
+    Args:
+        neurons: N.
+        inputs: M.
+        input_mean: E[x], over time and inputs.
+        input_variance: Var[x].
+        weight_variance: Var[w] of the input's weights, whose mean is 0.
+        recurrent_mean: m, the mean of the recurrent weights.
+        rate: r, the spikes per step.
+
+    Returns:
+        V; 0 where the mean of the recurrent weights alone is louder than the input, as with very sparse inputs.
+
+    Example:
+        >>> glorot = 2 / (700 + 256)
+        >>> f"{recurrent_variance(256, 700, input_mean=0.0438844, input_variance=0.0419553, weight_variance=glorot):.3e}"
+        '5.040e-04'
+    """
+    heard = inputs * weight_variance * (input_variance + input_mean**2) / (neurons - 1)
+    return max(heard / rate - (1 - rate) * recurrent_mean**2, 0.0)
+
+
+def dampening_of_extremes(
+    recurrent_weight: Float[Tensor, "N N"], decay: float, *, threshold: float = 1.0, attached: bool = False
+) -> Float[Tensor, " N"]:
+    """Condition III: the dampening under which the largest gradient stays the same from step to step.
+
+    At worst, every slope is the dampening g and only positive weights count: `a + g S = 1`, where S is the sum of what a
+    neuron's spike adds to others.
+
+    Args:
+        recurrent_weight: from column to row, `(N, N)`; its diagonal does not count.
+        decay: what the membrane potential keeps per step.
+        threshold: where a neuron fires.
+        attached: whether the gradient goes through a subtractive reset, which makes S larger.
+
+    Returns:
+        `(1 - a) / S` of each neuron; a mean over neurons serves all. Infinite where a neuron excites nobody.
+
+    Example:
+        >>> bound = math.sqrt(3 / 128)  # Glorot's, in a square matrix
+        >>> weight = torch.empty(128, 128, dtype=torch.float64).uniform_(-bound, bound, generator=torch.manual_seed(0))
+        >>> round(dampening_of_extremes(weight, math.exp(-10)).mean().item(), 2)  # 4 / sqrt(3 N) = 0.204
+        0.2
+    """
+    others = recurrent_weight - recurrent_weight.diag().diag()
+    excitation = others.clamp(min=0).sum(0)
+    if attached:
+        excitation = excitation * (1 + threshold / others.clamp(max=0).sum(0).abs())
+    return (1 - decay) / excitation
+
+
+def squared_slope_of_variance(
+    recurrent_variance: float,
+    neurons: int,
+    decay: float,
+    *,
+    reset: Rule = "subtract",
+    threshold: float = 1.0,
+    rate: float = 0.5,
+    attached: bool = False,
+) -> float:
+    """Condition IV: the mean of the squared slope under which the gradient's variance stays the same from step to step.
+
+    `a^2 + ((N - 1) V + h^2) E[f^2] = 1`, where `h^2` is there only if the gradient goes through a subtractive reset; through a
+    reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
+
+    Args:
+        recurrent_variance: V, the mean of the squared recurrent weights.
+        neurons: N.
+        decay: what the membrane potential keeps per step.
+        reset: what happens to the membrane potential of a neuron that fired.
+        threshold: where a neuron fires.
+        rate: spikes per step.
+        attached: whether the gradient goes through the reset.
+
+    Returns:
+        The `E[f^2]` that is wanted: of it, `dampening_for`, `sharpness_for` and `tail_for` make a surrogate.
+
+    Example:
+        >>> round(squared_slope_of_variance(1 / 256, 256, 0.9), 4)
+        0.1907
+    """
+    kept = decay**2 * (1 - rate if reset == "zero" else 1)
+    lost = threshold**2 if attached and reset in ("subtract", "published") else 0.0
+    return (1 - kept) / ((neurons - 1) * recurrent_variance + lost)
+
+
+def squared_slope_if_uniform(surrogate: Surrogate, low: float, high: float) -> float:
+    """E[f^2] of a surrogate if the distance `u = v - threshold` is uniform on `[low, high]`.
+
+    Raises:
+        ValueError: if `low` is not below `high`.
+
+    Example:
+        >>> from rheobase.surrogate import Exponential
+        >>> round(squared_slope_if_uniform(Exponential(), -3.7, 4.3), 6)
+        0.0625
+    """
+    if not low < high:
+        raise ValueError(f"squared_slope_if_uniform: low must be below high, got {low} and {high}")
+    ends = torch.tensor([low, high], dtype=torch.float64) * surrogate.sharpness
+    below, above = surrogate.squared_integral(ends).tolist()
+    return surrogate.dampening**2 * (above - below) / (surrogate.sharpness * (high - low))
+
+
+def squared_slope_if_normal(surrogate: Surrogate, mean: float, deviation: float) -> float:
+    """E[f^2] of a surrogate if the distance `u = v - threshold` is normal: nearer to what membrane potentials do.
+
+    Raises:
+        ValueError: if `deviation` is not above 0.
+
+    Example:
+        >>> from rheobase.surrogate import FastSigmoid
+        >>> narrow = FastSigmoid(sharpness=1e3)  # as if all of it were at the threshold: area of f^2 times the density there
+        >>> round(squared_slope_if_normal(narrow, 0.0, 2.0) * 1e3 * 3 * 2 * math.sqrt(2 * math.pi), 2)
+        1.0
+    """
+    if not deviation > 0:
+        raise ValueError(f"squared_slope_if_normal: deviation must be above 0, got {deviation}")
+    # By parts: the integral of f^2 times the density is that of its primitive times the density's slope, both smooth.
+    z = torch.from_numpy(np.linspace(-9, 9, 4001))
+    primitive = surrogate.squared_integral(surrogate.sharpness * (mean + deviation * z)) / surrogate.sharpness
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    return surrogate.dampening**2 * torch.trapezoid(primitive * z * density, z).item() / deviation
+
+
+def dampening_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
+    """The surrogate with the dampening that has `squared_slope(surrogate) == wanted`; there always is one.
+
+    Example:
+        >>> from rheobase.surrogate import Exponential
+        >>> found = dampening_for(0.25, Exponential(), lambda shape: squared_slope_if_uniform(shape, -3.7, 4.3))
+        >>> round(found.dampening, 3)
+        2.0
+    """
+    return replace(surrogate, dampening=surrogate.dampening * math.sqrt(wanted / squared_slope(surrogate)))
+
+
+def sharpness_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
+    """The surrogate with the sharpness, from 1e-3 to 1e3, that has `squared_slope(surrogate) == wanted`.
+
+    Raises:
+        ValueError: if there is none: `wanted` is above the squared dampening, or next to nothing.
+
+    Example:
+        >>> from rheobase.surrogate import Exponential
+        >>> found = sharpness_for(0.02, Exponential(), lambda shape: squared_slope_if_normal(shape, 0.0, 1.0))
+        >>> round(squared_slope_if_normal(found, 0.0, 1.0), 6)
+        0.02
+    """
+    return _bisect(wanted, "sharpness", 1e-3, 1e3, lambda value: replace(surrogate, sharpness=value), squared_slope)
+
+
+def tail_for(wanted: float, surrogate: QPseudoSpike, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
+    """The q-PseudoSpike with the tail q, `q - 1` from 1e-3 to 1e3, that has `squared_slope(surrogate) == wanted`.
+
+    Raises:
+        ValueError: if there is none.
+
+    Example:
+        >>> found = tail_for(0.04, QPseudoSpike(), lambda shape: squared_slope_if_uniform(shape, -3.7, 4.3))
+        >>> round(found.tail, 3)
+        1.893
+    """
+    return _bisect(wanted, "tail", 1e-3, 1e3, lambda value: replace(surrogate, tail=1 + value), squared_slope)
+
+
+def _bisect(
+    wanted: float,
+    name: str,
+    low: float,
+    high: float,
+    make: Callable[[float], Surrogate],
+    squared_slope: Callable[[Surrogate], float],
+) -> Surrogate:
+    """The surrogate `make(value)` whose squared slope, monotone in `value`, is `wanted`; on a logarithmic scale."""
+    ends = squared_slope(make(low)), squared_slope(make(high))
+    if not min(ends) <= wanted <= max(ends):
+        raise ValueError(
+            f"{name}_for: no {name} gives a mean squared slope of {wanted:.3g}; it can be {min(ends):.3g} to {max(ends):.3g}. "
+            "Choose another dampening, or larger recurrent weights"
+        )
+    rises = ends[1] > ends[0]
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if (squared_slope(make(middle)) < wanted) == rises else (low, middle)
+    return make(math.sqrt(low * high))

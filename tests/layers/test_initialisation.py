@@ -1,0 +1,394 @@
+"""What a new `Sequential` does to weights that nobody has chosen, and to those that somebody has."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, skip_init, weight_norm
+
+import rheobase as rb
+from rheobase.layers.initialisation import HIDDEN_RATE, deviation, is_untouched, kernel
+from rheobase.surrogate import DEFAULT, FastSigmoid
+
+
+def noise_driven_rate(neurons, spread, steps=1500, count=400):
+    """The firing rate of neurons whose membrane potential, without resets, has the standard deviation `spread`."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(steps, 1, count, generator=generator) * spread / kernel(neurons)[1].sqrt()
+    with torch.no_grad():
+        return neurons(x)[steps // 5 :].mean().item()
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.97])
+@pytest.mark.parametrize("threshold", [1.0, 0.3])
+def test_the_formula_gives_the_rate(reset, decay, threshold):
+    neurons = rb.LIF(decay=decay, reset=reset, threshold=threshold)
+    for rate in (0.03, 0.1):
+        assert noise_driven_rate(neurons, deviation(neurons, rate)) == pytest.approx(rate, rel=0.2)
+
+
+def test_the_formula_for_neurons_that_adapt():
+    neurons = rb.AdaptiveLIF(decay=0.8, adaptation=0.2, adaptation_decay=0.95)
+    assert noise_driven_rate(neurons, deviation(neurons)) == pytest.approx(HIDDEN_RATE, rel=0.35)
+    resting = rb.AdaptiveLIF(decay=0.8, refractory=9)
+    assert 0.02 < noise_driven_rate(resting, deviation(resting)) < 0.05
+
+
+@pytest.mark.parametrize(("decay", "synapse_decay"), [(0.9, 0.8), (0.5, 0.7), (0.9, 0.0), (0.0, 0.6)])
+def test_the_kernel_is_the_response_to_a_spike(decay, synapse_decay):
+    neurons = rb.SynapticLIF(decay=decay, synapse_decay=synapse_decay, threshold=1e9)
+    impulse = torch.zeros(400, 1, 1)
+    impulse[0] = 1
+    state, response = None, []
+    for step in impulse.split(1):
+        _, state = neurons.run(step, state)
+        response.append(state[0].item())
+    total, squares = kernel(neurons)
+    assert total.item() == pytest.approx(sum(response), rel=1e-4)
+    assert squares.item() == pytest.approx(sum(value**2 for value in response), rel=1e-4)
+
+
+def health(network, x):
+    """Firing rates, and gradient norms of all weights under the cross-entropy of spike counts."""
+    labels = torch.randint(0, 20, (x.shape[1],))
+    with rb.health.Recorder(network) as recorder:
+        loss = nn.functional.cross_entropy(network(x).sum(0), labels)
+    weights = [layer.weight for layer in network if isinstance(layer, nn.Linear)]
+    norms = [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
+    return [layer.rate for layer in recorder.layers()], norms
+
+
+def dense(*sizes, neurons=rb.LIF):
+    layers = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), neurons(b))]
+    return rb.Sequential(*layers)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.1, 0.3])
+def test_a_new_network_is_alive_whatever_the_rate_of_its_input(rate, seed):
+    torch.manual_seed(seed)
+    x = (torch.rand(100, 64, 700) < rate).float()
+    rates, norms = health(dense(700, 256, 256, 256, 20), x)
+    assert all(0.02 < each < 0.3 for each in rates), rates
+    assert max(norms) < 3 * min(norms), norms
+
+
+def test_without_it_the_same_network_is_dead():
+    torch.manual_seed(0)
+    layers = [layer for a, b in ((700, 256), (256, 256), (256, 20)) for layer in (nn.Linear(a, b), rb.LIF(b))]
+    rates, norms = health(rb.Sequential(*layers, input_rate=None), (torch.rand(100, 16, 700) < 0.02).float())
+    assert rates[1:] == [0, 0]
+    assert norms[-1] == 0
+
+
+KINDS = {
+    "reset to 0": lambda n: rb.LIF(n, reset="zero"),
+    "no reset": lambda n: rb.LIF(n, reset="none"),
+    "many decays": lambda n: rb.LIF(n, decay=torch.linspace(0.5, 0.97, n)),
+    "other threshold": lambda n: rb.LIF(n, threshold=0.2),
+    "synapse": rb.SynapticLIF,
+    "adaptive": rb.AdaptiveLIF,
+    "refractory": lambda n: rb.AdaptiveLIF(n, refractory=4),
+    "recurrent": rb.RecurrentLIF,
+    "recurrent adaptive": rb.RecurrentAdaptiveLIF,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_neurons(kind):
+    torch.manual_seed(0)
+    rates, norms = health(dense(200, 150, 150, 150, 20, neurons=KINDS[kind]), (torch.rand(80, 16, 200) < 0.05).float())
+    assert all(0.02 < each < 0.34 for each in rates), rates
+    assert max(norms) < 6 * min(norms), norms
+
+
+def test_the_unit_of_the_membrane_potential_does_not_matter():
+    x, results = (torch.rand(50, 8, 60) < 0.05).float(), []
+    for threshold in (1.0, 0.25):
+        torch.manual_seed(0)
+        network = dense(60, 50, 20, neurons=lambda n, threshold=threshold: rb.LIF(n, threshold=threshold))
+        results.append((health(network, x), threshold))
+    (rates, norms), _ = results[0]
+    (others, other_norms), threshold = results[1]
+    assert rates == others
+    torch.testing.assert_close(torch.tensor(other_norms) * threshold, torch.tensor(norms), rtol=0.3, atol=0)
+
+
+def test_neurons_that_fire_once():
+    torch.manual_seed(0)
+    network = dense(200, 150, 150, 20, neurons=rb.SingleSpike)
+    rates, _ = health(network, (torch.rand(80, 16, 200) < 0.05).float())
+    assert all(0.2 < 80 * each <= 1 for each in rates), rates
+
+
+def test_a_convolutional_network():
+    torch.manual_seed(0)
+    network = rb.Sequential(
+        nn.Conv2d(2, 12, 5), rb.LIF(12), nn.AvgPool2d(2),
+        nn.Conv2d(12, 12, 3), rb.LIF(12), nn.Flatten(), nn.Linear(12 * 16, 40), rb.LIF(40),
+        nn.Linear(40, 5), rb.LeakyReadout(5),
+    )  # fmt: skip
+    with rb.health.Recorder(network) as recorder:
+        network((torch.rand(60, 4, 2, 16, 16) < 0.03).float())
+    assert all(0.02 < layer.rate < 0.3 for layer in recorder.layers())
+
+
+def drawn(seed=0, inputs=40, outputs=30, **settings):
+    torch.manual_seed(seed)
+    return nn.Linear(inputs, outputs, **settings)
+
+
+def test_what_is_done_is_arithmetic_on_what_was_drawn():
+    before, layer = drawn(), drawn()
+    network = rb.Sequential(layer, nn.Dropout(), nn.Identity(), rb.LIF(30, decay=torch.linspace(0.1, 0.9, 30)))
+    assert network[0] is layer
+    assert not layer.bias.any()
+    torch.testing.assert_close(layer.weight.mean(1), torch.zeros(30), atol=1e-6, rtol=0)
+    centred = before.weight - before.weight.mean(1, keepdim=True)
+    scales = layer.weight / centred
+    torch.testing.assert_close(scales, scales[:, :1].expand(-1, 40), rtol=1e-3, atol=0)
+    expected = deviation(network[3]) / (40 * 0.02 * 0.98 * kernel(network[3])[1]).sqrt()
+    assert ((layer.weight.std(1) / expected).mean() - 1).abs() < 0.05
+
+
+def test_the_random_numbers_are_those_of_pytorch():
+    torch.manual_seed(3)
+    first, _ = drawn(3), torch.rand(1)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    second, _ = drawn(3), torch.rand(1)
+    rb.Sequential(first, rb.LIF(30))
+    assert torch.equal(torch.rand(1), after)
+    rb.Sequential(rb.Delay(0), second, rb.LIF(30))
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_few_inputs_are_not_centred():
+    layer = drawn(inputs=1, outputs=5)
+    rb.Sequential(layer, rb.LIF(5))
+    assert bool((layer.weight.abs() > 1e-3).all())
+
+
+def test_an_assumed_rate():
+    quiet, loud = drawn(), drawn()
+    rb.Sequential(quiet, rb.LIF(30), input_rate=0.005)
+    rb.Sequential(loud, rb.LIF(30), input_rate=0.3)
+    assert (quiet.weight / loud.weight).mean().item() == pytest.approx(math.sqrt(0.3 * 0.7 / (0.005 * 0.995)), rel=1e-3)
+    for rate in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="input_rate must be in"):
+            rb.Sequential(drawn(), rb.LIF(30), input_rate=rate)
+
+
+def hand_set():
+    layer = drawn()
+    with torch.no_grad():
+        layer.weight.copy_(torch.rand(30, 40))
+    return layer
+
+
+def set_through_data(change):
+    layer = drawn()
+    layer.weight.data = change(layer.weight.data)
+    return layer
+
+
+def changed_through_data():
+    layer = drawn()
+    layer.weight.data.mul_(0.5)
+    return layer
+
+
+def initialised():
+    layer = drawn()
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))  # the same distribution, by hand
+    return layer
+
+
+def bias_set():
+    layer = drawn()
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def loaded():
+    layer = drawn()
+    layer.load_state_dict(drawn(1).state_dict())
+    return layer
+
+
+def replaced():
+    layer = drawn()
+    layer.weight = nn.Parameter(torch.randn(30, 40) / 6)
+    return layer
+
+
+def trained():
+    layer = drawn()
+    layer(torch.ones(2, 40)).sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=1e-3).step()
+    layer.zero_grad()
+    return layer
+
+
+class Mine(nn.Linear):
+    """A layer with an initialisation of its own, one change of the parameter as PyTorch's is."""
+
+    def reset_parameters(self) -> None:
+        bound = self.in_features**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+
+def no_version():
+    with torch.inference_mode():
+        return drawn()
+
+
+def zeroed():
+    layer = skip_init(nn.Linear, 40, 30)
+    for parameter in layer.parameters():
+        parameter.data.zero_()
+    return layer
+
+
+CHOSEN = {
+    "set by hand": hand_set,
+    "set through data": lambda: set_through_data(torch.ones_like),
+    "normal through data": lambda: set_through_data(lambda weight: torch.randn_like(weight) * 0.05),
+    "halved through data": changed_through_data,
+    "initialised": initialised,
+    "bias set": bias_set,
+    "loaded": loaded,
+    "deep-copied": lambda: copy.deepcopy(drawn()),
+    "replaced": replaced,
+    "trained": trained,
+    "an initialisation of its own": lambda: Mine(40, 30),
+    "not initialised": zeroed,
+    "weight norm": lambda: parametrizations.weight_norm(drawn()),
+    "spectral norm": lambda: parametrizations.spectral_norm(drawn()),
+    "inference mode": no_version,
+}
+
+
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_what_somebody_chose_is_left_alone(kind):
+    layer = CHOSEN[kind]().eval()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    neurons = rb.LIF(30)
+    rb.Sequential(layer, neurons)
+    after = layer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert neurons.surrogate is DEFAULT
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_an_old_weight_norm_is_left_alone():
+    layer = weight_norm(drawn())
+    before = layer.weight_v.clone()
+    rb.Sequential(layer, rb.LIF(30))
+    assert torch.equal(layer.weight_v, before)
+
+
+def test_shared_weights_are_left_alone():
+    first, second = drawn(outputs=40), drawn(1, outputs=40)
+    second.weight = first.weight
+    before = first.weight.clone()
+    rb.Sequential(first, rb.LIF(40), second, rb.LIF(40))
+    rb.Sequential(first, rb.LIF(40), nn.Sequential(first, nn.Identity()), rb.LIF(40))
+    assert torch.equal(first.weight, before)
+
+
+def test_a_network_in_a_network_is_initialised_once():
+    inner = rb.Sequential(drawn(), rb.LIF(30))
+    before, surrogate = inner[0].weight.clone(), inner[1].surrogate
+    rb.Sequential(inner, rb.LIF(30))
+    rb.Sequential(*inner)
+    sliced = inner[:2]
+    assert torch.equal(inner[0].weight, before)
+    assert inner[1].surrogate is surrogate is sliced[1].surrogate
+
+
+def test_what_was_left_stays_left():
+    layer = drawn()
+    before = layer.weight.clone()
+    network = rb.Sequential(layer, rb.LIF(30), input_rate=None)
+    rb.Sequential(network[:1], rb.LIF(30))
+    rb.Sequential(*network)
+    assert torch.equal(layer.weight, before)
+    assert network[1].surrogate is DEFAULT
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: [rb.LeakyReadout(30)],
+        list,
+        lambda: [nn.BatchNorm1d(30), rb.LIF(30)],
+        lambda: [nn.BatchNorm1d(30, affine=False), rb.LIF(30)],
+        lambda: [nn.LayerNorm(30), rb.LIF(30)],
+        lambda: [nn.PReLU(), rb.LIF(30)],
+        lambda: [copy.deepcopy(nn.Linear(30, 30)), rb.LIF(30)],
+        lambda: [Relay(), rb.LIF(30)],
+    ],
+    ids=["readout", "nothing", "batch norm", "plain batch norm", "layer norm", "learned", "weights", "unknown neurons"],
+)
+def test_only_neurons_right_behind_count(behind):
+    layer = drawn()
+    before = layer.weight.clone()
+    rb.Sequential(layer, *behind())
+    assert torch.equal(layer.weight, before)
+    assert is_untouched(layer)
+
+
+class Relay(rb.Neuron):
+    """Neurons of the user's, about which nothing is known."""
+
+    def __init__(self) -> None:
+        super().__init__(None, (), ())
+
+    def run(self, x, state=None):
+        return x, state
+
+
+def test_on_the_meta_device_and_lazily():
+    meta = rb.Sequential(nn.Linear(4, 3, device="meta"), rb.LIF(3))
+    assert meta[0].weight.is_meta
+    lazy = rb.Sequential(nn.LazyLinear(3), rb.LIF(3))
+    assert lazy(torch.ones(5, 1, 4)).shape == (5, 1, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types(dtype):
+    layer = drawn().to(dtype)
+    rb.Sequential(layer, rb.LIF(30))
+    reference = drawn()
+    rb.Sequential(reference, rb.LIF(30))
+    torch.testing.assert_close(layer.weight.float(), reference.weight, rtol=2e-2, atol=2e-2)
+    assert layer.weight.dtype == dtype
+
+
+def test_a_surrogate_that_was_chosen_is_kept():
+    mine = FastSigmoid()
+    assert mine == DEFAULT
+    kept = rb.Sequential(drawn(), rb.LIF(30, surrogate=mine))
+    assert kept[1].surrogate is mine
+    given = rb.Sequential(drawn(), rb.LIF(30, decay=0.8))
+    assert given[1].surrogate.dampening == pytest.approx(1.8 * 0.6 * 0.85)
+    assert given[1].surrogate.sharpness == 1
+
+
+def test_no_numbers_of_pytorch_are_mistaken_for_somebodys():
+    for seed in range(50):
+        for layer in (
+            drawn(seed),
+            drawn(seed, 3, 2),
+            drawn(seed, 1, 1),
+            nn.Conv2d(2, 3, 3),
+            nn.Linear(500, 300, bias=False),
+        ):
+            assert is_untouched(layer)

@@ -1,0 +1,302 @@
+"""`rheobase.stabilize`: alive and even, whatever the network; and what it refuses."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import rheobase as rb
+from rheobase import stabilize
+from rheobase.surrogate import Surrogate, Triangular
+
+
+def spikes(*shape, rate=0.03, seed=0):
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < rate).float()
+
+
+def dense(neurons, depth=3, inputs=60, width=50, readout=True):
+    torch.manual_seed(0)
+    layers = []
+    for k in range(depth):
+        layers += [nn.Linear(width if k else inputs, width), neurons(width)]
+    end = [nn.Linear(width, 10), rb.LeakyReadout(10)] if readout else []
+    return rb.Sequential(*layers, *end, input_rate=None)
+
+
+def health(network, x):
+    """Firing rates, and the gradient norms of all weights, for another loss and other samples than those of the calibration."""
+    with rb.health.Recorder(network) as recorder:
+        output = network(x).mean(0)
+    loss = nn.functional.cross_entropy(output, torch.arange(x.shape[1]) % output.shape[1])
+    weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    norms = [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
+    return [layer.rate for layer in recorder.layers()], norms
+
+
+def check(network, x, other, apart=3.0, **settings):
+    done = stabilize(network, x, **settings)
+    rates, norms = health(network, other)
+    assert all(0.5 * layer.rate[1] < rate < 2 * layer.rate[1] for layer, rate in zip(done.layers, rates, strict=True))
+    assert max(norms) < apart * min(norms), norms
+    return done, rates
+
+
+KINDS = {
+    "decay 0.5": partial(rb.LIF, decay=0.5),
+    "decay 0.99": partial(rb.LIF, decay=0.99),
+    "many decays": lambda n: rb.LIF(n, decay=torch.linspace(0.5, 0.99, n), learn=("decay", "threshold")),
+    "reset to 0": partial(rb.LIF, reset="zero"),
+    "no reset": partial(rb.LIF, reset="none"),
+    "attached": partial(rb.LIF, reset_gradient="attached"),
+    "other shape": partial(rb.LIF, surrogate=Triangular(0.3, 0.5)),
+    "synapse": rb.SynapticLIF,
+    "recurrent": rb.RecurrentLIF,
+    "rouser": rb.Rouser,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alive_and_even(kind):
+    _, rates = check(dense(KINDS[kind]), spikes(80, 12, 60, rate=0.06), spikes(80, 12, 60, rate=0.06, seed=1))
+    assert all(0.05 < rate < 0.2 for rate in rates), rates
+
+
+def test_deep_and_long():
+    _, rates = check(dense(partial(rb.LIF, decay=0.95), depth=20), spikes(250, 8, 60), spikes(250, 8, 60, seed=1))
+    assert all(0.02 < rate < 0.3 for rate in rates)
+
+
+def test_wanted_rates():
+    done, _ = check(dense(rb.LIF), spikes(80, 12, 60), spikes(80, 12, 60, seed=1), rate=0.2)
+    assert [layer.rate[1] for layer in done.layers] == pytest.approx([0.2] * 3, rel=0.03)
+    resting, _ = check(
+        dense(partial(rb.AdaptiveLIF, refractory=9), depth=2), spikes(80, 12, 60), spikes(80, 12, 60, seed=1)
+    )
+    assert [layer.rate[1] for layer in resting.layers] == pytest.approx([0.05] * 2, rel=0.03)
+
+
+@pytest.mark.parametrize("fire_by_end", [False, True])
+def test_neurons_that_fire_once(fire_by_end):
+    network = dense(partial(rb.SingleSpike, decay=0.95, fire_by_end=fire_by_end))
+    stabilize(network, spikes(60, 12, 60))
+    with torch.no_grad(), rb.health.listening(network) as recorded:
+        network(spikes(60, 12, 60))
+    for each in recorded.values():
+        assert each[:-1].sum(0).mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_convolutions_with_normalisation_and_pooling():
+    torch.manual_seed(0)
+    network = rb.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), rb.LIF(8), nn.AvgPool2d(2),
+        nn.Conv2d(8, 8, 3, padding=1), rb.LIF(8), nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(),
+        nn.Linear(8 * 9, 30), rb.LIF(30), nn.Linear(30, 5), rb.LeakyReadout(5),
+    )  # fmt: skip
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    done = stabilize(network, spikes(40, 6, 2, 12, 12, rate=0.1))
+    assert [layer.rate[1] for layer in done.layers] == pytest.approx([0.1] * 3, rel=0.03)
+    assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
+    assert all(module.training for module in network.modules())
+    assert bool(torch.all(network[1].weight == network[1].weight[0]))
+    assert network[1].weight[0] != 1  # scaling what comes before a normalisation would do nothing
+
+
+class Skip(nn.Module):
+    """No `Sequential`: two branches that meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one = nn.Linear(60, 40), rb.LIF(40)
+        self.second, self.two = nn.Linear(40, 40), rb.LIF(40)
+        self.last = nn.Linear(40, 5)
+
+    def forward(self, x):
+        one = self.one(self.first(x))
+        return self.last(self.two(self.second(one)) + one)
+
+
+def test_any_module():
+    torch.manual_seed(0)
+    network = Skip()
+    done = stabilize(network, spikes(80, 12, 60))
+    assert [layer.name for layer in done.layers] == ["one LIF(40)", "two LIF(40)"]
+    assert [layer.rate[1] for layer in done.layers] == pytest.approx([0.1] * 2, rel=0.03)
+    norms = [layer.gradient[1] for layer in done.layers]
+    assert max(norms) < 1.5 * min(norms)
+
+
+def test_neurons_as_the_output_keep_their_surrogate():
+    network = dense(rb.LIF, readout=False)
+    last = network[-1].surrogate
+    done = stabilize(network, spikes(80, 12, 60))
+    assert network[-1].surrogate == last
+    assert max(layer.gradient[1] for layer in done.layers) < 1.1 * min(layer.gradient[1] for layer in done.layers)
+
+
+def test_recurrent_weights_are_as_loud_as_the_input():
+    network = dense(rb.RecurrentLIF, depth=1)
+    done = stabilize(network, spikes(200, 16, 60))
+    layer, x = network[1], spikes(200, 16, 60)
+    with torch.no_grad():
+        current = network[0](x)
+        heard = layer(current) @ layer.recurrent_weight.t()
+    assert done.layers[0].balance != 1
+    assert (heard.var() / current.var()).item() == pytest.approx(1, abs=0.35)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_through_time(decay):
+    network = dense(partial(rb.RecurrentLIF, decay=decay), depth=1)
+    x = spikes(120, 16, 60)
+    stabilize(network, x, through_time=True)
+    current = network[0](x).detach().requires_grad_()
+    fired = network[1](current)
+    last = torch.zeros_like(fired)
+    last[-1] = torch.randn(last[-1].shape, generator=torch.Generator().manual_seed(7))
+    (gradient,) = torch.autograd.grad(fired, current, last)
+    energy = gradient.square().sum((1, 2))
+    assert 0.2 < (energy[-51] / energy[-1]).item() < 5
+
+
+def test_the_same_network_and_batch_give_the_same():
+    networks, x = [dense(rb.LIF), dense(rb.LIF)], spikes(50, 8, 60)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = stabilize(networks[0], x)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    second = stabilize(networks[1], x)
+    assert str(first) == str(second)
+    ours, theirs = (network.state_dict() for network in networks)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert [layer.surrogate for layer in networks[0][1:6:2]] == [layer.surrogate for layer in networks[1][1:6:2]]
+    assert all(parameter.grad is None for parameter in networks[0].parameters())
+
+
+def test_what_is_stable_hardly_changes():
+    network, x = dense(rb.LIF), spikes(50, 8, 60)
+    stabilize(network, x)
+    again = stabilize(network, x)
+    assert all(layer.scale == pytest.approx(1, abs=0.03) for layer in again.layers)
+    assert all(layer.dampening[1] == pytest.approx(layer.dampening[0], rel=0.1) for layer in again.layers)
+
+
+def test_it_prints_a_table():
+    network = dense(rb.LIF, depth=2)
+    lines = str(stabilize(network, spikes(50, 8, 60))).splitlines()
+    assert lines[0].split("  ")[0] == "layer"
+    assert lines[1].startswith("1 LIF(50)")
+    assert " % -> 10 %" in lines[2]
+    assert "weights x" in lines[1]
+    assert "dampening 1 ->" in lines[1]
+
+
+def test_where_scaling_cannot_help_the_mean_is_raised():
+    network = dense(rb.LIF, depth=2)
+    with torch.no_grad():
+        network[2].weight.abs_().neg_()
+    done = stabilize(network, spikes(80, 12, 60))
+    assert done.layers[1].shift > 0
+    assert bool((network[2].bias > 0.5 * done.layers[1].shift).all())
+    assert done.layers[1].rate[1] == pytest.approx(0.1, rel=0.1)
+
+
+def test_without_a_bias_the_mean_of_recurrent_weights_is_raised():
+    torch.manual_seed(0)
+    network = rb.Sequential(
+        nn.Linear(60, 50, bias=False), rb.RecurrentLIF(50, decay=0.5), nn.Linear(50, 5), input_rate=None
+    )
+    with torch.no_grad():
+        network[0].weight.abs_().neg_()
+        network[0].weight[:2] *= -20  # two neurons fire, the others only if these tell them to
+        network[1].recurrent_weight.abs_().neg_()
+    done = stabilize(network, spikes(80, 12, 60))
+    assert done.layers[0].shift > 0
+    assert done.layers[0].rate[1] == pytest.approx(0.1, rel=0.5)
+
+
+class Parrot(rb.Neuron):
+    """Neurons without a surrogate."""
+
+    def __init__(self) -> None:
+        super().__init__(None, (), ())
+
+    def run(self, x, state=None):
+        return (torch.rand_like(x) < (4 * x - 4).sigmoid()).to(x) + x - x.detach(), state
+
+
+def test_neurons_without_a_surrogate_that_fire_at_random():
+    network = dense(lambda n: Parrot())
+    done = stabilize(network, spikes(50, 8, 60))
+    assert [layer.dampening for layer in done.layers] == [None] * 3
+    assert "dampening" not in str(done)
+
+
+def test_other_errors():
+    x = spikes(20, 4, 60)
+    with pytest.raises(ValueError, match="rate must be in"):
+        stabilize(dense(rb.LIF), x, rate=1.5)
+    with pytest.raises(ValueError, match="no layer of neurons"):
+        stabilize(nn.Linear(60, 5), x)
+    with pytest.raises(ValueError, match="not finite"):
+        stabilize(dense(rb.LIF), x / 0)
+    network = dense(rb.LIF)
+    nn.init.zeros_(network[0].bias)
+    with pytest.raises(ValueError, match=r"no current reaches 1 LIF\(50\)"):
+        stabilize(network, torch.zeros_like(x))
+    with pytest.raises(ValueError, match="no gradient goes back"):
+        stabilize(dense(rb.LIF).requires_grad_(False), x)
+
+
+def test_what_cannot_be_scaled_is_named():
+    x = spikes(20, 4, 60)
+    network = dense(rb.LIF)
+    parametrizations.weight_norm(network[2])
+    with pytest.raises(ValueError, match=r"ParametrizedLinear in front of 3 LIF\(50\) cannot be scaled"):
+        stabilize(network, x)
+    torch.manual_seed(0)
+    normal = rb.Sequential(nn.Linear(60, 20), nn.BatchNorm1d(20, affine=False), rb.LIF(20), nn.Linear(20, 2))
+    with pytest.raises(ValueError, match=r"BatchNorm1d in front of 2 LIF\(20\) cannot be scaled: it has none"):
+        stabilize(normal, x)
+    network = dense(rb.LIF)
+    network[4].weight = network[2].weight
+    with pytest.raises(ValueError, match=r"Linear in front of 5 LIF\(50\) are shared with an earlier layer"):
+        stabilize(network, x)
+    twice = dense(rb.LIF)
+    twice[3] = twice[1]
+    with pytest.raises(ValueError, match="the same layer of neurons runs twice"):
+        stabilize(twice, x)
+    with pytest.raises(ValueError, match=r"LIF\(50\).* did not run in a call of the network"):
+        stabilize(rb.Recompute(dense(rb.LIF)), x)
+    with pytest.raises(ValueError, match=r"0 LIF has no weights in front .* none of its neurons fires"):
+        stabilize(rb.Sequential(rb.LIF(threshold=9.0), nn.Linear(60, 5)), x)
+    one_sided = rb.Sequential(nn.Linear(60, 20, bias=False), rb.LIF(20), nn.Linear(20, 2))
+    with torch.no_grad():
+        one_sided[0].weight.abs_().neg_()
+    with pytest.raises(
+        ValueError, match=r"1 LIF\(20\) fires at 0 spikes per step.* Give the layer in front of it a bias"
+    ):
+        stabilize(one_sided, x)
+
+
+def test_neurons_that_encode_the_input_are_left_alone():
+    torch.manual_seed(0)
+    network = rb.Sequential(rb.LIF(60, threshold=0.5), nn.Linear(60, 40), rb.LIF(40), nn.Linear(40, 5))
+    encoder = network[0].surrogate
+    done = stabilize(network, 0.3 * torch.rand(60, 8, 60))
+    assert done.layers[0].scale == 1
+    assert network[0].surrogate is encoder
+    assert done.layers[1].rate[1] == pytest.approx(0.1, rel=0.03)
+
+
+def test_hooks_and_modes_are_gone_afterwards():
+    network = dense(rb.LIF).eval()
+    before = copy.deepcopy(network)
+    stabilize(network, spikes(20, 4, 60))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+    assert not any(module.training for module in network.modules())
+    assert network.state_dict().keys() == before.state_dict().keys()
+    assert all(isinstance(layer.surrogate, Surrogate) for layer in network if isinstance(layer, rb.LIF))
