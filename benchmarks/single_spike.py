@@ -115,7 +115,7 @@ def network(name: str, inputs: int, neurons: int, classes: int | None) -> nn.Mod
     layers = [linear, hidden, *readout]
     if classes is not None:
         layers.append(rb.LeakyReadout(classes, decay=0.95, learn=("decay",)))
-    return rb.Sequential(*layers)
+    return rb.Sequential(*layers, input_rate=None)
 
 
 def poisson(steps: int, batch: int) -> Tensor:

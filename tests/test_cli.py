@@ -310,7 +310,12 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str], command: str) -> 
 
 
 @pytest.mark.parametrize("name", [*RECIPES, None])
-def test_help_of_a_recipe_has_every_setting(capsys: pytest.CaptureFixture[str], name: str | None) -> None:
+def test_help_of_a_recipe_has_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    monkeypatch.setenv(
+        "COLUMNS", "100"
+    )  # in a wider window long help stands in two columns, and the words do not follow
     out = succeeding(capsys, "train", *([name] if name else []), "--help")
     recipe = RECIPES[name or cli.DEFAULT_RECIPE].recipe
     words = re.sub(r"[\s│]+", " ", out)

@@ -29,7 +29,7 @@ def implementations(task: Task) -> list[Implementation]:
 
 def build(task: Task, *, reset_gradient: ResetGradient = "detached") -> Step:
     """The training step of a `rheobase.Sequential`."""
-    network = rheobase.Sequential(*(_layer(stage, reset_gradient) for stage in task.stages))
+    network = rheobase.Sequential(*(_layer(stage, reset_gradient) for stage in task.stages), input_rate=None)
     return training_step(task, network, list(network.parameters()))
 
 

@@ -38,7 +38,7 @@ def draw_delayed_recall(
     Example:
         >>> data = draw_delayed_recall(6, seed=0, delay=20)
         >>> data.x.shape, data.labels
-        (torch.Size([35, 6, 30]), array([2, 2, 2, 1, 2, 0]))
+        (torch.Size([35, 6, 30]), array([2, 1, 1, 2, 1, 2]))
     """
     for name, value, low in (
         ("samples", samples, 1),

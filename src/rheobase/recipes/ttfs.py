@@ -198,7 +198,7 @@ class TimeToFirstSpike(Recipe):
         if self.decoder == "learned":
             rule = {"scale": self.scale, "surrogate": self._surrogate, "credit": self.credit}
             layers.append(first_spike.LearnedWeights(self.steps, **rule))
-        network = Sequential(*layers)
+        network = Sequential(*layers, input_rate=None)  # what is drawn, and how, is a setting
         return GrowingSteps(network, (*self.grow, self.steps)) if self.grow else network
 
     def _block(self, synapses: nn.Linear | nn.Conv2d, count: int) -> list[nn.Module]:

@@ -54,8 +54,8 @@ def fluctuation_driven(
         >>> layer, neurons = nn.Linear(500, 100), rb.LIF(100, reset="none")
         >>> fluctuation_driven(layer, neurons, rate=0.02, xi=2.0)
         >>> spikes = neurons(layer((torch.rand(500, 4, 500) < 0.02).float()))
-        >>> round(spikes.mean().item(), 2)  # the normal distribution beyond 2 standard deviations: 0.023
-        0.02
+        >>> 0.023 < spikes.mean().item() < 0.05  # 0.023 beyond 2 deviations over time; and the means of neurons differ, too
+        True
     """
     if not 0 < rate < 1:
         raise ValueError(f"fluctuation_driven: rate must be in (0, 1), got {rate}")
