@@ -9,6 +9,7 @@ import torch
 
 from rheobase import RecurrentLIF
 from rheobase.recipes.stability import SHAPES, Initialisation, Shape, Stability
+from rheobase.regularizers import Sparsity
 from rheobase.surrogate import Exponential, FastSigmoid, QPseudoSpike
 from rheobase.training import Training
 
@@ -60,3 +61,17 @@ def test_it_trains(splits):
     training = Training(epochs=2, batch_size=50, learning_rate=3e-3, threads=1)
     result = replace(SMALL, training=training).train(splits)
     assert 0.2 < result.test.accuracy <= 1
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.4])
+def test_rates_at_the_start(rate, splits):
+    network = prepared(replace(SMALL, initialisation="glorot", initial_rate=rate), splits)
+    x, _ = splits.validation.batch(splits.validation.chosen[:32])
+    assert all(each.mean().item() == pytest.approx(rate, abs=0.04) for each in (network[:2](x), network[:4](x)))
+
+
+def test_the_penalty():
+    assert SMALL.regularizers() == ()
+    assert replace(SMALL, sparse=True).regularizers() == (Sparsity(target=0.01),)
+    with pytest.raises(ValueError, match="initial_rate must be in"):
+        replace(SMALL, initial_rate=1.0)

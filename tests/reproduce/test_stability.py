@@ -91,3 +91,13 @@ def test_the_search_has_at_least_sixty_settings_of_each_task() -> None:
             if recipe.task == task and not experiment.name.endswith(("-initialisation", "-conditions"))
         }
         assert len(settings) >= 60
+
+
+@pytest.mark.parametrize(("high", "low", "status"), [(0.8, 0.6, "reproduced"), (0.6, 0.8, "not reproduced")])
+def test_rates_at_the_start(high: float, low: float, status: str) -> None:
+    sparse = {"fast sigmoid, sparse, 0.3": high, "fast sigmoid, sparse, 0.03": low}
+    found = verdict("start at high rates", by_arm(sparse))
+    assert found.status == status
+    assert "without" not in found.figures
+    free = {"fast sigmoid, free, 0.3": 0.7, "fast sigmoid, free, 0.03": 0.7}
+    assert "without the penalty" in verdict("start at high rates", by_arm(sparse | free)).figures
