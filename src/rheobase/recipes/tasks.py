@@ -88,13 +88,23 @@ def load_task(
     task = TASKS[name]
     source = {"data_dir": data_dir, "download": download, "progress": progress}
     train, validation, test = task.load(steps=steps or task.steps, flatten=flatten, source=source)
-    if samples is not None:
-        if not 0 < samples < len(train):
-            raise ValueError(f"samples must be from 1 to {len(train) - 1}, or None for all, got {samples}")
-        train = train.subset(np.sort(np.random.default_rng(0).permutation(len(train))[:samples]))
+    train = some_of(train, samples)
     if augment and isinstance(train, ImageDataset):
         train = train.augmented(*task.augment)
     return Splits(train, validation, test)
+
+
+def some_of(train: Dataset, samples: int | None) -> Dataset:
+    """So many samples of a training set, the same for every seed of a training; None keeps all.
+
+    Raises:
+        ValueError: if there are not so many samples.
+    """
+    if samples is None:
+        return train
+    if not 0 < samples < len(train):
+        raise ValueError(f"samples must be from 1 to {len(train) - 1}, or None for all, got {samples}")
+    return train.subset(np.sort(np.random.default_rng(0).permutation(len(train))[:samples]))
 
 
 def _yin_yang(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:

@@ -39,6 +39,7 @@ from rheobase.layers import Dropout, Hold, LeakyReadout, Sequential, SpikeMaxPoo
 from rheobase.neurons import SingleSpike
 from rheobase.ops.single_spike import Credit
 from rheobase.recipes.recipe import Recipe
+from rheobase.recipes.tasks import some_of
 from rheobase.stability import initialise_single_spike
 from rheobase.surrogate import Arctan, FastSigmoid, Surrogate, Triangular
 from rheobase.training import GrowingSteps, Training
@@ -146,10 +147,7 @@ class TimeToFirstSpike(Recipe):
         else:
             train, test, also_test = self._pictures(data_dir, download, progress)
         train, validation = split(train, 0.1, seed=0)
-        if self.samples is not None:
-            if not 0 < self.samples < len(train):
-                raise ValueError(f"samples must be from 1 to {len(train) - 1}, or None for all, got {self.samples}")
-            train = train.subset(np.sort(np.random.default_rng(0).permutation(len(train))[: self.samples]))
+        train = some_of(train, self.samples)
         if isinstance(train, ImageDataset):
             shift: Sequence[ImageAugmentation] = (ShiftPixels(self.shift),) if self.shift else ()
             train = train.augmented(*shift, *((Flip(),) if self.flip else ()))
