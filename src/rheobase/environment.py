@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rheobase.ops import kernels
+from rheobase.ops import dense, kernels
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -29,6 +29,7 @@ def describe() -> dict[str, str]:
         "PyTorch": f"{torch.__version__}, {torch.get_num_threads()} of {os.cpu_count()} cores",
         "processor": _processor(),
         "huge pages": _huge_pages(),
+        "dense products on the CPU": _products(),
         "neurons on the CPU": _kernels("cpu", "numba"),
         "neurons on the GPU": _kernels("cuda", "triton") if torch.cuda.is_available() else "PyTorch sees no GPU",
     }
@@ -40,6 +41,11 @@ def _kernels(device: str, name: str) -> str:
         return f"the plain reference, which is slow: {reason}"
     gpu = f"; {torch.cuda.get_device_name()}" if device == "cuda" else ""
     return f"fused kernels, compiled by {name} {metadata.version(name)}{gpu}"
+
+
+def _products() -> str:
+    reason = dense.why_not_onednn()
+    return "large ones by oneDNN" if reason is None else f"PyTorch's own, not by oneDNN: {reason}"
 
 
 def _processor() -> str:

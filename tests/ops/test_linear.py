@@ -386,7 +386,7 @@ class TestChoice:
             assert self.took_lists(x) is expected
 
     def test_the_limit_is_lower_for_few_outputs(self):
-        for density, expected in ((0.14, True), (0.2, False)):
+        for density, expected in ((0.05, True), (0.09, False)):
             x = spikes(80, 60, 200, density=density)
             x[..., 0] = 0
             assert self.took_lists(x, outputs=20) is expected

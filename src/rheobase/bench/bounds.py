@@ -14,6 +14,7 @@ from torch import Tensor
 from rheobase.bench import plain
 from rheobase.bench.implementation import Dynamics, Implementation, Step
 from rheobase.bench.workloads import Neurons, Readout, Task
+from rheobase.ops import dense
 
 # Bytes per neuron and step, in float32. Forward: read the input, write spikes and membrane potential. Backward: read the
 # gradient of the spikes and the potential, write the gradient of the input.
@@ -29,14 +30,17 @@ def implementations(task: Task) -> list[Implementation]:
 
 
 def products(task: Task) -> Step:
-    """The network with its neurons taken out; of recurrent neurons their products step by step remain."""
+    """The network with its neurons taken out; of recurrent neurons their products step by step remain.
+
+    They are made by the faster of the libraries that PyTorch brings along (`rheobase.ops.dense`).
+    """
 
     def neurons(recurrent: Tensor | None) -> plain.Layer:
         if recurrent is None:
             return lambda x: x
         return lambda x: _Recurrence.apply(x, recurrent)
 
-    return plain.build(task, neurons, readout=lambda x: x)
+    return plain.build(task, neurons, readout=lambda x: x, linear=dense.linear)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -45,19 +49,17 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        step = torch.empty_like(x[0])
         for spikes in x:
-            torch.mm(spikes, weight.t(), out=step)
+            dense.product(spikes, weight.t())
         return x
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        step = torch.empty_like(x[0])
         for one in gradient:
-            torch.mm(one, weight, out=step)
-        return gradient, gradient.flatten(0, 1).t() @ x.flatten(0, 1)
+            dense.product(one, weight)
+        return gradient, dense.product(gradient.flatten(0, 1).t(), x.flatten(0, 1))
 
 
 def bytes_moved(task: Task) -> int:

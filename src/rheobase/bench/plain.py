@@ -16,16 +16,23 @@ from rheobase.bench.implementation import Result, Step
 from rheobase.bench.workloads import DECAY, Convolution, Flatten, Linear, Neurons, Pooling, Readout, Stage, Task
 
 Layer = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor, Tensor], Tensor]  # of `(n, inputs)` and `(outputs, inputs)` to `(n, outputs)`
 OneStep = Callable[[Tensor, Any], tuple[Tensor, Any]]  # input and state, None from rest, to output and state
 
 
-def build(task: Task, neurons: Callable[[Tensor | None], Layer], readout: Layer | None = None) -> Step:
+def build(
+    task: Task,
+    neurons: Callable[[Tensor | None], Layer],
+    readout: Layer | None = None,
+    linear: Product = functional.linear,
+) -> Step:
     """The training step of `task` with a library's neurons.
 
     Args:
         task: what is trained.
         neurons: makes of the recurrent weight, a leaf, or of None, a layer `(T, B, *features) -> (T, B, *features)` from rest.
         readout: the layer of leaky integrators; by default a loop over time.
+        linear: the product of the linear layers.
     """
     weights = leaves(task)
     waiting = iter(weights)
@@ -37,7 +44,7 @@ def build(task: Task, neurons: Callable[[Tensor | None], Layer], readout: Layer 
             case Readout():
                 layers.append(readout or leaky_integration)
             case _:
-                layers.append(_folded(timeless(stage, waiting)))
+                layers.append(_folded(timeless(stage, waiting, linear)))
 
     def forward(x: Tensor) -> Tensor:
         for layer in layers:
@@ -57,12 +64,12 @@ def leaves(task: Task) -> list[Tensor]:
     return [nn.Parameter(weight.clone()) for weight in task.weights]
 
 
-def timeless(stage: Stage, weights: Iterator[Tensor]) -> Layer:
+def timeless(stage: Stage, weights: Iterator[Tensor], linear: Product = functional.linear) -> Layer:
     """A stage that knows nothing of time, on a batch `(n, *features)`; it takes its weight from `weights`."""
     match stage:
         case Linear():
             weight = next(weights)
-            return lambda x: functional.linear(x, weight)
+            return lambda x: linear(x, weight)
         case Convolution():
             weight = next(weights)
             return lambda x: functional.conv2d(x, weight, padding=1)

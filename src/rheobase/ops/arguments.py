@@ -6,6 +6,7 @@ nonsense in silence. So each operation checks what can be checked, where the use
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 def check_sequence(x: Tensor, what: str) -> None:
@@ -66,3 +67,20 @@ def state_type(x: Tensor) -> torch.dtype:
     in every type.
     """
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether this is memory full of numbers, which kernels can read, and its gradients are those of `backward()`.
+
+    Example:
+        >>> is_plain(torch.ones(2)), is_plain(torch.ones(2).to_sparse())
+        (True, False)
+    """
+    return (
+        type(tensor) in (Tensor, Parameter)
+        and tensor.layout == torch.strided
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        # PyTorch has no public name for this.
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+        and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
+    )

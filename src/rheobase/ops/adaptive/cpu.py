@@ -28,7 +28,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from rheobase.ops import memory, threads
+from rheobase.ops import dense, memory, threads
 from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
@@ -165,8 +165,7 @@ def backward(
             on_fired = on_fired.clone()
             # The spikes were part of the input of the steps `stop` and on.
             on_heard = on_x[stop : stop + len(on_fired)].unflatten(1, sent.shape[1:])
-            with _full_precision():
-                on_fired[: len(on_heard)] += (on_heard @ weight).flatten(1)
+            on_fired[: len(on_heard)] += _through(on_heard, weight).flatten(1)
         inputs = (array(on_fired), *(array(each)[start:stop] for each in (distance, slope)))
         outputs = (array(each) for each in (on_x[start:stop], on_state, on_parameters))
         arguments = (*inputs, array(kept)[first:], array(parameters), *outputs, *numbers)
@@ -176,19 +175,18 @@ def backward(
     on_current = on_x.view(steps, *sent.shape[1:])
     hears_sent = on_current[: len(sent)]
     on_weight, on_sent = torch.zeros_like(weight), torch.zeros_like(sent)
-    with _full_precision():
-        if not detach_recurrent:
-            on_sent[: len(hears_sent)] = hears_sent @ weight
-        if fired is not None:
-            on_weight += hears_sent.flatten(0, 1).t() @ sent[: len(hears_sent)].flatten(0, 1)
-            if steps > len(sent):
-                on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
+    if not detach_recurrent:
+        on_sent[: len(hears_sent)] = _through(hears_sent, weight)
+    if fired is not None:
+        on_weight += dense.product(hears_sent.flatten(0, 1).t(), sent[: len(hears_sent)].flatten(0, 1))
+        if steps > len(sent):
+            on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
     return on_x, on_state, on_parameters, on_weight, on_sent
 
 
-def _full_precision() -> torch.autocast:
-    """Within it, products are computed in the type of their factors, whatever `torch.autocast` around it says."""
-    return torch.autocast("cpu", enabled=False)
+def _through(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of spikes that neurons hear, `(T, B, N)`, from that of the input of these neurons."""
+    return dense.product(gradient.flatten(0, 1), weight).view(gradient.shape)
 
 
 def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tuple[int, int, int]]:
@@ -200,7 +198,7 @@ def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tupl
 
 def _hear(current: Tensor, before: Tensor, weight: Tensor) -> Tensor:
     """The input of a block and what its neurons hear of the spikes of the block before."""
-    with torch.no_grad(), _full_precision():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
 
 

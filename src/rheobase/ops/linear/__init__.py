@@ -10,23 +10,23 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import Parameter
 
-from rheobase.ops import kernels
-from rheobase.ops.linear import fused, reference
+from rheobase.ops import dense, kernels
+from rheobase.ops.arguments import is_plain
+from rheobase.ops.linear import fused
 
 __all__ = ["LIMIT", "Path", "check_path", "linear"]
 
 Path = Literal["auto", "lists", "dense"]
-"""Who computes: spike lists, PyTorch's dense product, or whichever is faster."""
+"""Who computes: spike lists, the product of dense matrices, or whichever is faster."""
 
 LIMIT = 0.25
 """The share of entries that are not zero, up to which `"auto"` takes lists."""
 
-# Measured by `benchmarks/spike_linear.py`: forward pass and gradient together, lists still gained at a density of 40 % with 64
-# outputs and more, broke even there with 32, and at 20 to 25 % with 16 and 20, as fewer outputs share the cost of a list.
-# Processors differ in how fast they multiply, so the limits keep clear of these figures.
-_OUTPUTS_FOR_LIMIT = 120
+# Measured by `benchmarks/spike_linear.py`, against oneDNN: forward pass and gradient together, lists broke even at a density of
+# 27 % with 128 outputs and more, at 22 % with 64, at 15 % with 32, and at 5 to 7 % with 16 and 20, as fewer outputs share the
+# cost of a list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
+_OUTPUTS_FOR_LIMIT = 300
 _LEAST_OUTPUTS = 16
 _LEAST_ROWS = 128  # fewer do not pay for laying out the weight
 _LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
@@ -51,8 +51,9 @@ def linear(
         x: the spikes, or whatever is mostly zero, `(..., inputs)`.
         weight: `(outputs, inputs)`.
         bias: `(outputs,)`.
-        path: `"dense"` is PyTorch's product, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"` takes lists
-            where they can be and are faster, up to a density of 25 %, less for fewer than 30 outputs; else the dense product.
+        path: `"dense"` is the product of dense matrices, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"`
+            takes lists where they can be and are faster, up to a density of 25 %, less for fewer than 75 outputs; else the
+            dense product.
 
     Raises:
         ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
@@ -66,14 +67,14 @@ def linear(
     """
     check_path(path, "linear")
     if path == "dense" or (path == "auto" and not _worthwhile(x, weight)):
-        return reference.linear(x, weight, bias)
+        return dense.linear(x, weight, bias)
     reason = _why_not(x, weight, bias)
     if reason is None:
         limit = 1.0 if path == "lists" else min(LIMIT, len(weight) / _OUTPUTS_FOR_LIMIT)
         return fused.linear(x, weight, bias, limit)
     if path == "lists":
         raise ValueError(f"linear: path='lists' is not possible: {reason}; path='auto' takes the dense product then")
-    return reference.linear(x, weight, bias)
+    return dense.linear(x, weight, bias)
 
 
 def check_path(path: Path, what: str) -> None:
@@ -104,18 +105,6 @@ def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
         return f"there are lists for float32 and float64, x is {x.dtype}, weight {weight.dtype}"
     if x.ndim == 0 or x.shape[-1:] != weight.shape[1:]:
         return f"x of shape {tuple(x.shape)} does not fit a weight of shape {tuple(weight.shape)}"
-    if not torch.compiler.is_compiling() and not all(map(_plain, tensors)):
+    if not torch.compiler.is_compiling() and not all(map(is_plain, tensors)):
         return "there are lists for plain dense tensors, and not within torch.jit.trace or a transform of torch.func"
     return kernels.why_not("cpu")
-
-
-def _plain(tensor: Tensor) -> bool:
-    """Whether this is memory full of numbers, which kernels can read, and the gradients are those of `backward()`."""
-    return (
-        type(tensor) in (Tensor, Parameter)
-        and tensor.layout == torch.strided
-        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-        # PyTorch has no public name for this.
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
-        and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
-    )

@@ -7,17 +7,15 @@ an operator that keeps the spikes and makes the list again for the gradient. The
 two dense matrices, made only when something in front of the layer needs it.
 """
 
-import math
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rheobase.ops import memory
+from rheobase.ops import dense
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants
-from rheobase.ops.linear import reference
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, limit: float) -> Tensor:
@@ -25,7 +23,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, limit: float) -> Tens
     if torch.compiler.is_compiling():
         return torch.ops.rheobase.linear(x, weight, bias, limit)
     lists = _lists().build(_rows(x.detach()), limit)
-    return reference.linear(x, weight, bias) if lists is None else _Linear.apply(x, weight, bias, lists)  # pyright: ignore[reportReturnType]
+    return dense.linear(x, weight, bias) if lists is None else _Linear.apply(x, weight, bias, lists)  # pyright: ignore[reportReturnType]
 
 
 class _Linear(torch.autograd.Function):
@@ -47,8 +45,7 @@ class _Linear(torch.autograd.Function):
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         on_x = on_weight = on_bias = None
         if of_x:
-            on_x = memory.empty(tuple(ctx.shape), on_y.dtype)
-            torch.mm(_rows(on_y), weight, out=_rows(on_x))
+            on_x = dense.product(_rows(on_y), weight).view(ctx.shape)
         if of_weight:
             lists = _lists().SpikeLists(ctx.shape[-1], *kept)
             on_weight, on_bias = _cpu().weight_gradient(lists, _rows(on_y))
@@ -58,7 +55,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _rows(x: Tensor) -> Tensor:
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]).contiguous()
+    return dense.rows(x).contiguous()
 
 
 def _cpu() -> ModuleType:
@@ -78,7 +75,7 @@ def _lists() -> ModuleType:
 def _operator(x: Tensor, weight: Tensor, bias: Tensor | None, limit: float) -> Tensor:
     lists = _lists().build(_rows(x), limit)
     if lists is None:
-        return reference.linear(x, weight, bias)
+        return dense.linear(x, weight, bias)
     return _cpu().forward(lists, weight, bias).view(*x.shape[:-1], len(weight))
 
 
@@ -90,7 +87,7 @@ def _(x: Tensor, weight: Tensor, _bias: Tensor | None, _limit: float) -> Tensor:
 @torch.library.custom_op("rheobase::linear_backward", mutates_args=())
 def _backward_operator(x: Tensor, on_y: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     lists, on_y = _lists().build(_rows(x), limit), _rows(on_y)
-    return (on_y.t() @ _rows(x), on_y.sum(0)) if lists is None else _cpu().weight_gradient(lists, on_y)
+    return (dense.product(on_y.t(), _rows(x)), on_y.sum(0)) if lists is None else _cpu().weight_gradient(lists, on_y)
 
 
 @_backward_operator.register_fake

@@ -21,7 +21,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from rheobase.ops import memory, threads
+from rheobase.ops import dense, memory, threads
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, backward_kernel, type_of
 from rheobase.ops.lif.reset import Reset
@@ -126,10 +126,10 @@ def backward(
         rows[-1].copy_(from_outside[-1])
         for t in range(steps - 1, 0, -1):
             kernel(*arrays, *numbers, t, t + 1, 0, lanes)
-            torch.addmm(from_outside[t - 1], on_rows[t], weight, out=rows[t - 1])
+            dense.add_product(from_outside[t - 1], on_rows[t], weight, out=rows[t - 1])
         kernel(*arrays, *numbers, 0, 1, 0, lanes)
-    on_sent = torch.zeros_like(sent) if detach_recurrent or not steps else on_x[0] @ weight
-    on_weight = on_x[0].t() @ sent if steps else torch.zeros_like(weight)
+    on_sent = torch.zeros_like(sent) if detach_recurrent or not steps else dense.product(on_x[0], weight)
+    on_weight = dense.product(on_x[0].t(), sent) if steps else torch.zeros_like(weight)
     if steps > 1:
         on_weight += gradient_by_spikes(fired, on_x[1:].view((steps - 1) * batch, neurons))
     return on_x, on_weight, on_decay.view(lanes), on_threshold, on_membrane.view(batch, neurons), on_sent
@@ -161,7 +161,7 @@ def gradient_by_spikes(fired: Tensor | SpikeLists, on_x: Tensor, delay: int = 1)
     if lists is not None:
         return weight_gradient(lists, on_x)[0]
     assert isinstance(fired, Tensor)  # too many spikes for lists
-    return on_x.t() @ fired[:-delay].view(on_x.shape)
+    return dense.product(on_x.t(), fired[:-delay].view(on_x.shape))
 
 
 @cache
