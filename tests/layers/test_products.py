@@ -1,4 +1,4 @@
-"""What a `Sequential` puts in the place of PyTorch's convolutions, and what it leaves."""
+"""What a `Sequential` puts in the place of PyTorch's convolutions and pooling, and what it leaves."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import nn
 import rheobase as rb
 from rheobase.layers import products
 from rheobase.ops import convolution as op
+from rheobase.ops.pooling import average_2x2
 
 
 @pytest.fixture
@@ -67,3 +68,33 @@ def test_training_is_that_of_plain_layers(pieces):
     plain = gradients(lambda layer, x: layer(x.flatten(0, 1)))
     assert pieces == [5]
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+class TestPooling:
+    @pytest.fixture(autouse=True)
+    def ours(self, monkeypatch):
+        """The images that were pooled as windows of 2 x 2."""
+        self.seen = []
+        monkeypatch.setattr(products, "average_2x2", lambda x: self.seen.append(x.shape) or average_2x2(x))
+
+    @pytest.mark.parametrize("layer", [nn.AvgPool2d(2), nn.AvgPool2d((2, 2), 2), nn.AvgPool2d(2, stride=(2, 2))])
+    def test_windows_of_2_by_2(self, layer):
+        x = torch.randn(3, 4, 2, 7, 6)
+        assert torch.equal(rb.Sequential(layer)(x), layer(x.flatten(0, 1)).unflatten(0, (3, 4)))
+        assert self.seen == [(12, 2, 7, 6)]
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            nn.AvgPool2d(3),
+            nn.AvgPool2d(2, stride=1),
+            nn.AvgPool2d((2, 1)),
+            nn.AvgPool2d(2, padding=1),
+            nn.AvgPool2d(2, ceil_mode=True),
+            nn.AvgPool2d(2, divisor_override=3),
+        ],
+    )
+    def test_other_windows_are_pytorchs(self, layer):
+        x = torch.randn(3, 4, 2, 7, 6)
+        assert torch.equal(rb.Sequential(layer)(x), layer(x.flatten(0, 1)).unflatten(0, (3, 4)))
+        assert self.seen == []

@@ -1,8 +1,9 @@
-"""How plain PyTorch layers compute in a `Sequential`: as always, but for the product inside.
+"""How plain PyTorch layers compute in a `Sequential`: as always, but for the one function inside that takes the time.
 
-Time folded into the batch, a linear layer sees mostly zeros, and a convolution more images than the cache holds. The layer runs
-through its own `forward`, with all its hooks and parametrizations, and only PyTorch's product inside it is replaced: by sums
-over spike lists (`rheobase.ops.linear`), or by pieces (`rheobase.ops.convolution`), wherever that is faster.
+Time folded into the batch, a linear layer sees mostly zeros, and convolution and pooling more images than the cache holds. The
+layer runs through its own `forward`, with all its hooks and parametrizations, and only PyTorch's function inside it is
+replaced, wherever another is faster: a product by sums over spike lists (`rheobase.ops.linear`), a convolution by pieces
+(`rheobase.ops.convolution`), and average pooling of 2 x 2 by a sum of four (`rheobase.ops.pooling`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,18 +16,20 @@ from torch.overrides import TorchFunctionMode
 from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.ops.convolution import convolution, pieces
 from rheobase.ops.linear import linear
+from rheobase.ops.pooling import average_2x2
 
 
 def call_folded(layer: nn.Module, x: Tensor) -> Any:
-    """`layer(x)`, for `x` with time folded into the batch; the product of a linear layer or a convolution the fastest way."""
-    if isinstance(layer, SpikeLinear) or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    """`layer(x)`, for `x` with time folded into the batch; a linear layer, a convolution and pooling the fastest way."""
+    layers = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.AvgPool2d
+    if isinstance(layer, SpikeLinear) or not isinstance(layer, layers):
         return layer(x)
     with _Products():
         return layer(x)
 
 
 class _Products(TorchFunctionMode):
-    """Within it, `torch.nn.functional.linear` and the convolutions are ours."""
+    """Within it, PyTorch's functions of these layers are ours."""
 
     @no_type_check  # `torch.compile` looks into this, and not into such checks
     def __torch_function__(
@@ -40,7 +43,13 @@ class _Products(TorchFunctionMode):
             return _linear(*args, **(kwargs or {}))
         if func in (F.conv1d, F.conv2d, F.conv3d) and len(args) == 7 and isinstance(args[4], tuple):
             return _convolution(func, *args)
+        if func is F.avg_pool2d and not kwargs and args[1:] in _WINDOWS_OF_2X2:
+            return average_2x2(args[0])
         return func(*args, **(kwargs or {}))
+
+
+# What `nn.AvgPool2d` passes on: kernel and stride, padding, ceil_mode, count_include_pad, divisor_override.
+_WINDOWS_OF_2X2 = [(size, stride, 0, False, True, None) for size in (2, (2, 2)) for stride in (2, (2, 2))]
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

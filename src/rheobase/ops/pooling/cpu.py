@@ -1,0 +1,72 @@
+"""Average pooling of 2 x 2 on the CPU: a thread takes some of the maps."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import types
+from torch import Tensor
+
+from rheobase.ops import threads
+from rheobase.ops.compiler import compiled
+from rheobase.ops.lif.cpu import array, type_of
+
+
+def average(x: Tensor, y: Tensor) -> None:
+    """Write the mean of every window of 2 x 2 of `x (..., height, width)` to `y (..., height // 2, width // 2)`."""
+    _run(_average_kernel(type_of(x)), x, y)
+
+
+def spread(on_y: Tensor, on_x: Tensor) -> None:
+    """Write a quarter of each value of `on_y` to its window of 2 x 2 in `on_x`, and 0 where there is none."""
+    _run(_spread_kernel(type_of(on_y)), on_x, on_y)
+
+
+def _run(kernel: Callable[..., None], large: Tensor, small: Tensor) -> None:
+    maps = [array(tensor.view(-1, *tensor.shape[-2:])) for tensor in (large, small)]
+    threads.split(lambda low, high: kernel(*maps, low, high), len(maps[0]), large.numel(), align=1)
+
+
+# What is compiled takes no run-time check of annotations around it: hence `no_type_check`.
+@cache
+@no_type_check
+def _average_kernel(type_of_x: str) -> Callable[..., None]:
+    quarter = np.dtype(type_of_x).type(0.25)
+
+    def average_2x2(x, y, low, high):
+        height, width = y.shape[1], y.shape[2]
+        for image in range(low, high):
+            for i in range(height):
+                upper, lower, row = x[image, 2 * i], x[image, 2 * i + 1], y[image, i]
+                for j in range(width):
+                    row[j] = (upper[2 * j] + upper[2 * j + 1] + lower[2 * j] + lower[2 * j + 1]) * quarter
+
+    return compiled(average_2x2, _signature(type_of_x), f"average_2x2_{type_of_x}")
+
+
+@cache
+@no_type_check
+def _spread_kernel(type_of_x: str) -> Callable[..., None]:
+    quarter, zero = np.dtype(type_of_x).type(0.25), np.dtype(type_of_x).type(0)
+
+    def spread_2x2(on_x, on_y, low, high):
+        height, width = on_y.shape[1], on_y.shape[2]
+        for image in range(low, high):
+            for i in range(2 * height):
+                row, given = on_x[image, i], on_y[image, i // 2]
+                for j in range(width):
+                    value = given[j] * quarter
+                    row[2 * j] = value
+                    row[2 * j + 1] = value
+                if on_x.shape[2] > 2 * width:
+                    row[2 * width] = zero
+            if on_x.shape[1] > 2 * height:
+                on_x[image, 2 * height, :] = zero
+
+    return compiled(spread_2x2, _signature(type_of_x), f"spread_2x2_{type_of_x}")
+
+
+def _signature(type_of_x: str) -> Any:
+    maps = getattr(types, type_of_x)[:, :, ::1]
+    return types.void(maps, maps, types.intp, types.intp)
