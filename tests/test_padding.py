@@ -6,6 +6,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase.health import Recorder
+from rheobase.padding import mask_on
 
 T, B = 12, 3
 
@@ -46,6 +47,21 @@ def test_spikes_and_rates_are_those_of_the_steps_that_are_there():
         assert activity.sum() > 0
     counted = [layer.spikes_per_sample * B for layer in recorder.layers()]
     assert counted == [activity.sum().item() for activity in spikes.values()]
+    for layer, activity in zip(recorder.layers(), spikes.values(), strict=True):
+        torch.testing.assert_close(layer.rates, activity[mask].mean(0))
+    with Recorder(layers) as recorder, rb.health.listening(layers) as spikes:  # the block has ended
+        layers(torch.rand(T, B, 2))
+    torch.testing.assert_close(recorder.layers()[0].rates, next(iter(spikes.values())).mean((0, 1)))
+
+
+def test_what_two_masks_leave_is_there():
+    layers = network()
+    outer, inner = rb.mask_of(torch.tensor([0, 5, T]), T), rb.mask_of(torch.tensor([3, 3, 3]), T)
+    with rb.masked(layers, outer):
+        with rb.masked(layers, inner):
+            assert torch.equal(mask_on(layers[1]), outer & inner)
+        assert torch.equal(mask_on(layers[1]), outer)
+    assert mask_on(layers[1]) is None
 
 
 def test_padding_has_no_gradient_and_the_block_ends():

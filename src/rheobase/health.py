@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.neurons import Neuron
+from rheobase.padding import mask_on
 
 SATURATED = 0.9
 """A neuron that fires at this share of all steps, or more, is called saturated."""
@@ -34,7 +35,7 @@ class LayerHealth:
     Args:
         name: the layer's position and kind, `"1 LIF(128)"`.
         neurons: how many neurons it has (channels times space for maps).
-        rate: spikes per neuron and step.
+        rate: spikes per neuron and step; steps that are padding (`rheobase.padding`) do not count.
         dead: the share of neurons without a single spike.
         silent: the share of neurons without a spike in a sample, on average over the samples. A dead neuron is silent in all.
         saturated: the share of neurons that fire at 90 % of the steps or more.
@@ -126,7 +127,9 @@ class Recorder:
         _add(self._spikes, self._source, counts.sum(0).flatten())
         silences = torch.stack(((counts == 0).sum(), torch.tensor(counts.numel(), device=counts.device)))
         _add(self._silences, self._source, silences)
-        _add(self._steps, self._source, torch.tensor(spikes.shape[:2], dtype=torch.float64).prod())
+        mask = mask_on(module)  # there are no steps in padding
+        steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
+        _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
 
     def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
         # Layers run in the order of the data, so what arrives here was last spiked by `_source`.

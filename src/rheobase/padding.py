@@ -7,6 +7,7 @@ of neurons is set to 0 where there is nothing: before a sequence its neurons are
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Int
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from rheobase.parameters import FeatureParameters
 from rheobase.temporal import Temporal
+
+_masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
 def mask_of(lengths: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "T B"]:
@@ -37,8 +40,8 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
 
     Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
-    stream through `network.run` are not. To take the mean over the steps that are there, `decoding.mean(output, mask)`; firing
-    rates of `rheobase.health` remain spikes per step of the padded sequence.
+    stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To take the
+    mean of the output over these steps, `decoding.mean(output, mask)`.
 
     Args:
         network: any module.
@@ -78,4 +81,29 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
                 after = module.register_forward_hook(leave, prepend=True)
                 stack.callback(before.remove)
                 stack.callback(after.remove)
+                outer = mask_on(module)
+                _masks[module] = mask if outer is None else mask & outer
+                stack.callback(_put_back, module, outer)
         yield
+
+
+def mask_on(layer: nn.Module) -> Bool[Tensor, "T B"] | None:
+    """The mask of a layer of a network that is `masked`, inside the `with` block; else None.
+
+    Example:
+        >>> import rheobase as rb
+        >>> neurons = rb.LIF(4)
+        >>> with masked(neurons, mask_of(torch.tensor([1]), 2)):
+        ...     mask_on(neurons)
+        tensor([[ True],
+                [False]])
+        >>> mask_on(neurons)
+    """
+    return _masks.get(layer)
+
+
+def _put_back(layer: nn.Module, mask: Tensor | None) -> None:
+    if mask is None:
+        del _masks[layer]
+    else:
+        _masks[layer] = mask

@@ -33,7 +33,7 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     st.lists(st.integers(0, 5), min_size=1, max_size=2),
     st.integers(2, 19),
     st.integers(2, 19),
-    st.sampled_from([torch.float32, torch.float64]),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
 )
 def test_it_is_the_average_and_so_are_its_gradients(images, height, width, dtype):
     x = torch.randn(*images, height, width, dtype=dtype).requires_grad_()
@@ -83,7 +83,7 @@ def test_the_result_can_be_changed_in_place(ours):
     "x",
     [
         torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
-        torch.randn(3, 4, 4).bfloat16(),
+        torch.randn(3, 4, 4).half(),
         torch.randn(3, 8, 8)[..., ::2, ::2],
     ],
     ids=["channels last", "half precision", "strided"],
@@ -91,6 +91,13 @@ def test_the_result_can_be_changed_in_place(ours):
 def test_what_is_pytorchs(ours, x):
     assert torch.equal(average_2x2(x), F.avg_pool2d(x, 2))
     assert ours == []
+
+
+def test_mixed_precision_leaves_the_type(ours):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert average_2x2(torch.randn(3, 4, 4)).dtype == torch.float32
+        assert average_2x2(torch.randn(3, 4, 4).bfloat16()).dtype == torch.bfloat16
+    assert len(ours) == 2
 
 
 def test_without_kernels(ours, monkeypatch):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from rheobase.ops import kernels, memory
 from rheobase.ops.arguments import is_plain
 
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _LEAST = 1 << 14
 """Elements from which a kernel pays for its call."""
 
@@ -38,11 +39,11 @@ def average_2x2(x: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.ndim not in (3, 4):
+    if x.device.type != "cpu" or x.dtype not in _DTYPES or x.ndim not in (3, 4):
         return False
     if x.numel() < _LEAST or min(x.shape[-2:]) < 2 or not x.is_contiguous():
         return False
-    return is_plain(x) and not torch.is_autocast_enabled("cpu") and kernels.fused(x)
+    return is_plain(x) and kernels.fused(x)
 
 
 class _Average(torch.autograd.Function):

@@ -9,8 +9,9 @@ from numba import types
 from torch import Tensor
 
 from rheobase.ops import threads
+from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
-from rheobase.ops.lif.cpu import array, type_of
+from rheobase.ops.lif.cpu import array, kernel_types, type_of
 
 
 def average(x: Tensor, y: Tensor) -> None:
@@ -32,7 +33,8 @@ def _run(kernel: Callable[..., None], large: Tensor, small: Tensor) -> None:
 @cache
 @no_type_check
 def _average_kernel(type_of_x: str) -> Callable[..., None]:
-    quarter = np.dtype(type_of_x).type(0.25)
+    _, _, number = kernel_types(type_of_x)
+    half, quarter = type_of_x == "bfloat16", number(0.25)
 
     def average_2x2(x, y, low, high):
         height, width = y.shape[1], y.shape[2]
@@ -40,7 +42,11 @@ def _average_kernel(type_of_x: str) -> Callable[..., None]:
             for i in range(height):
                 upper, lower, row = x[image, 2 * i], x[image, 2 * i + 1], y[image, i]
                 for j in range(width):
-                    row[j] = (upper[2 * j] + upper[2 * j + 1] + lower[2 * j] + lower[2 * j + 1]) * quarter
+                    a, b, c, d = upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]
+                    if half:
+                        a, b, c, d = from_bfloat16(a), from_bfloat16(b), from_bfloat16(c), from_bfloat16(d)
+                    mean = (a + b + c + d) * quarter
+                    row[j] = to_bfloat16(mean) if half else mean
 
     return compiled(average_2x2, _signature(type_of_x), f"average_2x2_{type_of_x}")
 
@@ -48,7 +54,9 @@ def _average_kernel(type_of_x: str) -> Callable[..., None]:
 @cache
 @no_type_check
 def _spread_kernel(type_of_x: str) -> Callable[..., None]:
-    quarter, zero = np.dtype(type_of_x).type(0.25), np.dtype(type_of_x).type(0)
+    _, _, number = kernel_types(type_of_x)
+    half, quarter = type_of_x == "bfloat16", number(0.25)
+    zero = np.uint16(0) if half else number(0)
 
     def spread_2x2(on_x, on_y, low, high):
         height, width = on_y.shape[1], on_y.shape[2]
@@ -56,7 +64,7 @@ def _spread_kernel(type_of_x: str) -> Callable[..., None]:
             for i in range(2 * height):
                 row, given = on_x[image, i], on_y[image, i // 2]
                 for j in range(width):
-                    value = given[j] * quarter
+                    value = to_bfloat16(from_bfloat16(given[j]) * quarter) if half else given[j] * quarter
                     row[2 * j] = value
                     row[2 * j + 1] = value
                 if on_x.shape[2] > 2 * width:
@@ -68,5 +76,6 @@ def _spread_kernel(type_of_x: str) -> Callable[..., None]:
 
 
 def _signature(type_of_x: str) -> Any:
-    maps = getattr(types, type_of_x)[:, :, ::1]
+    sequence, _, _ = kernel_types(type_of_x)
+    maps = sequence[:, :, ::1]
     return types.void(maps, maps, types.intp, types.intp)
