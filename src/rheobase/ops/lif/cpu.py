@@ -149,14 +149,16 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first
+            # Of a slice the compiler knows that no index is negative, and only then it makes vectors of a loop.
+            initials, decays, thresholds = initial[:, first:end], decay[:, first:end], threshold[first:end]
             for j in range(width):
-                lane[_MEMBRANE, j] = initial[0, first + j]
-                lane[_DECAY, j] = decay[0, first + j]
+                lane[_MEMBRANE, j] = initials[0, j]
+                lane[_DECAY, j] = decays[0, j]
                 if fire:
-                    lane[_THRESHOLD, j] = threshold[first + j]
+                    lane[_THRESHOLD, j] = thresholds[j]
                 if synapse:
-                    lane[_CURRENT, j] = initial[1, first + j]
-                    lane[_SYNAPSE_DECAY, j] = decay[1, first + j]
+                    lane[_CURRENT, j] = initials[1, j]
+                    lane[_SYNAPSE_DECAY, j] = decays[1, j]
             for t in range(len(x)):
                 row_x = x[t, first:end]
                 if fire:
@@ -180,10 +182,11 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
                         elif reset == "zero":
                             v = v * (one - spike)
                     lane[_MEMBRANE, j] = v
+            lasts = last[:, first:end]
             for j in range(width):
-                last[0, first + j] = lane[_MEMBRANE, j]
+                lasts[0, j] = lane[_MEMBRANE, j]
                 if synapse:
-                    last[1, first + j] = lane[_CURRENT, j]
+                    lasts[1, j] = lane[_CURRENT, j]
 
     variant = f"lif_forward_{reset}_{states}_{type_of_x}_{fire:d}{save:d}"
     return compiled(lif_forward, types.void(*rows, types.intp, types.intp), variant)
@@ -215,14 +218,16 @@ def backward_kernel(
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first
+            on_lasts, initials = on_last[:, first:end], initial[:, first:end]
+            decays, thresholds = decay[:, first:end], threshold[first:end]
             for j in range(width):
-                lane[_MEMBRANE, j] = on_last[0, first + j]
-                lane[_DECAY, j] = decay[0, first + j]
+                lane[_MEMBRANE, j] = on_lasts[0, j]
+                lane[_DECAY, j] = decays[0, j]
                 if fire:
-                    lane[_THRESHOLD, j] = threshold[first + j]
+                    lane[_THRESHOLD, j] = thresholds[j]
                 if synapse:
-                    lane[_CURRENT, j] = on_last[1, first + j]
-                    lane[_SYNAPSE_DECAY, j] = decay[1, first + j]
+                    lane[_CURRENT, j] = on_lasts[1, j]
+                    lane[_SYNAPSE_DECAY, j] = decays[1, j]
                 if learn:
                     lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
                     lane[_ON_SYNAPSE_DECAY, j] = lane[_ON_NEXT_CURRENT, j] = zero
@@ -236,7 +241,7 @@ def backward_kernel(
                     # The membrane potential that the step started from: the one before it, reset.
                     if t == 0:
                         for j in range(width):
-                            lane[_BEFORE, j] = initial[0, first + j]
+                            lane[_BEFORE, j] = initials[0, j]
                     else:
                         row_before = membrane[t - 1, first:end]
                         for j in range(width):
@@ -282,17 +287,22 @@ def backward_kernel(
                             current = v - lane[_DECAY, j] * lane[_BEFORE, j]
                             lane[_ON_SYNAPSE_DECAY, j] += lane[_ON_NEXT_CURRENT, j] * current
                             lane[_ON_NEXT_CURRENT, j] = on_current
+            on_initials, on_decays, on_thresholds = (
+                on_initial[:, first:end],
+                on_decay[:, first:end],
+                on_threshold[first:end],
+            )
             for j in range(width):
-                on_initial[0, first + j] = lane[_MEMBRANE, j]
+                on_initials[0, j] = lane[_MEMBRANE, j]
                 if synapse:
-                    on_initial[1, first + j] = lane[_CURRENT, j]
+                    on_initials[1, j] = lane[_CURRENT, j]
                 if learn:
-                    on_decay[0, first + j] += lane[_ON_DECAY, j]
+                    on_decays[0, j] += lane[_ON_DECAY, j]
                     if fire:
-                        on_threshold[first + j] += lane[_ON_THRESHOLD, j]
+                        on_thresholds[j] += lane[_ON_THRESHOLD, j]
                     if synapse:
-                        on_step = lane[_ON_NEXT_CURRENT, j] * initial[1, first + j]
-                        on_decay[1, first + j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
+                        on_step = lane[_ON_NEXT_CURRENT, j] * initials[1, j]
+                        on_decays[1, j] += lane[_ON_SYNAPSE_DECAY, j] + on_step
 
     variant = f"lif_backward_{reset}_{states}_{type_of_x}_{shape}_{reset_gradient}_{learn:d}"
     return compiled(lif_backward, types.void(*inputs, *outputs, *numbers), variant)

@@ -69,7 +69,7 @@ def forward(
     steps, lanes = x.shape
     spikes = memory.empty((steps, lanes), x.dtype)
     membrane = memory.empty((steps, lanes) if save else (0, 0), decay.dtype)
-    last, crossings = torch.empty_like(initial), decay.new_empty(2, lanes)
+    last, crossings = torch.empty_like(initial), memory.empty((2, lanes), decay.dtype)
     early, twice = whole and not (save and credit == "ramp"), save and credit == "product"
     kernel = forward_kernel(type_of(x), save=save, early=early, twice=twice)
     arrays = [array(tensor) for tensor in (x, decay, threshold, initial, spikes, last, membrane, crossings)]
@@ -121,7 +121,9 @@ def backward(
     steps, lanes = on_spikes.shape
     on_x = memory.empty((steps, lanes), on_spikes.dtype)
     on_initial = torch.empty_like(initial)
-    on_decay, on_threshold = torch.zeros_like(decay), torch.zeros_like(threshold)
+    on_decay, on_threshold = on_parameters = [memory.empty((lanes,), decay.dtype) for _ in range(2)]
+    for each in on_parameters if not learn else ():
+        each.zero_()
     kernel = backward_kernel(type_of(on_spikes), shape, credit, learn=learn)
     inputs = (on_spikes, on_last, membrane, crossings, slope, decay, threshold, initial)
     arrays = [array(tensor) for tensor in (*inputs, on_x, on_initial, on_decay, on_threshold)]
@@ -140,25 +142,29 @@ def forward_kernel(type_of_x: str, *, save: bool, early: bool, twice: bool) -> C
     after the first crossing, or with `twice` after the second. Without an initial state, lanes start at rest."""
     sequence, state, number = kernel_types(type_of_x)
     half, over = type_of_x == "bfloat16", _SECOND if twice else _FIRST
-    zero = number(0)
-    spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (number(1), zero)
+    zero, one = number(0), number(1)
+    spike_in_memory, silence_in_memory = (np.uint16(0x3F80), np.uint16(0)) if half else (one, zero)
     inputs = [sequence[:, ::1], state[::1], state[::1], state[:, ::1]]
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1], state[:, ::1]]
 
     def single_spike_forward(
         x, decay, threshold, initial, spikes, last, membrane, crossings, fire_by_end, block, low, high
     ):  # fmt: skip
-        steps, whole = len(x), len(initial) == 0
+        steps, whole, never = len(x), len(initial) == 0, number(len(x))
         lane = np.empty((5, block), number)
         for first in range(low, high, block):
             end = min(first + block, high)
             width = end - first
+            # Of a slice the compiler knows that no index is negative, and only then it makes vectors of a loop.
+            decays, thresholds, initials = decay[first:end], threshold[first:end], initial[:, first:end]
             for j in range(width):
-                lane[_MEMBRANE, j] = zero if whole else initial[0, first + j]
-                lane[_DECAY, j] = decay[first + j]
-                lane[_THRESHOLD, j] = threshold[first + j]
-                lane[_FIRST, j] = -1 if not whole and initial[1, first + j] > zero else steps
-                lane[_SECOND, j] = steps
+                lane[_MEMBRANE, j] = zero
+                lane[_DECAY, j], lane[_THRESHOLD, j] = decays[j], thresholds[j]
+                lane[_FIRST, j] = lane[_SECOND, j] = never
+            if not whole:
+                for j in range(width):
+                    lane[_MEMBRANE, j] = initials[0, j]
+                    lane[_FIRST, j] = number(-1) if initials[1, j] > zero else never
             going = True
             for t in range(steps):
                 row_spikes = spikes[t, first:end]
@@ -189,14 +195,13 @@ def forward_kernel(type_of_x: str, *, save: bool, early: bool, twice: bool) -> C
                     for j in range(width):
                         waiting += lane[over, j] > now
                     going = waiting > 0
+            crosses, lasts = crossings[:, first:end], last[:, first:end]
             for j in range(width):
-                crossings[0, first + j] = lane[_FIRST, j]
-                crossings[1, first + j] = lane[_SECOND, j]
-                if not whole:
-                    fired = number(lane[_FIRST, j] < steps)
-                    last[0, first + j] = lane[_MEMBRANE, j]
-                    last[1, first + j] = fired
-                    last[2, first + j] = fired
+                crosses[0, j], crosses[1, j] = lane[_FIRST, j], lane[_SECOND, j]
+            if not whole:
+                for j in range(width):
+                    lasts[0, j] = lane[_MEMBRANE, j]
+                    lasts[1, j] = lasts[2, j] = one if lane[_FIRST, j] < never else zero
 
     numbers = types.boolean, types.intp, types.intp, types.intp
     variant = f"single_spike_forward_{type_of_x}_{save:d}{early:d}{twice:d}"
@@ -227,26 +232,35 @@ def backward_kernel(type_of_x: str, shape: str, credit: str, *, learn: bool) -> 
         for first in range(low, high, block):
             end = min(first + block, high)
             width = end - first
-            stop = steps
-            if whole and ends:
-                stop = 0
-                for j in range(width):
-                    stop = max(stop, min(int(crossings[last_to_matter, first + j]) + 1, steps))
+            crosses, on_lasts = crossings[:, first:end], on_last[:, first:end]
+            decays, thresholds = decay[first:end], threshold[first:end]
             for j in range(width):
-                lane[_DECAY, j] = decay[first + j]
-                lane[_THRESHOLD, j] = threshold[first + j]
-                lane[_FIRST, j] = crossings[0, first + j]
-                lane[_END, j] = crossings[last_to_matter, first + j]
-                lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
-                lane[_MEMBRANE, j] = membrane[stop - 1, first + j] if stop > 0 else zero
-                lane[_ON_MEMBRANE, j] = zero if whole else on_last[0, first + j]
+                lane[_FIRST, j], lane[_END, j] = crosses[0, j], crosses[last_to_matter, j]
+                lane[_DECAY, j], lane[_THRESHOLD, j] = decays[j], thresholds[j]
+                lane[_MEMBRANE, j] = lane[_ON_MEMBRANE, j] = lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = zero
                 # What flows through the latch: the two sums, or the gradient of having been silent.
                 lane[_SUM_OF_SUMS, j] = lane[_SUM, j] = zero
-                if not whole and (ramp and (not ends or crossings[0, first + j] == steps)):
-                    lane[_SUM_OF_SUMS, j] = on_last[1, first + j]
-                    lane[_SUM, j] = on_last[2, first + j]
-                elif not whole and credit == "product":
-                    lane[_SUM, j] = -on_last[1, first + j]
+            stop = steps
+            if whole and ends:
+                over = 0  # lanes that are over before the last step
+                for j in range(width):
+                    over += lane[_END, j] < number(steps - 1)
+                if over == width:
+                    stop = 0
+                    for j in range(width):
+                        stop = max(stop, int(lane[_END, j]) + 1)
+            if stop > 0:
+                row_before = membrane[stop - 1, first:end]
+                for j in range(width):
+                    lane[_MEMBRANE, j] = row_before[j]
+            if not whole:
+                for j in range(width):
+                    lane[_ON_MEMBRANE, j] = on_lasts[0, j]
+                    if ramp and (not ends or lane[_FIRST, j] == number(steps)):
+                        lane[_SUM_OF_SUMS, j] = on_lasts[1, j]
+                        lane[_SUM, j] = on_lasts[2, j]
+                    elif credit == "product":
+                        lane[_SUM, j] = -on_lasts[1, j]
             for t in range(stop, steps):
                 row_x = on_x[t, first:end]
                 for j in range(width):
@@ -292,14 +306,16 @@ def backward_kernel(type_of_x: str, shape: str, credit: str, *, learn: bool) -> 
                             on_step = on_step if matters | (not whole) else zero
                         lane[_ON_DECAY, j] += on_step
                         lane[_ON_THRESHOLD, j] -= on_u
-            for j in range(width):
-                if not whole:
-                    on_initial[0, first + j] = lane[_ON_MEMBRANE, j]
-                    on_initial[1, first + j] = -lane[_SUM, j] if credit == "product" else lane[_SUM_OF_SUMS, j]
-                    on_initial[2, first + j] = lane[_SUM, j] if ramp else zero
-                if learn:
-                    on_decay[first + j] = lane[_ON_DECAY, j]
-                    on_threshold[first + j] = lane[_ON_THRESHOLD, j]
+            if not whole:
+                on_initials = on_initial[:, first:end]
+                for j in range(width):
+                    on_initials[0, j] = lane[_ON_MEMBRANE, j]
+                    on_initials[1, j] = -lane[_SUM, j] if credit == "product" else lane[_SUM_OF_SUMS, j]
+                    on_initials[2, j] = lane[_SUM, j] if ramp else zero
+            if learn:
+                on_decays, on_thresholds = on_decay[first:end], on_threshold[first:end]
+                for j in range(width):
+                    on_decays[j], on_thresholds[j] = lane[_ON_DECAY, j], lane[_ON_THRESHOLD, j]
 
     variant = f"single_spike_backward_{type_of_x}_{shape}_{credit}_{learn:d}"
     return compiled(single_spike_backward, types.void(*inputs, *outputs, *numbers), variant)
