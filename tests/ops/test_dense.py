@@ -51,6 +51,14 @@ def test_a_product_of_matrices_however_they_lie(rows, inner, columns, flip_a, fl
     b = random(columns, inner, seed=1).t() if flip_b else random(inner, columns, seed=1)
     expected = (a.double() @ b.double()).float()
     torch.testing.assert_close(dense.product(a, b), expected, rtol=1e-5, atol=1e-5)
+    leaves = [a.clone().requires_grad_(), b.clone().requires_grad_()]
+    on_y = random(columns, rows, seed=3).t()
+    for ours, theirs in zip(
+        torch.autograd.grad(dense.product(*leaves), leaves, on_y),
+        torch.autograd.grad(leaves[0] @ leaves[1], leaves, on_y),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     base = random(rows, columns, seed=2)
     dense.add_product(base, a, b, out=base)
     torch.testing.assert_close(base, expected + random(rows, columns, seed=2), rtol=1e-5, atol=1e-5)
@@ -74,6 +82,18 @@ def test_second_derivatives_are_plain_pytorchs():
 
     for got, expected in zip(penalty(dense.linear), penalty(F.linear), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives_of_a_product():
+    a, b = random(4, 3).requires_grad_(), random(3, 5, seed=1).requires_grad_()
+    on_y = random(4, 5, seed=2)
+
+    def penalty(multiply):
+        on_a, on_b = torch.autograd.grad(multiply(a, b).tanh(), (a, b), on_y, create_graph=True)
+        return torch.autograd.grad(on_a.square().sum() + on_b.square().sum(), (a, b))
+
+    for got, expected in zip(penalty(dense.product), penalty(torch.matmul), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("inputs", [3, 9])

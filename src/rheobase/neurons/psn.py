@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
+from rheobase.ops import dense
 from rheobase.scheduled import Scheduled
 from rheobase.surrogate import Arctan, Surrogate
 
@@ -225,7 +226,7 @@ class SlidingPSN(_Parallel):
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     """`matrix (T', T)` times `x (T, B, *features)` over time."""
-    return (matrix @ x.flatten(1).to(matrix.dtype)).view(len(matrix), *x.shape[1:])
+    return dense.product(matrix, x.flatten(1).to(matrix.dtype)).view(len(matrix), *x.shape[1:])
 
 
 _BLOCK = 32

@@ -64,11 +64,12 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         >>> product(torch.ones(1, 2), torch.tensor([[1.0], [2.0]]))
         tensor([[3.]])
     """
-    if a.device.type != "cpu":
+    if a.device.type != "cpu" or torch.compiler.is_compiling():
         return a @ b
     with torch.autocast("cpu", enabled=False):
         if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-            return a @ b
+            ours = _faster(a, b) and is_plain(a) and is_plain(b)
+            return _Product.apply(a, b) if ours else a @ b  # pyright: ignore[reportReturnType]
         if _faster(a, b):
             return _by_onednn(a, b, None)
         return torch.mm(a, b, out=memory.empty((len(a), b.shape[1]), a.dtype))
@@ -108,6 +109,18 @@ def rows(x: Tensor) -> Tensor:
 def _faster(a: Tensor, b: Tensor) -> bool:
     """Whether oneDNN is the one to multiply two matrices on the CPU."""
     return a.dtype == b.dtype == torch.float32 and _large(a.numel() * b.shape[1])
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return _by_onednn(a, b, None)
+
+    @staticmethod
+    def backward(ctx: Any, *on_output: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (on_y,), (a, b), (of_a, of_b) = on_output, ctx.saved_tensors, ctx.needs_input_grad
+        return product(on_y, b.t()) if of_a else None, product(a.t(), on_y) if of_b else None
 
 
 class _Linear(torch.autograd.Function):

@@ -43,9 +43,9 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     ]
     if not quick:
         for task in PIXELS:
-            recipe = _epochs(Stochastic(task=task, samples=10_000), 20)
+            recipe = _epochs(Stochastic(task=task, samples=6_000), 15)
             kinds = (SB, LIF, PSN, MASKED, SLIDING)
-            found.append(_experiment(task, "10,000 samples", {kind: replace(recipe, neurons=kind) for kind in kinds}))
+            found.append(_experiment(task, "6,000 samples", {kind: replace(recipe, neurons=kind) for kind in kinds}))
     return found
 
 
