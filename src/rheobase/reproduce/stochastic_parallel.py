@@ -165,7 +165,7 @@ STUDY = Study(
         "32 instead of 200 in batches of 64, which is a quarter of the steps; a tenth of the training set is kept for "
         "validation, on which the network is chosen, and there are three seeds where the paper has one run. In the "
         "augmentation events move, where the authors resample pictures. A neuron fires at `v >= threshold`. Images are read "
-        "pixel by pixel by the same network with time constants of 20 steps, 10,000 of them for training, in 20 epochs with "
+        "pixel by pixel by the same network with time constants of 20 steps, 6,000 of them for training, in 15 epochs with "
         "batches of 64; the published figures of parallel spiking neurons are of CIFAR images read column by column by "
         "convolutions. Seconds per epoch are those of kernels in all arms, on one thread."
     ),
