@@ -86,7 +86,7 @@ class TimeToFirstSpike(Recipe):
     """What a membrane potential keeps per step; 1 is no leak."""
     surrogate: Literal["arctan", "fast sigmoid", "triangular"] = "arctan"
     """The shape of the gradient of a spike; its peak is 1."""
-    width: float = 3.0
+    width: float = 1.0
     """The area of that shape, and its width relative to that of area 1."""
     credit: Credit = "product"
     """The gradient of what makes a single spike of crossings."""
@@ -114,7 +114,7 @@ class TimeToFirstSpike(Recipe):
     seconds: float = 1.5
     """Of DVS128 Gesture: how much of the beginning of a gesture is seen."""
     training: Training = field(
-        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=5e-3, weight_decay=0.0, threads=1)
+        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=1e-2, weight_decay=0.0, threads=1)
     )
 
     def __post_init__(self) -> None:
@@ -303,7 +303,7 @@ CIFAR10 = TimeToFirstSpike(
     shift=4,
     flip=True,
     dropout=0.2,
-    training=Training(epochs=200, batch_size=128, learning_rate=5e-3, weight_decay=0.0),
+    training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
 )
 """A network like VGG's, for a GPU."""
 
@@ -322,6 +322,6 @@ GESTURE = TimeToFirstSpike(
     hidden=(512,),
     steps=16,
     dropout=0.5,
-    training=Training(epochs=100, batch_size=16, learning_rate=5e-3, weight_decay=0.0),
+    training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
 )
 """Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""
