@@ -114,7 +114,7 @@ class TimeToFirstSpike(Recipe):
     seconds: float = 1.5
     """Of DVS128 Gesture: how much of the beginning of a gesture is seen."""
     training: Training = field(
-        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=1e-2, weight_decay=0.0, threads=1)
+        default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=2e-2, weight_decay=0.0, threads=1)
     )
 
     def __post_init__(self) -> None:

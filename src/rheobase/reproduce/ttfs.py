@@ -269,7 +269,7 @@ STUDY = Study(
         "averages. CIFAR-10 is a reduced network for a CPU, trained on four of the five batches less a tenth; the fifth is the "
         "test set, and the first 1,000 official test images, all that was at hand, are a measure beside. *Membrane decoder* "
         "and *growing steps* (the same decoder, half of the training at T / 2) are our reading of the sequel's abstract. The "
-        "depth study has T = 4, a surrogate three times as wide, a rate of 0.001 instead of 0.01 and batches of 32 instead of "
+        "depth study has T = 4, a surrogate three times as wide, a rate of 0.001 instead of 0.02 and batches of 32 instead of "
         "128. As accurate as published means that the mean is not below. A decision takes one step more than the index of the "
         "first output spike, and T where there is none."
     ),
