@@ -32,7 +32,7 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3
 	@touch $@
 
-demo: $(VENV)/installed  ## train a spiking network on spoken digits, and write a report (about 3 minutes)
+demo: $(VENV)/installed  ## train a spiking network on spoken digits, and write a report (one to two minutes)
 	$(BIN)/rheobase train spoken-digits --name $(RUN)-$$(date +%Y%m%d-%H%M%S)
 
 # Two processes share the tests. A module stays in one of them, since what its tests share is made once: `--dist loadscope`.
