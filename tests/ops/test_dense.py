@@ -101,6 +101,8 @@ def test_second_derivatives_of_a_product():
 def test_transforms_of_functions_go_through(inputs):
     x, weight = random(7, inputs), random(5, inputs, seed=1)
     torch.testing.assert_close(torch.func.vmap(dense.linear, (0, None))(x, weight), F.linear(x, weight))
+    stack = random(2, 9, inputs, seed=3)
+    torch.testing.assert_close(torch.func.vmap(dense.product, (0, None))(stack, weight.t()), stack @ weight.t())
     tangent = random(7, inputs, seed=2)
     _, got = torch.func.jvp(lambda x: dense.linear(x, weight), (x,), (tangent,))
     torch.testing.assert_close(got, F.linear(tangent, weight))

@@ -54,7 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """The product of two matrices, `a @ b`; on the CPU in the type of its factors, whatever `torch.autocast` says.
+    """The product of two matrices, `a @ b`; on the CPU, of float32 and float64 as such, whatever `torch.autocast` says.
 
     Args:
         a: `(R, K)`.
@@ -64,12 +64,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         >>> product(torch.ones(1, 2), torch.tensor([[1.0], [2.0]]))
         tensor([[3.]])
     """
-    if a.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not (_numbers_on_the_cpu(a) and _numbers_on_the_cpu(b)):
         return a @ b
     with torch.autocast("cpu", enabled=False):
         if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-            ours = _faster(a, b) and is_plain(a) and is_plain(b)
-            return _Product.apply(a, b) if ours else a @ b  # pyright: ignore[reportReturnType]
+            return _Product.apply(a, b) if _faster(a, b) else a @ b  # pyright: ignore[reportReturnType]
         if _faster(a, b):
             return _by_onednn(a, b, None)
         return torch.mm(a, b, out=memory.empty((len(a), b.shape[1]), a.dtype))

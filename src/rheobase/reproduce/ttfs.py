@@ -85,7 +85,7 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         _published("mnist", pictures),
         _published("cifar10", CIFAR10_REDUCED),
         _ablation(_trained(TimeToFirstSpike(samples=20_000), 15), SEEDS),
-        _decisions(_trained(perceptron, 15), tuple(DECISIONS), SEEDS),
+        _decisions(_trained(perceptron, 15), DECISIONS, SEEDS),
         _latency_code(_trained(perceptron, 15), SEEDS),
         *(_depth(_trained(deep, 15), depth, 100, SEEDS) for depth in DEPTHS),
     ]
