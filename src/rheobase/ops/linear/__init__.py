@@ -15,7 +15,7 @@ from rheobase.ops import dense, kernels
 from rheobase.ops.arguments import is_plain
 from rheobase.ops.linear import fused
 
-__all__ = ["LIMIT", "Path", "check_path", "linear"]
+__all__ = ["LIMIT", "Path", "check_path", "linear", "why_no_lists"]
 
 Path = Literal["auto", "lists", "dense"]
 """Who computes: spike lists, the product of dense matrices, or whichever is faster."""
@@ -68,7 +68,7 @@ def linear(
     check_path(path, "linear")
     if path == "dense" or (path == "auto" and not _worthwhile(x, weight)):
         return dense.linear(x, weight, bias)
-    reason = _why_not(x, weight, bias)
+    reason = why_no_lists(x, weight, bias)
     if reason is None:
         limit = 1.0 if path == "lists" else min(LIMIT, len(weight) / _OUTPUTS_FOR_LIMIT)
         return fused.linear(x, weight, bias, limit)
@@ -94,9 +94,9 @@ def _worthwhile(x: Tensor, weight: Tensor) -> bool:
     return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
 
 
-def _why_not(x: Tensor, weight: Tensor, bias: Tensor | None) -> str | None:
-    """Why there can be no lists, in words; None if they can be."""
-    tensors = (x, weight) if bias is None else (x, weight, bias)
+def why_no_lists(x: Tensor, weight: Tensor, *others: Tensor | None) -> str | None:
+    """Why there can be no lists, in words; None if they can be. All tensors must be of one kind, and the weight must fit."""
+    tensors = [tensor for tensor in (x, weight, *others) if tensor is not None]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return f"there are lists on the CPU alone, x is on {x.device}, weight on {weight.device}"
     if torch.is_autocast_enabled("cpu"):

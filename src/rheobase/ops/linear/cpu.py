@@ -36,11 +36,8 @@ _PARTS = 4
 def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`x @ weight.T + bias` for the spikes in the lists: `(R, O)` from `weight (O, I)` and `bias (O,)`."""
     rows, outputs, number = len(lists.start) - 1, len(weight), type_of(weight)
-    width = _width(outputs, weight.dtype)
-    blocks = memory.empty((-(-outputs // width), lists.inputs + 1, width), weight.dtype)
-    with_bias = weight.new_zeros(outputs) if bias is None else bias
-    pack = partial(_pack_kernel(number), array(weight), array(with_bias), array(blocks))
-    threads.split(pack, len(blocks), blocks.numel(), align=1)
+    blocks = pack(weight, bias)
+    width = blocks.shape[2]
     y = memory.empty((rows, outputs), weight.dtype)
     taken = arrays(lists.start, lists.index, lists.value, array(y).dtype)
     gather = partial(_gather_kernel(number, width, lists.value is not None), *taken, array(blocks), array(y))
@@ -51,7 +48,7 @@ def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None) -> Tensor:
 def weight_gradient(lists: SpikeLists, on_y: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of weight, `(O, I)`, and bias, `(O,)`, from that of the output, `(R, O)`."""
     (rows, outputs), dtype, number = on_y.shape, on_y.dtype, type_of(on_y)
-    width = _width(outputs, dtype)
+    width = block_width(outputs, dtype)
     blocks = -(-outputs // width)
     parts = max(1, min(-(-_PARTS // max(blocks, 1)), rows // (2 * GROUP)))
     turned = turn(lists, dtype)
@@ -59,13 +56,30 @@ def weight_gradient(lists: SpikeLists, on_y: Tensor) -> tuple[Tensor, Tensor]:
     taken = arrays(turned.start, turned.row, turned.value, array(sums).dtype)
     gather = partial(_gradient_kernel(number, width, turned.value is not None), *taken, array(on_y), array(sums))
     threads.split(gather, parts * blocks, len(turned.row) * outputs, align=1)
-    on_weight, on_bias = memory.empty((outputs, lists.inputs), dtype), memory.empty((outputs,), dtype)
-    unpack = partial(_unpack_kernel(number), array(sums), array(on_weight), array(on_bias))
-    threads.split(unpack, blocks, sums.numel(), align=1)
+    return unpack(sums, outputs)
+
+
+def pack(weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Weight `(O, I)` and bias `(O,)` by blocks of outputs, `(blocks, I + 1, width)`, the last one filled up with zeros."""
+    outputs, inputs = weight.shape
+    width = block_width(outputs, weight.dtype)
+    blocks = memory.empty((-(-outputs // width), inputs + 1, width), weight.dtype)
+    with_bias = weight.new_zeros(outputs) if bias is None else bias
+    kernel = partial(_pack_kernel(type_of(weight)), array(weight), array(with_bias), array(blocks))
+    threads.split(kernel, len(blocks), blocks.numel(), align=1)
+    return blocks
+
+
+def unpack(sums: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
+    """The gradients of weight, `(O, I)`, and bias, `(O,)`, from sums by parts and blocks, `(parts, blocks, I + 1, width)`."""
+    blocks, inputs = sums.shape[1], sums.shape[2] - 1
+    on_weight, on_bias = memory.empty((outputs, inputs), sums.dtype), memory.empty((outputs,), sums.dtype)
+    kernel = partial(_unpack_kernel(type_of(sums)), array(sums), array(on_weight), array(on_bias))
+    threads.split(kernel, blocks, sums.numel(), align=1)
     return on_weight, on_bias
 
 
-def _width(outputs: int, dtype: torch.dtype) -> int:
+def block_width(outputs: int, dtype: torch.dtype) -> int:
     """How many outputs make a block: as many as registers hold, or a quarter if they would mostly be empty."""
     wide = _WIDEST // dtype.itemsize
     narrow = wide // 4
@@ -76,9 +90,7 @@ def _width(outputs: int, dtype: torch.dtype) -> int:
 @cache
 @no_type_check
 def _pack_kernel(number: str) -> Any:
-    """Weight and bias by blocks of outputs, the last one filled up with zeros."""
-
-    def pack(weight, bias, blocks, low, high):
+    def pack_blocks(weight, bias, blocks, low, high):
         outputs, inputs = weight.shape
         width = blocks.shape[2]
         for block in range(low, high):
@@ -96,7 +108,7 @@ def _pack_kernel(number: str) -> Any:
 
     kind = getattr(types, number)
     signature = types.void(kind[:, ::1], kind[::1], kind[:, :, ::1], types.intp, types.intp)
-    return compiled(pack, signature, f"pack_{number}")
+    return compiled(pack_blocks, signature, f"pack_{number}")
 
 
 @cache
@@ -182,9 +194,7 @@ def _gradient_kernel(number: str, width: int, weighted: bool) -> Any:
 @cache
 @no_type_check
 def _unpack_kernel(number: str) -> Any:
-    """The gradients of weight and bias, from their sums by parts and blocks."""
-
-    def unpack(sums, weight, bias, low, high):
+    def unpack_blocks(sums, weight, bias, low, high):
         parts, width = sums.shape[0], sums.shape[3]
         outputs, inputs = weight.shape
         for block in range(low, high):
@@ -199,4 +209,4 @@ def _unpack_kernel(number: str) -> Any:
 
     kind = getattr(types, number)
     signature = types.void(kind[:, :, :, ::1], kind[:, ::1], kind[::1], types.intp, types.intp)
-    return compiled(unpack, signature, f"unpack_{number}")
+    return compiled(unpack_blocks, signature, f"unpack_{number}")

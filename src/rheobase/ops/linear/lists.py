@@ -24,6 +24,9 @@ GROUP = 512
 _SAMPLE = 64
 """Rows that are looked at first."""
 
+_NARROW = 64
+"""Inputs, below which a row does not fill a word of bits."""
+
 
 @dataclass(frozen=True)
 class SpikeLists:
@@ -63,6 +66,8 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
     A NaN is an entry like any other number that is not zero; -0.0 is zero.
     """
     rows, inputs = x.shape
+    if inputs < _NARROW:
+        return _build_narrow(x, limit)
     dense, number = array(x), type_of(x)
     sample = dense[:: rows // _SAMPLE | 1] != 0  # by an odd step, which does not keep in step with the batch
     if np.count_nonzero(sample) > 1.5 * limit * sample.size:
@@ -80,6 +85,20 @@ def build(x: Tensor, limit: float) -> SpikeLists | None:
     value = memory.empty((total,), x.dtype) if others.any() else None
     kernel = _list_kernel(number, value is not None)
     threads.split(partial(kernel, dense, bits, *arrays(start, index, value, dense.dtype)), rows, total)
+    return SpikeLists(inputs, start, index, value)
+
+
+def _build_narrow(x: Tensor, limit: float) -> SpikeLists | None:
+    """The same for rows that are shorter than a word of bits: all of them are marked as one."""
+    (rows, inputs), dense, number = x.shape, array(x), type_of(x)
+    bits, count, others = np.empty((1, -(-x.numel() // 64)), np.uint64), np.zeros(1, np.int64), np.zeros(1, np.bool_)
+    _mark_kernel(number)(dense.reshape(1, -1), bits, count, others, 0, 1)
+    if count[0] > limit * x.numel():
+        return None
+    start, index = memory.empty((rows + 1,), torch.int64), memory.empty((int(count[0]),), torch.int32)
+    value = memory.empty((int(count[0]),), x.dtype) if others[0] else None
+    kernel = _narrow_list_kernel(number, value is not None)
+    kernel(dense, bits[0], *arrays(start, index, value, dense.dtype))
     return SpikeLists(inputs, start, index, value)
 
 
@@ -173,6 +192,35 @@ def _list_kernel(number: str, weighted: bool) -> Any:
     x, bits = getattr(types, number)[:, ::1], types.uint64[:, ::1]
     lists = types.int64[::1], types.uint32[::1], getattr(types, number)[::1]
     return compiled(list_bits, types.void(x, bits, *lists, types.intp, types.intp), f"list_{number}_{weighted:d}")
+
+
+@cache
+@no_type_check
+def _narrow_list_kernel(number: str, weighted: bool) -> Any:
+    """The list of the bits that are set where all rows are one row of bits, and where each row begins in it."""
+
+    def list_narrow_bits(x, bits, start, index, value):
+        rows, inputs = x.shape
+        r, q = 0, 0
+        start[0] = 0
+        for word in range(len(bits)):
+            left = bits[word]
+            while left:
+                at = 64 * word + lowest(left)
+                while at >= (r + 1) * inputs:
+                    r += 1
+                    start[r] = q
+                index[q] = at - r * inputs
+                if weighted:
+                    value[q] = x[r, at - r * inputs]
+                q += 1
+                left &= left - np.uint64(1)
+        for rest in range(r + 1, rows + 1):
+            start[rest] = q
+
+    x, lists = getattr(types, number)[:, ::1], (types.int64[::1], types.uint32[::1], getattr(types, number)[::1])
+    signature = types.void(x, types.uint64[::1], *lists)
+    return compiled(list_narrow_bits, signature, f"list_narrow_{number}_{weighted:d}")
 
 
 @cache

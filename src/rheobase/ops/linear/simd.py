@@ -84,6 +84,13 @@ def add(typing, a, b):
 
 @_intrinsic
 @no_type_check
+def multiply(typing, a, b):
+    """`a * b`, number by number."""
+    return a(a, b), lambda context, builder, signature, values: builder.fmul(*values)
+
+
+@_intrinsic
+@no_type_check
 def scale(typing, vector, factor):
     """`vector * factor`, the factor a number."""
 
@@ -91,6 +98,20 @@ def scale(typing, vector, factor):
         return builder.fmul(values[0], _repeat(builder, values[1], context.get_value_type(vector)))
 
     return vector(vector, vector.number), generate
+
+
+@_intrinsic
+@no_type_check
+def add_scaled(typing, total, vector, factor):
+    """`total + vector * factor`, the factor a number; rounded once, on a processor that can."""
+
+    def generate(context, builder, signature, values):
+        kind = context.get_value_type(vector)
+        name = f"llvm.fmuladd.v{vector.width}f{vector.number.bitwidth}"
+        multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+        return builder.call(multiply_add, [values[1], _repeat(builder, values[2], kind), values[0]])
+
+    return total(total, vector, vector.number), generate
 
 
 @_intrinsic

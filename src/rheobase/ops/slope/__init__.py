@@ -31,7 +31,12 @@ def can(surrogate: Surrogate) -> bool:
     """Whether the kernels can take this surrogate: any but one whose spike is not a step."""
     # `torch.compile` cannot pass an object to an operator, so there the surrogate must be one that kernels know by name.
     step = type(surrogate).spike is Surrogate.spike
-    return step and (type(surrogate) in _IN_KERNELS or not torch.compiler.is_compiling())
+    return step and (known_by_name(surrogate) or not torch.compiler.is_compiling())
+
+
+def known_by_name(surrogate: Surrogate) -> bool:
+    """Whether the surrogate is one of the shapes that are part of the kernels."""
+    return type(surrogate) in _IN_KERNELS
 
 
 def surrogate_in_kernel(
@@ -46,7 +51,7 @@ def surrogate_in_kernel(
         threshold: `(M,)`.
         shape: that of the sequence, `(T, B, *features)`: a surrogate of the user's may look at the axes.
     """
-    if type(surrogate) in _IN_KERNELS:
+    if known_by_name(surrogate):
         return type(surrogate).__name__, threshold.new_empty(0, 0)
     distance = membrane.to(threshold.dtype) if membrane.dtype == torch.bfloat16 else membrane - threshold
     derivative = surrogate.derivative(distance.view(tuple(shape)))
