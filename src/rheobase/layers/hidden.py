@@ -8,6 +8,7 @@ nobody knows what else they do.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
 
@@ -25,6 +26,8 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> Tensor | None:
         layers: the next layers of a network, up to three.
         x: what reaches the first of them, from rest.
     """
+    if torch.compiler.is_compiling():  # which has ways of its own to join layers
+        return None
     if [type(layer) for layer in layers] != [nn.Linear, SingleSpike, nn.Linear] or not all(map(_is_bare, layers)):
         return None
     linear, neurons, behind = layers

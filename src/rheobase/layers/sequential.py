@@ -105,7 +105,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
             )
         if state is not None and len(state) != len(self):
             raise ValueError(f"Sequential: state must hold one entry per layer, {len(self)}, got {len(state)}")
-        layers, states = list(self), list[Any]()
+        layers = list(self)
+        states: list[Any] = []
         while (position := len(states)) < len(layers):
             layer, before = layers[position], None if state is None else state[position]
             y = None if streaming else together(layers[position : position + TOGETHER], x)
