@@ -20,10 +20,7 @@ Every point of the grid is written to the file as it is measured, and points tha
 after an interruption, run the same command. Beside the JSON file go a table in Markdown and a heat map.
 """
 
-import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -33,17 +30,16 @@ import torch
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.bench.machine import about
 from rheobase.files import atomic_write, write_json
 from rheobase.ops import memory
 from rheobase.surrogate import FastSigmoid
+from turns import begin, conditions, medians, total, turns
 
 STEPS, NEURONS, BATCHES = [2**k for k in range(3, 12)], [100, 200, 400, 600, 800, 1000], [32, 64, 128]
 QUICK_STEPS, QUICK_NEURONS, QUICK_BATCHES = [8, 64, 512], [100, 400], [32]
 INPUTS = 1000
 SURROGATE = FastSigmoid(sharpness=5.0)  # 1 / (1 + 10 |v - 1|)^2
 NAMES = ("ours", "loop", "hoisted", "many")
-SLOW = 20.0  # seconds of a round, from which on two rounds are enough
 
 
 class Neurons(nn.Module):
@@ -125,20 +121,6 @@ def poisson(steps: int, batch: int) -> Tensor:
     return torch.stack([torch.poisson(expected.expand(batch, INPUTS), generator=generator) for _ in range(steps)])
 
 
-def turns(runs: dict[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[list[float]]]:
-    """Milliseconds of each run's parts, round by round; the first round does not count."""
-    found: dict[str, list[list[float]]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        began = time.perf_counter()
-        for name, run in runs.items():
-            parts = run()
-            if turn:
-                found[name].append([1e3 * part for part in parts])
-        if turn >= 2 and time.perf_counter() - began > SLOW:
-            break
-    return found
-
-
 def point(steps: int, neurons: int, batch: int, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     """One point of the grid: milliseconds forwards and backwards."""
     x = poisson(steps, batch)
@@ -161,13 +143,11 @@ def point(steps: int, neurons: int, batch: int, rounds: int, clock: Callable[[],
 
     found = turns({name: lambda name=name: run(name) for name in NAMES}, rounds)
     memory.release()
-    median = {name: [statistics.median(part) for part in zip(*parts, strict=True)] for name, parts in found.items()}
     return {
         "steps": steps,
         "neurons": neurons,
         "batch": batch,
-        "forward": {name: round(parts[0], 4) for name, parts in median.items()},
-        "backward": {name: round(parts[1], 4) for name, parts in median.items()},
+        **medians(found),
         "rounds": len(found["ours"]),
         "density": round((x != 0).float().mean().item(), 4),
         "spikes_per_neuron": round(spikes[0] / (batch * neurons), 3),
@@ -200,19 +180,9 @@ def epoch(batches: int, rounds: int, clock: Callable[[], float]) -> dict[str, An
     }
 
 
-def total(row: dict[str, Any], name: str) -> float:
-    """Milliseconds forwards and backwards."""
-    return row["forward"][name] + row["backward"][name]
-
-
 def markdown(found: dict[str, Any]) -> str:
     """All that was found, as tables."""
-    machine, lines = found["about"]["machine"], []
-    clock = "processor time" if found["threads"] == 1 else "time on the wall"
-    lines += [
-        f"Speed of single-spike training: {clock}, {found['threads']} thread(s), {machine.get('processor', 'CPU')}.",
-        "",
-    ]
+    lines = [f"Speed of single-spike training: {conditions(found)}.", ""]
     if "epoch" in found:
         times = found["epoch"]["batch"]
         lines += ["A batch of training 4-120-3, T = 100, 128 samples:", ""]
@@ -268,19 +238,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     """Measure what is not in the file yet; write table and picture beside it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few small points of the grid, and a part of the epoch")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/single-spike-speed.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    found: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
-    if found.get("threads", options.threads) != options.threads:
-        parser.error(f"{options.json} was measured with {found['threads']} threads; name another file")
-    found = {"about": about(), "threads": torch.get_num_threads(), "grid": {}} | found
-    # On one thread other programs hardly change the processor time; that of several threads is not what one waits for.
-    clock = time.process_time if options.threads == 1 else time.perf_counter
+    quick = "a few small points of the grid, and a part of the epoch"
+    options, found, clock = begin(__doc__, quick, "single-spike-speed.json")
+    found.setdefault("grid", {})
     batches = 20 if options.quick else 157  # of 128 samples: the epoch's 20,000
     if found.get("epoch", {}).get("batches", 0) < batches:
         found["epoch"] = epoch(batches, options.rounds, clock)

@@ -19,31 +19,25 @@ run the same command. Beside the JSON file goes a table in Markdown. On one thre
 hardly change.
 """
 
-import argparse
 import importlib.util
-import json
 import math
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.bench.machine import about
 from rheobase.files import atomic_write, write_json
 from rheobase.ops import memory
 from rheobase.surrogate import FastSigmoid
+from turns import begin, conditions, medians, total, turns
 
 NEURONS = 128
 LENGTHS = {100: 64, 1_000: 32, 10_000: 4, 100_000: 4}
 """The batch size for each length."""
 QUICK = {100: 8, 1_000: 4}
 DECAY = math.exp(-1 / 20)
-SLOW = 20.0  # seconds of a round, from which on two rounds are enough
 
 
 class Loop(nn.Module):
@@ -126,42 +120,24 @@ def point(steps: int, batch: int, rounds: int, clock: Callable[[], float]) -> di
         spikes = layer(x)
         middle = clock()
         spikes.backward(on_spikes)
-        return [1e3 * (middle - start), 1e3 * (clock() - middle)]
+        return [middle - start, clock() - middle]
 
-    found: dict[str, list[list[float]]] = {name: [] for name in compared}
-    for turn in range(rounds + 1):  # the first round does not count
-        began = time.perf_counter()
-        for name, layer in compared.items():
-            times = run(layer)
-            if turn:
-                found[name].append(times)
-        if turn >= 2 and time.perf_counter() - began > SLOW:
-            break
+    found = turns({name: lambda layer=layer: run(layer) for name, layer in compared.items()}, rounds)
     memory.release()
-    median = {name: [statistics.median(part) for part in zip(*parts, strict=True)] for name, parts in found.items()}
     return {
         "steps": steps,
         "batch": batch,
         "rounds": len(found["SPSN"]),
-        "forward": {name: round(parts[0], 4) for name, parts in median.items()},
-        "backward": {name: round(parts[1], 4) for name, parts in median.items()},
+        **medians(found),
     }
-
-
-def total(row: dict[str, Any], name: str) -> float:
-    """Milliseconds forwards and backwards."""
-    return row["forward"][name] + row["backward"][name]
 
 
 def markdown(found: dict[str, Any]) -> str:
     """The table: milliseconds, and how many times those of SPSN."""
     rows = sorted(found["lengths"].values(), key=lambda row: row["steps"])
     names = dict.fromkeys(name for row in rows for name in row["forward"])
-    clock = "processor time" if found["threads"] == 1 else "time on the wall"
-    processor = found["about"]["machine"].get("processor", "CPU")
     lines = [
-        f"A layer of {NEURONS} neurons, forwards and backwards: milliseconds, and times SPSN; {clock}, "
-        f"{found['threads']} thread(s), {processor}.",
+        f"A layer of {NEURONS} neurons, forwards and backwards: milliseconds, and times SPSN; {conditions(found)}.",
         "",
         "| | " + " | ".join(f"T = {row['steps']:,}, B = {row['batch']}" for row in rows) + " |",
         "| --- |" + " ---: |" * len(rows),
@@ -178,19 +154,8 @@ def markdown(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure what is not in the file yet; write the table beside it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two short lengths, small batches")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/stochastic-speed.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    found: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
-    if found.get("threads", options.threads) != options.threads:
-        parser.error(f"{options.json} was measured with {found['threads']} threads; name another file")
-    found = {"about": about(), "threads": torch.get_num_threads(), "lengths": {}} | found
-    # On one thread other programs hardly change the processor time; that of several threads is not what one waits for.
-    clock = time.process_time if options.threads == 1 else time.perf_counter
+    options, found, clock = begin(__doc__, "two short lengths, small batches", "stochastic-speed.json")
+    found.setdefault("lengths", {})
     for steps, batch in (QUICK if options.quick else LENGTHS).items():
         name = f"T={steps} B={batch}"
         if name not in found["lengths"]:

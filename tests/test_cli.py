@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import rheobase
-from rheobase import cli, recipes
+from rheobase import cli, options, recipes
 from rheobase import data as rb_data
 from rheobase.cli import main
 from rheobase.data import spoken_digits
@@ -170,7 +170,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         def epoch(self, metrics: dict[str, object]) -> None:
             raise error
 
-    monkeypatch.setattr(cli, "display_for", lambda style: Stopping())
+    monkeypatch.setattr("rheobase.options.display_for", lambda style: Stopping())
 
 
 def test_resume_ends_as_the_run_that_was_not_stopped(
@@ -319,7 +319,7 @@ def test_help_of_a_recipe_has_every_setting(
     out = succeeding(capsys, "train", *([name] if name else []), "--help")
     recipe = RECIPES[name or cli.DEFAULT_RECIPE].recipe
     words = re.sub(r"[\s│]+", " ", out)
-    for field in (*fields(type(recipe)), *fields(Training), *fields(cli.Data), *fields(cli.Output)):
+    for field in (*fields(type(recipe)), *fields(Training), *fields(options.Data), *fields(options.Output)):
         if field.name != "training":
             assert f"--{field.name.replace('_', '-')}" in out
     assert f"--epochs INT Passes over the training set. (default: {recipe.training.epochs})" in words
@@ -375,13 +375,13 @@ def test_a_download_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     part = rb_data.ArrayDataset(torch.rand(2, 4, 3), torch.tensor([0, 1, 0, 1]))
     splits = rb_data.Splits(part, part, part)
     monkeypatch.setattr(recipes.Mnist, "splits", downloading)
-    data = cli.Data(download=True)
-    assert data.splits(recipes.Mnist(), cli.Output()) is splits
+    data = options.Data(download=True)
+    assert data.splits(recipes.Mnist(), options.Output()) is splits
     assert capsys.readouterr().out == "loading digits.gz\n"
-    assert data.splits(recipes.Mnist(), cli.Output(quiet=True)) is splits
+    assert data.splits(recipes.Mnist(), options.Output(quiet=True)) is splits
     assert capsys.readouterr().out == ""
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich can tell
-    assert data.splits(recipes.Mnist(), cli.Output()) is splits
+    assert data.splits(recipes.Mnist(), options.Output()) is splits
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
     assert "digits.gz" in shown
     assert "1.0/1.0 kB" in shown

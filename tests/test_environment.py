@@ -3,7 +3,7 @@ import json
 import pytest
 
 from rheobase import cli, environment
-from rheobase.ops import kernels
+from rheobase.ops import kernels, processor
 
 
 def test_says_that_kernels_compute():
@@ -30,6 +30,23 @@ def test_huge_pages(monkeypatch, tmp_path, setting, said):
         path.write_text(setting)
     monkeypatch.setattr(environment, "_HUGE_PAGES", path)
     assert environment.describe()["huge pages"] == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("processor\t: 0\nmodel name\t: Fast One\nprocessor\t: 1\nmodel name\t: Slow One\n", "Fast One, vector"),
+        ("processor\t: 0\n", "by its kind, vector"),
+        (None, "by its kind, vector"),
+    ],
+)
+def test_the_processor(monkeypatch, tmp_path, text, said):
+    path = tmp_path / "cpuinfo"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(processor, "_CPUINFO", path)
+    monkeypatch.setattr(environment.platform, "processor", lambda: "by its kind")
+    assert environment.describe()["processor"].startswith(said)
 
 
 def test_the_doctor_prints_it(capsys):

@@ -17,22 +17,16 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from rheobase import environment, recipes, report, training
-from rheobase.data import Splits, simulate_n_mnist
+from rheobase.data import simulate_n_mnist
 from rheobase.errors import RheobaseError, RunError
+from rheobase.options import Data, Output, Run
 from rheobase.recipes import RECIPES, Recipe
-from rheobase.training import Display, Engine, Evaluation, RunFolder, checkpoint, display_for
+from rheobase.training import Engine, Evaluation, RunFolder, checkpoint
 
 DEFAULT_RECIPE = "spoken-digits"
 
@@ -57,54 +51,6 @@ RHEOBASE_TRACEBACK=1 shows where in the code an error came from.\
 """
 
 R = TypeVar("R", bound=Recipe)
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="Folder of the run.")]
-
-
-@dataclass(frozen=True)
-class Output:
-    """How much to say."""
-
-    quiet: bool = False
-    """Say nothing but errors."""
-    json: bool = False
-    """One JSON object per line, for programs; the last one is the summary."""
-
-    def display(self) -> Display:
-        """The display that was asked for."""
-        return display_for("json" if self.json else "quiet" if self.quiet else "auto")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where data sets are."""
-
-    data_dir: Path | None = None
-    """Folder with data sets; by default $RHEOBASE_DATA, or the user's cache."""
-    download: bool = False
-    """Fetch what is missing into that folder, and check its checksum."""
-
-    def splits(self, recipe: Recipe, output: Output) -> Splits:
-        """The recipe's data; a download shows how far it is, elsewhere than on a terminal in one line per file."""
-        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        console = Console(quiet=output.quiet or output.json, highlight=False)
-        bars = Bars(*columns, transient=True, console=console)
-        tasks: dict[str, TaskID] = {}
-
-        def progress(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name)
-                if console.is_terminal:
-                    bars.start()  # only now: an empty picture is a line too many
-                else:
-                    console.print(f"loading {name}", markup=False)
-            bars.update(tasks[name], completed=done, total=total)
-
-        try:
-            with Engine.start(recipe.training).main_first():
-                return recipe.splits(self.data_dir, download=self.download, progress=progress)
-        finally:
-            if bars.live.is_started:
-                bars.stop()
 
 
 @dataclass(frozen=True)

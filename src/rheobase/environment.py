@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from rheobase.ops import dense, kernels
+from rheobase.ops.processor import cpuinfo
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -49,11 +50,7 @@ def _products() -> str:
 
 
 def _processor() -> str:
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    name = cpuinfo("model name") or platform.processor() or platform.machine()
     return f"{name}, vector instructions {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -75,6 +76,22 @@ def test_dead() -> None:
     assert kinds(diagnosis) == [("dead", "3 LIF(50)")]
     assert "of its neurons are dead: no sample makes them fire" in diagnosis.findings[0].what
     assert "rb.fit_initial_rates(network, batch" in diagnosis.findings[0].remedy
+
+
+@pytest.mark.parametrize("held", [1, 12], ids=["spikes", "held"])
+def test_silent_neurons_that_fire_once(held: int) -> None:
+    net = network(gain=0.05, make=rb.SingleSpike)
+    batch = spikes(steps=12, rate=0.3)
+    if held > 1:  # the batch has one step, the neurons have more
+        net, batch = rb.Sequential(rb.Hold(held), *net), batch[:1]
+    diagnosis = doctor(net, batch, labels())
+    assert {kind for kind, _ in kinds(diagnosis)} == {"dead", "threshold out of reach"}
+    for finding in diagnosis.findings:
+        assert finding.remedy.startswith("rb.initialise_single_spike(network, steps=12, batch=batch), which draws all ")
+    for call in re.findall(r"rb\.\w+\(.+?\)", diagnosis.findings[0].remedy):
+        treated = copy.deepcopy(net)
+        eval(call, {"rb": rb, "network": treated, "batch": batch})
+        assert "dead" not in {kind for kind, _ in kinds(doctor(treated, batch, labels()))}, call
 
 
 def test_thresholds_out_of_reach() -> None:

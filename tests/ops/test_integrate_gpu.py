@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from computing import computed_by
-from ops.triton_kernels import DEVICE, compiling, load, running
+from ops.triton_kernels import DEVICE, compiling, laid_out, load, running
 from rheobase.ops.integrate import fused, integrate, reference
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -18,10 +18,7 @@ TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
     """The kernels, in programs of 4 lanes and tiles of 2 steps: several of both in a small test."""
-    module = load("integrate")
-    tiny = type(module.layout(1, DEVICE))(block=4, warps=1, tile=2)
-    module.layout = lambda lanes, device: tiny
-    return module
+    return laid_out(load("integrate"), block=4, warps=1, tile=2)
 
 
 @pytest.fixture
@@ -157,9 +154,7 @@ def test_few_lanes_and_long_sequences_are_cut():
 
 @pytest.mark.parametrize(("states", "dtype"), [(1, torch.float32), (2, torch.bfloat16), (2, torch.float64)])
 def test_compiles_to_machine_code(tmp_path, states, dtype):
-    gpu = load("integrate", interpret=False)
-    layout = gpu.layout(512, torch.device("cpu"))._replace(tile=2)
-    gpu.layout = lambda lanes, device: layout
+    gpu = laid_out(load("integrate", interpret=False), tile=2)
     gpu.chunk_length = lambda steps, lanes, device: 4
     x, decay, initial, on_membrane, on_last = make_case(9, 3, states, dtype)
     with compiling(str(tmp_path)) as compiled:

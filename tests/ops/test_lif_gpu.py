@@ -1,6 +1,5 @@
 """The Triton kernels of the neuron against the reference and autograd."""
 
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, get_args
 
@@ -11,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from computing import computed_by
-from ops.triton_kernels import DEVICE, compiling, load, running
+from ops.spiking_cases import DAMPENING, SHARPNESS, Case, Given
+from ops.triton_kernels import DEVICE, compiling, laid_out, load, running
 from rheobase import surrogate as surrogates
 from rheobase.ops.integrate import reference as integrate_reference
 from rheobase.ops.lif import ResetGradient, fused, reference, synaptic_lif
@@ -19,29 +19,12 @@ from rheobase.ops.lif import ResetGradient, fused, reference, synaptic_lif
 RESETS = ("subtract", "zero", "none")
 SHAPES = ("FastSigmoid", "Arctan", "Rectangular", "Triangular", "Exponential", "Gaussian", "Sigmoid", "MultiGaussian")
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-DAMPENING, SHARPNESS = 0.7, 1.3
 
 
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
     """The kernels, in programs of 4 lanes and tiles of 2 steps: several of both in a small test."""
-    module = load("lif")
-    tiny = type(module.layout(1, DEVICE))(block=4, warps=1, tile=2)
-    module.layout = lambda lanes, device: tiny
-    return module
-
-
-@dataclass
-class Case:
-    """All that goes into a forward and a backward pass."""
-
-    x: Tensor
-    decay: Tensor
-    threshold: Tensor
-    initial: Tensor
-    on_spikes: Tensor
-    on_last: Tensor
-    slope: Tensor
+    return laid_out(load("lif"), block=4, warps=1, tile=2)
 
 
 def make_case(steps: int, lanes: int, states: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0) -> Case:
@@ -60,17 +43,6 @@ def make_case(steps: int, lanes: int, states: int = 1, dtype: torch.dtype = torc
         on_last=normal(states, lanes),
         slope=normal(steps, lanes),
     )
-
-
-class Given(surrogates.Surrogate):
-    """A derivative for each neuron and step, to be asked for backwards in time."""
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        object.__setattr__(self, "steps", list(slope))
-
-    def derivative(self, u: Tensor) -> Tensor:
-        return self.steps.pop()
 
 
 def expected(case: Case, reset: Any, shape: str, reset_gradient: str) -> list[Tensor]:
@@ -218,9 +190,7 @@ def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtyp
 )
 def test_compiles_to_machine_code(tmp_path, states, dtype, reset, shape, reset_gradient, learn, compact):
     # What the interpreter does not check: types that change in a loop, Python that Triton does not know, arguments.
-    gpu = load("lif", interpret=False)
-    layout = gpu.layout(512, torch.device("cpu"))._replace(tile=2)
-    gpu.layout = lambda lanes, device: layout
+    gpu = laid_out(load("lif", interpret=False), tile=2)
     case = make_case(5, 3, states, dtype)
     with compiling(str(tmp_path)) as compiled:
         _, _, membrane = gpu.forward(case.x, case.decay, case.threshold, case.initial, reset, True, compact)

@@ -1,6 +1,6 @@
 """The Triton kernels of neurons that fire once against the reference and autograd."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from types import ModuleType
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from computing import computed_by
-from ops.triton_kernels import DEVICE, compiling, load, running
+from ops.spiking_cases import DAMPENING, SHARPNESS, Case, Given
+from ops.triton_kernels import DEVICE, compiling, laid_out, load, running
 from rheobase import surrogate as surrogates
 from rheobase.ops import first_spikes, single_spike
 from rheobase.ops.single_spike import Credit, fused, reference
@@ -18,29 +19,12 @@ from rheobase.ops.single_spike import Credit, fused, reference
 CREDITS = ("ramp", "early_ramp", "product", "detached")
 SHAPES = ("FastSigmoid", "Arctan", "Rectangular", "Triangular", "Exponential", "Gaussian", "Sigmoid", "given")
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-DAMPENING, SHARPNESS = 0.7, 1.3
 
 
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
     """The kernels, in programs of 4 lanes and tiles of 2 steps: several of both in a small test."""
-    module = load("single_spike")
-    tiny = type(module.layout(1, DEVICE))(block=4, warps=1, tile=2)
-    module.layout = lambda lanes, device: tiny
-    return module
-
-
-@dataclass
-class Case:
-    """All that goes into a forward and a backward pass."""
-
-    x: Tensor
-    decay: Tensor
-    threshold: Tensor
-    initial: Tensor
-    on_spikes: Tensor
-    on_last: Tensor
-    slope: Tensor
+    return laid_out(load("single_spike"), block=4, warps=1, tile=2)
 
 
 def make_case(steps: int, lanes: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Case:
@@ -60,17 +44,6 @@ def make_case(steps: int, lanes: int, dtype: torch.dtype = torch.float32, seed: 
         on_last=normal(3, lanes),
         slope=normal(steps, lanes),
     )
-
-
-class Given(surrogates.Surrogate):
-    """A derivative for each neuron and step, to be asked for backwards in time."""
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        object.__setattr__(self, "steps", list(slope))
-
-    def derivative(self, u: Tensor) -> Tensor:
-        return self.steps.pop()
 
 
 def expected(case: Case, credit: Credit, shape: str, fire_by_end: bool, whole: bool) -> list[Tensor]:
@@ -191,9 +164,7 @@ def test_the_operations_hand_over_what_the_kernels_expect(gpu, monkeypatch, cred
 )
 def test_compiles_to_machine_code(tmp_path, dtype, credit, shape, whole, learn):
     # What the interpreter does not check: types that change in a loop, Python that Triton does not know, arguments.
-    module = load("single_spike", interpret=False)
-    layout = module.layout(512, torch.device("cpu"))._replace(tile=2)
-    module.layout = lambda lanes, device: layout
+    module = laid_out(load("single_spike", interpret=False), tile=2)
     case = make_case(5, 3, dtype)
     nothing = case.decay.new_empty(0, 0)
     initial, on_last = (nothing, nothing) if whole else (case.initial, case.on_last)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from computing import computed_by
-from ops.triton_kernels import DEVICE, compiling, load, running
+from ops.triton_kernels import DEVICE, compiling, laid_out, load, running
 from rheobase.ops import stochastic_lif
 from rheobase.ops.stochastic import fused, reference
 
@@ -20,10 +20,7 @@ FIRINGS = ("bernoulli", "gumbel", "threshold", "expected")
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
     """The kernels, in programs of 4 lanes and tiles of 2 steps: several of both in a small test."""
-    module = load("stochastic")
-    tiny = type(module.layout(1, DEVICE))(block=4, warps=1, tile=2)
-    module.layout = module.integration.layout = lambda lanes, device: tiny
-    return module
+    return laid_out(load("stochastic"), block=4, warps=1, tile=2)
 
 
 @pytest.fixture
@@ -148,9 +145,7 @@ def test_the_operation_hands_over_what_the_kernels_expect(gpu, cut, monkeypatch,
 
 
 def test_compiles_to_machine_code(tmp_path):
-    gpu = load("stochastic", interpret=False)
-    layout = gpu.layout(512, torch.device("cpu"))._replace(tile=2)
-    gpu.layout = gpu.integration.layout = lambda lanes, device: layout
+    gpu = laid_out(load("stochastic", interpret=False), tile=2)
     x, *parameters, on_outputs, on_last = make_case(9, 3, torch.bfloat16)
     with compiling(str(tmp_path)) as compiled:
         for length in (9, 4):

@@ -38,6 +38,14 @@ def load(operation: str, *, interpret: bool = DEVICE.type == "cpu") -> ModuleTyp
         return importlib.import_module(f"rheobase.ops.{operation}.gpu")
 
 
+def laid_out(module: ModuleType, **changes: int) -> ModuleType:
+    """The module, with its kernels in the layout for many lanes, but for these changes, whatever comes."""
+    layout = module.layout(512, torch.device("cpu"))._replace(**changes)
+    for user in (module, getattr(module, "integration", module)):
+        user.layout = lambda lanes, device: layout
+    return module
+
+
 @contextmanager
 def running() -> Iterator[None]:
     """What a kernel does not write is NaN; and NumPy, which computes for the interpreter, does not warn of `inf - inf`."""

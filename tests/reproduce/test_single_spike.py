@@ -1,27 +1,19 @@
 """What decides the claims about single-spike training, on results made up for it."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from reproduce.toy import row
+from reproduce.toy import table_of
 from rheobase.reproduce.single_spike import BLOCK, FIXED, LOOP, MULTI, PRODUCT, STUDY, experiments
 from rheobase.reproduce.study import Table, Verdict
 
 
-def table(results: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = True) -> Table:
-    """Results of the study: for each experiment and arm, the values of its seeds."""
-    planned = {experiment.name: experiment for experiment in experiments(quick)}
-    rows = []
-    for (experiment, arm), seeds in results.items():
-        recipe = planned[experiment].arms[arm]
-        for seed, values in enumerate(seeds):
-            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
-            rows.append(row(experiment, arm, seed, settings, **values))
-    return Table(experiments(quick), rows)
+def table(values: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = True) -> Table:
+    return table_of(experiments(quick), values)
 
 
 def verdict(claim: str, results: Table) -> Verdict:

@@ -6,27 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from reproduce.toy import row
+from reproduce.toy import row, table_of
 from rheobase import Rouser
 from rheobase.recipes.thresholds import PerNeuron, Thresholds
 from rheobase.reproduce import thresholds
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.study import Table, Verdict
 from rheobase.reproduce.thresholds import FIXED, LEARNED, POSITIVE, STUDY, experiments
 
 LAYERS = {"layers": ("1 Rouser(100)", "3 Rouser(100)", "5 Rouser(10)")}
 
 
-def table(results: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
-    """The quick study's results: for each experiment and arm, the values of its seeds."""
-    planned = {experiment.name: experiment for experiment in experiments(True)}
-    rows: list[Row] = []
-    for (experiment, arm), seeds in results.items():
-        recipe = planned[experiment].arms[arm]
-        for seed, values in enumerate(seeds):
-            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
-            rows.append(row(experiment, arm, seed, settings, **values))
-    return Table(experiments(True), rows)
+def table(values: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
+    return table_of(experiments(True), values)
 
 
 def verdict(claim: str, results: Table) -> Verdict:

@@ -1,26 +1,18 @@
 """What decides the claims about time-to-first-spike networks, on results made up for it."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from reproduce.toy import row
+from reproduce.toy import table_of
 from rheobase.recipes import TimeToFirstSpike
 from rheobase.reproduce.study import Table, Verdict
 from rheobase.reproduce.ttfs import DECISIONS, FRAMEWORK, GROWING, MEMBRANE, NOTHING, STUDY, WITHOUT, experiments
 
 
-def table(results: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = False) -> Table:
-    """Results of the study: for each experiment and arm, the values of its seeds."""
-    planned = {experiment.name: experiment for experiment in experiments(quick)}
-    rows = []
-    for (experiment, arm), seeds in results.items():
-        recipe = planned[experiment].arms[arm]
-        for seed, values in enumerate(seeds):
-            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
-            rows.append(row(experiment, arm, seed, settings, **values))
-    return Table(experiments(quick), rows)
+def table(values: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = False) -> Table:
+    return table_of(experiments(quick), values)
 
 
 def verdict(claim: str, results: Table) -> Verdict:

@@ -1,6 +1,6 @@
 """A study of seconds: two arms that differ in what a tiny network learns, on data that one glance decides."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +71,15 @@ def row(experiment: str, arm: str, seed: int, recipe: dict[str, Any], **changes:
         "machine": "cpu, 2 cores",
     }
     return Row(**{**values, **changes})
+
+
+def table_of(planned: list[Experiment], values: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
+    """Results of a study, made up: for each experiment and arm, the values of its seeds."""
+    arms = {experiment.name: experiment.arms for experiment in planned}
+    rows = []
+    for (experiment, arm), seeds in values.items():
+        recipe = arms[experiment][arm]
+        for seed, changes in enumerate(seeds):
+            settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
+            rows.append(row(experiment, arm, seed, settings, **changes))
+    return Table(planned, rows)

@@ -49,13 +49,34 @@ class Finding:
         return f"{where}{self.what}"
 
 
-def activity_findings(name: str, dead: float, saturated: float) -> list[Finding]:
+RAISE = "rb.stabilize(network, batch), or rb.fit_initial_rates(network, batch, rate=0.1)"
+"""What raises the activity."""
+LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
+"""What lowers it."""
+
+
+def raise_single_spikes(steps: int) -> str:
+    """What raises the activity of neurons that fire once in so many steps.
+
+    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be. A rate, which
+    `rb.fit_initial_rates` wants, is not what they are about.
+
+    Example:
+        >>> print(raise_single_spikes(8))
+        rb.initialise_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
+    """
+    draw = f"rb.initialise_single_spike(network, steps={steps}, batch=batch)"
+    return f"{draw}, which draws all weights anew, or rb.stabilize(network, batch)"
+
+
+def activity_findings(name: str, dead: float, saturated: float, wake: str = RAISE) -> list[Finding]:
     """What is wrong with a layer by its firing alone: what every epoch of training measures anyway.
 
     Args:
         name: the layer.
         dead: the share of its neurons without a single spike.
         saturated: the share of its neurons that fire at 90 % of the steps or more.
+        wake: the remedy for dead neurons.
 
     Returns:
         At most one finding for each cause.
@@ -67,17 +88,11 @@ def activity_findings(name: str, dead: float, saturated: float) -> list[Finding]
     findings = []
     if dead > SHARE:
         what = f"{percent(dead)} of its neurons are dead: no sample makes them fire"
-        findings.append(Finding("dead", name, what, RAISE))
+        findings.append(Finding("dead", name, what, wake))
     if saturated > SHARE:
         what = f"{percent(saturated)} of its neurons are saturated: they fire at nearly every step, whatever the input"
         findings.append(Finding("saturated", name, what, LOWER))
     return findings
-
-
-RAISE = "rb.stabilize(network, batch), or rb.fit_initial_rates(network, batch, rate=0.1)"
-"""What raises the activity."""
-LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
-"""What lowers it."""
 
 
 def percent(share: float) -> str:

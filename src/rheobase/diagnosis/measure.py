@@ -23,7 +23,7 @@ from torch.nn.modules.conv import _ConvNd
 from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers
 from rheobase.layers import Dropout, Recompute
-from rheobase.neurons import Neuron
+from rheobase.neurons import Neuron, SingleSpike
 from rheobase.surrogate import Surrogate
 
 Loss = Callable[[Tensor], Tensor]
@@ -86,6 +86,7 @@ class LayerMeasures:
             of the largest gradient.
         membrane: potentials and slopes; None for neurons that have no membrane to look at.
         surrogate: the gradient of its spikes, if it has one.
+        fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
     """
 
     name: str
@@ -104,10 +105,12 @@ class LayerMeasures:
     memory: float
     membrane: Membrane | None
     surrogate: Surrogate | None = field(repr=False)
+    fires_once_in: int | None = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite are None."""
-        values = {name: finite_or_none(value) for name, value in vars(self).items() if name != "surrogate"}
+        shown = {name: value for name, value in vars(self).items() if name not in ("surrogate", "fires_once_in")}
+        values = {name: finite_or_none(value) for name, value in shown.items()}
         if self.membrane is not None:
             values["membrane"] = {
                 name: finite_or_none(value) for name, value in vars(self.membrane).items() if name != "slopes"
@@ -222,6 +225,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
                 memory=_memory(histories[index]),
                 membrane=membrane,
                 surrogate=getattr(part.neuron, "surrogate", None),
+                fires_once_in=len(part.spikes) if isinstance(part.neuron, SingleSpike) else None,
             )
         )
     return Measures(

@@ -9,7 +9,6 @@ that is recycled (`rheobase.ops.memory`). A product sums in the order of whoever
 import math
 import platform
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from rheobase.ops import kernels, memory
 from rheobase.ops.arguments import is_plain
+from rheobase.ops.processor import cpuinfo
 
 _LEAST_WORK = 1 << 21
 """Multiplications from which oneDNN is the faster one; fewer are over before it has found its kernel."""
@@ -197,8 +197,4 @@ def _why_not() -> str | None:
 
 def _maker() -> str:
     """Who made the processor: a name that it tells, within some text."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        return next((line for line in lines if line.startswith("vendor_id")), "")
-    return platform.processor()
+    return cpuinfo("vendor_id") or platform.processor()

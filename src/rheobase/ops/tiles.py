@@ -40,6 +40,20 @@ def present(position, stop, lane, lanes):
 
 @triton.jit
 @no_type_check
+def load_row(rows, row, lane, lanes):
+    """What each lane has in one row of `rows`, `(R, M)`, or in row 0 of what has but one, `(M,)`; 0 where no lane is."""
+    return tl.load(at(rows, row, lanes) + lane, mask=lane < lanes, other=0.0)
+
+
+@triton.jit
+@no_type_check
+def store_row(rows, row, values, lane, lanes, where, DIRECTION: tl.constexpr = 1):
+    """Write one row, in the type of `rows`, `where` there is something to write."""
+    tl.store(at(rows, row, lanes, DIRECTION) + lane, values.to(rows.dtype.element_ty), mask=where)
+
+
+@triton.jit
+@no_type_check
 def load_tile(sequence, position, stop, lane, lanes, TILE: tl.constexpr, DIRECTION: tl.constexpr = 1):
     """The rows at `position` and after it, a tuple of TILE tensors; 0 where nothing is."""
     rows = ()

@@ -9,11 +9,9 @@ The folder holds `config.json` (written at the start), `metrics.jsonl` (a line a
 is finished, `summary.json` and `evaluation.npz`.
 """
 
-import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from rheobase.errors import RunError
+from rheobase.report.fields import Fields, parse, read_text
 
 
 @dataclass(frozen=True)
@@ -144,71 +143,6 @@ class Run:
     evaluation: Evaluation | None
 
 
-@dataclass(frozen=True)
-class _Fields:
-    """A parsed JSON object that knows where it came from, so that an error can say so."""
-
-    place: str
-    values: dict[str, Any]
-
-    @classmethod
-    def of(cls, place: str, value: object) -> "_Fields":
-        if not isinstance(value, dict):
-            raise RunError(f"{place}: expected a JSON object, got {type(value).__name__}")
-        return cls(place, value)
-
-    def get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
-        if key not in self.values:
-            raise RunError(f"{self.place}: lacks the field {key!r} (expected {expected})")
-        value = self.values[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise RunError(f"{self.place}: {key!r} should be {expected}, got {repr(value)[:60]}")
-        return value
-
-    def text(self, key: str) -> str:
-        return self.get(key, str, "text")
-
-    def optional_text(self, key: str) -> str | None:
-        return None if self.values.get(key) is None else self.text(key)
-
-    def table(self, key: str) -> dict[str, Any]:
-        return self.get(key, dict, "an object")
-
-    def sub(self, key: str) -> "_Fields":
-        return _Fields(f"{self.place}, {key}", self.table(key))
-
-    def each(self, key: str) -> Iterator["_Fields"]:
-        for index, value in enumerate(self.get(key, list, "a list of objects")):
-            yield _Fields.of(f"{self.place}, {key}[{index}]", value)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self.get(key, list, "a list of text")
-        if not all(isinstance(value, str) for value in values):
-            raise RunError(f"{self.place}: {key!r} should be a list of text, got {repr(values)[:60]}")
-        return tuple(values)
-
-    def whole(self, key: str) -> int:
-        value = self.get(key, int, "a whole number of at least 0")
-        if not 0 <= value < 2**63:
-            raise RunError(f"{self.place}: {key!r} should be a whole number of at least 0, got {repr(value)[:60]}")
-        return value
-
-    def number(self, key: str) -> float:
-        """A number; null and what is not finite become NaN."""
-        value = self.get(key, (int, float, type(None)), "a number")
-        try:
-            value = math.nan if value is None else float(value)
-        except OverflowError:
-            value = math.inf
-        return value if math.isfinite(value) else math.nan
-
-    def fraction(self, key: str) -> float:
-        value = self.number(key)
-        if value < -1e-6 or value > 1 + 1e-6:
-            raise RunError(f"{self.place}: {key!r} should be a fraction between 0 and 1, got {value:g}")
-        return value if math.isnan(value) else min(max(value, 0.0), 1.0)
-
-
 def read_run(folder: Path) -> Run:
     """Read a run folder.
 
@@ -233,24 +167,8 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path}: damaged, expected UTF-8 text ({error.reason} at byte {error.start})") from error
-
-
-def _parse(place: str, text: str) -> _Fields:
-    try:
-        return _Fields.of(place, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{place}: damaged, expected a JSON object ({error})") from error
-
-
 def _read_setup(path: Path) -> Setup:
-    fields = _parse(str(path), _read_text(path))
+    fields = parse(str(path), read_text(path))
     return Setup(
         recipe=fields.optional_text("recipe") or "A network of your own",
         description=fields.optional_text("description") or "",
@@ -268,18 +186,18 @@ def _read_setup(path: Path) -> Setup:
 def _read_epochs(path: Path, finished: bool) -> tuple[Epoch, ...]:
     if not finished and not path.exists():  # it appears with the first epoch
         return ()
-    lines = _read_text(path).split("\n")
+    lines = read_text(path).split("\n")
     # A complete file ends with a line break. In an unfinished run, text after the last one is a line being written.
     if lines[-1] and finished:
         raise RunError(f"{path}: the last line is cut off, although the run is finished")
     epochs: dict[int, Epoch] = {}
     for number, line in enumerate(lines[:-1], start=1):
-        epoch = _epoch(_parse(f"{path}, line {number}", line))
+        epoch = _epoch(parse(f"{path}, line {number}", line))
         epochs[epoch.epoch] = epoch  # An epoch that was repeated after a resume counts as it ended last.
     return tuple(epochs[number] for number in sorted(epochs))
 
 
-def _epoch(fields: _Fields) -> Epoch:
+def _epoch(fields: Fields) -> Epoch:
     return Epoch(
         epoch=fields.whole("epoch"),
         epochs=fields.whole("epochs"),
@@ -293,21 +211,21 @@ def _epoch(fields: _Fields) -> Epoch:
     )
 
 
-def _health(fields: _Fields) -> LayerHealth:
+def _health(fields: Fields) -> LayerHealth:
     rate, dead, saturated = (fields.fraction(key) for key in ("rate", "dead", "saturated"))
     silent = fields.fraction("silent") if "silent" in fields.values else math.nan
     return LayerHealth(fields.text("name"), rate, dead, silent, saturated)
 
 
-def _work(fields: _Fields) -> Work:
+def _work(fields: Fields) -> Work:
     return Work(fields.number("spikes_per_sample"), fields.number("synaptic_operations_per_sample"))
 
 
 def _read_summary(path: Path) -> Summary:
-    fields = _parse(str(path), _read_text(path))
+    fields = parse(str(path), read_text(path))
     samples = fields.sub("samples")
     split = "test" if "test_accuracy" in fields.values else "validation"
-    others = fields.sub("also_tested") if "also_tested" in fields.values else _Fields("", {})
+    others = fields.sub("also_tested") if "also_tested" in fields.values else Fields("", {})
     return Summary(
         split=split,
         accuracy=fields.fraction(f"{split}_accuracy"),

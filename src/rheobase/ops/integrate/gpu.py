@@ -25,7 +25,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.tiles import at, layout, load_tile, multiprocessors, present
+from rheobase.ops.tiles import at, layout, load_row, load_tile, multiprocessors, present, store_row
 
 
 def forward(
@@ -94,20 +94,9 @@ def _integrate(
 
     def walk(write: bool) -> None:
         _walk[(programs, chunks)](
-            x,
-            y,
-            decay,
-            starts,
-            end,
-            *(saved or (y, start)),
-            parts,
-            steps,
-            length,
-            lanes,
-            WRITE=write,
-            LEARN=learn and write,
-            **options,
-        )
+            x, y, decay, starts, end, *(saved or (y, start)), parts, steps, length, lanes,
+            WRITE=write, LEARN=learn and write, **options,
+        )  # fmt: skip
 
     with torch.cuda.device_of(x):
         if chunks > 1:
@@ -167,18 +156,18 @@ def _walk(
     chunks = tl.num_programs(1)
     A: tl.constexpr = 0 if BACKWARD else STATES - 1
     B: tl.constexpr = STATES - 1 - A
-    decay_a = tl.load(decays + A * lanes + lane, mask=real, other=0.0)
+    decay_a = load_row(decays, A, lane, lanes)
     handed_a = tl.full((BLOCK,), 0.0, state)
     if WRITE:
-        handed_a = tl.load(at(start, A * chunks + chunk, lanes) + lane, mask=real, other=0.0)
+        handed_a = load_row(start, A * chunks + chunk, lane, lanes)
     end_a = handed_a
     if not BACKWARD:
         handed_a = decay_a * handed_a
     if STATES == 2:
-        decay_b = tl.load(decays + B * lanes + lane, mask=real, other=0.0)
+        decay_b = load_row(decays, B, lane, lanes)
         handed_b = tl.full((BLOCK,), 0.0, state)
         if WRITE:
-            handed_b = tl.load(at(start, B * chunks + chunk, lanes) + lane, mask=real, other=0.0)
+            handed_b = load_row(start, B * chunks + chunk, lane, lanes)
         end_b = handed_b
         if not BACKWARD:
             handed_b = decay_b * handed_b
@@ -190,11 +179,11 @@ def _walk(
     first = chunk * length
     stop = tl.minimum(first + length, steps)
     if LEARN:
-        first_v = tl.load(initial + lane, mask=real, other=0.0)
+        first_v = load_row(initial, 0, lane, lanes)
         on_decay_a = tl.full((BLOCK,), 0.0, state)
         v_tile = load_tile(membrane, first + 1, steps, lane, lanes, TILE, -1)
         if STATES == 2:
-            first_i = tl.load(initial + lanes + lane, mask=real, other=0.0)
+            first_i = load_row(initial, 1, lane, lanes)
             on_decay_b = tl.full((BLOCK,), 0.0, state)
 
     tile = load_tile(x, first, stop, lane, lanes, TILE, DIRECTION)
@@ -214,7 +203,7 @@ def _walk(
                 out = b
             if WRITE:
                 there_is = present(k, stop, lane, lanes)
-                tl.store(at(y, k, lanes, DIRECTION) + lane, out.to(y.dtype.element_ty), mask=there_is)
+                store_row(y, k, out, lane, lanes, there_is, DIRECTION)
             # The last tile runs on past the end, harmlessly: what to keep is chosen beside the recurrence, not inside it.
             end_a = tl.where(k < stop, handed_a if BACKWARD else a, end_a)
             if STATES == 2:
@@ -230,13 +219,13 @@ def _walk(
         if LEARN:
             v_tile = next_v_tile
 
-    tl.store(at(end, A * chunks + chunk, lanes) + lane, end_a, mask=real)
+    store_row(end, A * chunks + chunk, end_a, lane, lanes, real)
     if STATES == 2:
-        tl.store(at(end, B * chunks + chunk, lanes) + lane, end_b, mask=real)
+        store_row(end, B * chunks + chunk, end_b, lane, lanes, real)
     if LEARN:
-        tl.store(at(on_decays, A * chunks + chunk, lanes) + lane, on_decay_a, mask=real)
+        store_row(on_decays, A * chunks + chunk, on_decay_a, lane, lanes, real)
         if STATES == 2:
-            tl.store(at(on_decays, B * chunks + chunk, lanes) + lane, on_decay_b, mask=real)
+            store_row(on_decays, B * chunks + chunk, on_decay_b, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["chunks", "doublings", "lanes"])
@@ -263,18 +252,17 @@ def _carry(
     """
     state = decays.dtype.element_ty
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    real = lane < lanes
     A: tl.constexpr = 0 if BACKWARD else STATES - 1
     B: tl.constexpr = STATES - 1 - A
-    power_a = tl.load(decays + A * lanes + lane, mask=real, other=0.0).to(tl.float64)
-    a = tl.load(start + A * lanes + lane, mask=real, other=0.0)
+    power_a = load_row(decays, A, lane, lanes).to(tl.float64)
+    a = load_row(start, A, lane, lanes)
     end_a = at(end, A * chunks, lanes)
     starts_a = at(starts, A * chunks, lanes)
     tile_a = load_tile(end_a, 0, chunks, lane, lanes, TILE)
     if STATES == 2:
-        power_b = tl.load(decays + B * lanes + lane, mask=real, other=0.0).to(tl.float64)
+        power_b = load_row(decays, B, lane, lanes).to(tl.float64)
         passed = power_b if BACKWARD else power_a
-        b = tl.load(start + B * lanes + lane, mask=real, other=0.0)
+        b = load_row(start, B, lane, lanes)
         end_b = at(end, B * chunks, lanes)
         starts_b = at(starts, B * chunks, lanes)
         tile_b = load_tile(end_b, 0, chunks, lane, lanes, TILE)
@@ -295,9 +283,9 @@ def _carry(
         for ahead in tl.static_range(TILE):
             chunk = position + ahead
             there_is = present(chunk, chunks, lane, lanes)
-            tl.store(at(starts_a, chunk, lanes) + lane, a, mask=there_is)
+            store_row(starts_a, chunk, a, lane, lanes, there_is)
             if STATES == 2:
-                tl.store(at(starts_b, chunk, lanes) + lane, b, mask=there_is)
+                store_row(starts_b, chunk, b, lane, lanes, there_is)
                 b = decayed_b * b + through * a + tile_b[ahead]
             a = decayed_a * a + tile_a[ahead]
         tile_a = next_tile_a

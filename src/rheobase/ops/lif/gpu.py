@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rheobase.ops.lif.reset import Reset
 from rheobase.ops.slope.gpu import bump
-from rheobase.ops.tiles import at, layout, load_tile, present
+from rheobase.ops.tiles import at, layout, load_row, load_tile, present, store_row
 
 
 def forward(
@@ -63,21 +63,9 @@ def forward(
     how = layout(lanes, x.device)
     with torch.cuda.device_of(x):
         _forward[(how.programs(lanes),)](
-            x,
-            decay,
-            threshold,
-            initial,
-            spikes,
-            last,
-            membrane,
-            steps,
-            lanes,
-            RESET=reset,
-            STATES=states,
-            SAVE=save,
-            COMPACT=compact,
-            **how.options(),
-        )
+            x, decay, threshold, initial, spikes, last, membrane, steps, lanes,
+            RESET=reset, STATES=states, SAVE=save, COMPACT=compact, **how.options(),
+        )  # fmt: skip
     return spikes, last, membrane
 
 
@@ -124,29 +112,11 @@ def backward(
     how = layout(lanes, on_spikes.device)
     with torch.cuda.device_of(on_spikes):
         _backward[(how.programs(lanes),)](
-            on_spikes,
-            on_last,
-            membrane,
-            slope,
-            decay,
-            threshold,
-            initial,
-            on_x,
-            on_initial,
-            on_decay,
-            on_threshold,
-            dampening,
-            sharpness,
-            steps,
-            lanes,
-            RESET=reset,
-            SHAPE=shape,
-            RESET_GRADIENT=reset_gradient,
-            LEARN=learn,
-            STATES=states,
-            COMPACT=membrane.dtype == torch.bfloat16,
-            **how.options(),
-        )
+            on_spikes, on_last, membrane, slope, decay, threshold, initial, on_x, on_initial, on_decay, on_threshold,
+            dampening, sharpness, steps, lanes,
+            RESET=reset, SHAPE=shape, RESET_GRADIENT=reset_gradient, LEARN=learn, STATES=states,
+            COMPACT=membrane.dtype == torch.bfloat16, **how.options(),
+        )  # fmt: skip
     return on_x, on_initial, on_decay, on_threshold
 
 
@@ -172,13 +142,13 @@ def _forward(
     state = decays.dtype.element_ty
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < lanes
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    threshold = tl.load(thresholds + lane, mask=real, other=0.0)
-    r = tl.load(initials + lane, mask=real, other=0.0)
+    decay = load_row(decays, 0, lane, lanes)
+    threshold = load_row(thresholds, 0, lane, lanes)
+    r = load_row(initials, 0, lane, lanes)
     last_r = r
     if STATES == 2:
-        synapse_decay = tl.load(decays + lanes + lane, mask=real, other=0.0)
-        i = tl.load(initials + lanes + lane, mask=real, other=0.0)
+        synapse_decay = load_row(decays, 1, lane, lanes)
+        i = load_row(initials, 1, lane, lanes)
         last_i = i
     tile = load_tile(x, 0, steps, lane, lanes, TILE)
     for position in range(0, steps, TILE):
@@ -192,19 +162,19 @@ def _forward(
             s = _spike(u)
             r = _reset(v, s, threshold, RESET)
             there_is = present(t, steps, lane, lanes)
-            tl.store(at(spikes, t, lanes) + lane, s.to(spikes.dtype.element_ty), mask=there_is)
+            store_row(spikes, t, s, lane, lanes, there_is)
             if SAVE:
                 saved = u if COMPACT else v
-                tl.store(at(membrane, t, lanes) + lane, saved.to(membrane.dtype.element_ty), mask=there_is)
+                store_row(membrane, t, saved, lane, lanes, there_is)
             # The last tile runs on past the end, harmlessly: choosing here what to keep, beside the recurrence and not
             # inside it, leaves the chain of dependent operations, which is what a step takes, as short as it is.
             last_r = tl.where(t < steps, r, last_r)
             if STATES == 2:
                 last_i = tl.where(t < steps, i, last_i)
         tile = next_tile
-    tl.store(last + lane, last_r, mask=real)
+    store_row(last, 0, last_r, lane, lanes, real)
     if STATES == 2:
-        tl.store(last + lanes + lane, last_i, mask=real)
+        store_row(last, 1, last_i, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["steps", "lanes"])
@@ -239,18 +209,18 @@ def _backward(
     real = lane < lanes
     peak = tl.full((BLOCK,), dampening, state)
     narrowness = tl.full((BLOCK,), sharpness, state)
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    threshold = tl.load(thresholds + lane, mask=real, other=0.0)
-    on_r = tl.load(on_last + lane, mask=real, other=0.0)
+    decay = load_row(decays, 0, lane, lanes)
+    threshold = load_row(thresholds, 0, lane, lanes)
+    on_r = load_row(on_last, 0, lane, lanes)
     if STATES == 2:
-        synapse_decay = tl.load(decays + lanes + lane, mask=real, other=0.0)
-        on_i = tl.load(on_last + lanes + lane, mask=real, other=0.0)
+        synapse_decay = load_row(decays, 1, lane, lanes)
+        on_i = load_row(on_last, 1, lane, lanes)
     if LEARN:
-        first_r = tl.load(initials + lane, mask=real, other=0.0)
+        first_r = load_row(initials, 0, lane, lanes)
         on_decay = tl.full((BLOCK,), 0.0, state)
         on_threshold = tl.full((BLOCK,), 0.0, state)
         if STATES == 2:
-            first_i = tl.load(initials + lanes + lane, mask=real, other=0.0)
+            first_i = load_row(initials, 1, lane, lanes)
             on_synapse_decay = tl.full((BLOCK,), 0.0, state)
 
     # From here on, position 0 is the last step, and each next position is a step earlier.
@@ -298,7 +268,7 @@ def _backward(
                     on_synapse_decay += tl.where(t >= 0, on_current * i_1, 0.0)
 
             there_is = present(position + ahead, steps, lane, lanes)
-            tl.store(at(on_x, t, lanes) + lane, on_current.to(on_x.dtype.element_ty), mask=there_is)
+            store_row(on_x, t, on_current, lane, lanes, there_is)
             # Before the first step the gradient stands still: it is that of the initial states.
             on_r = tl.where(t >= 0, decay * on_v, on_r)
             if STATES == 2:
@@ -308,14 +278,14 @@ def _backward(
         if SHAPE == "given":
             slope_tile = next_slope_tile
 
-    tl.store(on_initials + lane, on_r, mask=real)
+    store_row(on_initials, 0, on_r, lane, lanes, real)
     if STATES == 2:
-        tl.store(on_initials + lanes + lane, on_i, mask=real)
+        store_row(on_initials, 1, on_i, lane, lanes, real)
     if LEARN:
-        tl.store(on_decays + lane, on_decay, mask=real)
-        tl.store(on_thresholds + lane, on_threshold, mask=real)
+        store_row(on_decays, 0, on_decay, lane, lanes, real)
+        store_row(on_thresholds, 0, on_threshold, lane, lanes, real)
         if STATES == 2:
-            tl.store(on_decays + lanes + lane, on_synapse_decay, mask=real)
+            store_row(on_decays, 1, on_synapse_decay, lane, lanes, real)
 
 
 @triton.jit

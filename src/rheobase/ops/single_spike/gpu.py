@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.ops.slope.gpu import bump
-from rheobase.ops.tiles import at, layout, load_tile, present
+from rheobase.ops.tiles import at, layout, load_row, load_tile, present, store_row
 
 
 def forward(
@@ -41,21 +41,9 @@ def forward(
     how = layout(lanes, x.device)
     with torch.cuda.device_of(x):
         _forward[(how.programs(lanes),)](
-            x,
-            decay,
-            threshold,
-            initial,
-            spikes,
-            last,
-            membrane,
-            crossings,
-            int(fire_by_end),
-            steps,
-            lanes,
-            SAVE=save,
-            WHOLE=whole,
-            **how.options(),
-        )
+            x, decay, threshold, initial, spikes, last, membrane, crossings, int(fire_by_end), steps, lanes,
+            SAVE=save, WHOLE=whole, **how.options(),
+        )  # fmt: skip
     return spikes, last, membrane, crossings
 
 
@@ -84,29 +72,10 @@ def backward(
     how = layout(lanes, on_spikes.device)
     with torch.cuda.device_of(on_spikes):
         _backward[(how.programs(lanes),)](
-            on_spikes,
-            on_last,
-            membrane,
-            crossings,
-            slope,
-            decay,
-            threshold,
-            initial,
-            on_x,
-            on_initial,
-            on_decay,
-            on_threshold,
-            dampening,
-            sharpness,
-            int(fire_by_end),
-            steps,
-            lanes,
-            SHAPE=shape,
-            CREDIT=credit,
-            LEARN=learn,
-            WHOLE=whole,
-            **how.options(),
-        )
+            on_spikes, on_last, membrane, crossings, slope, decay, threshold, initial,
+            on_x, on_initial, on_decay, on_threshold, dampening, sharpness, int(fire_by_end), steps, lanes,
+            SHAPE=shape, CREDIT=credit, LEARN=learn, WHOLE=whole, **how.options(),
+        )  # fmt: skip
     return on_x, on_initial, on_decay, on_threshold
 
 
@@ -132,14 +101,14 @@ def _forward(
     state = decays.dtype.element_ty
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = lane < lanes
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    threshold = tl.load(thresholds + lane, mask=real, other=0.0)
+    decay = load_row(decays, 0, lane, lanes)
+    threshold = load_row(thresholds, 0, lane, lanes)
     v = tl.full((BLOCK,), 0.0, state)
     first = tl.full((BLOCK,), 0, tl.int32) + steps
     second = first
     if not WHOLE:
-        v = tl.load(initials + lane, mask=real, other=0.0)
-        fired = tl.load(initials + lanes + lane, mask=real, other=0.0)
+        v = load_row(initials, 0, lane, lanes)
+        fired = load_row(initials, 1, lane, lanes)
         first = tl.where(fired > 0.0, -1, first)
     last_v = v
     last_step = steps - fire_by_end  # the step that is forced, or one that does not come
@@ -154,18 +123,18 @@ def _forward(
             second = tl.where(above & (first < t) & (second > t), t, second)
             first = tl.where(fires, t, first)
             there_is = present(t, steps, lane, lanes)
-            tl.store(at(spikes, t, lanes) + lane, fires.to(state).to(spikes.dtype.element_ty), mask=there_is)
+            store_row(spikes, t, fires.to(state), lane, lanes, there_is)
             if SAVE:
-                tl.store(at(membrane, t, lanes) + lane, v, mask=there_is)
+                store_row(membrane, t, v, lane, lanes, there_is)
             last_v = tl.where(t < steps, v, last_v)
         tile = next_tile
-    tl.store(crossings + lane, first.to(state), mask=real)
-    tl.store(crossings + lanes + lane, second.to(state), mask=real)
+    store_row(crossings, 0, first.to(state), lane, lanes, real)
+    store_row(crossings, 1, second.to(state), lane, lanes, real)
     if not WHOLE:
         fired = (first < steps).to(state)
-        tl.store(last + lane, last_v, mask=real)
-        tl.store(last + lanes + lane, fired, mask=real)
-        tl.store(at(last, 2, lanes) + lane, fired, mask=real)
+        store_row(last, 0, last_v, lane, lanes, real)
+        store_row(last, 1, fired, lane, lanes, real)
+        store_row(last, 2, fired, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["fire_by_end", "steps", "lanes"])
@@ -201,25 +170,25 @@ def _backward(
     peak = tl.full((BLOCK,), dampening, state)
     narrowness = tl.full((BLOCK,), sharpness, state)
     zero = tl.full((BLOCK,), 0.0, state)
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    threshold = tl.load(thresholds + lane, mask=real, other=0.0)
-    first = tl.load(crossings + lane, mask=real, other=0.0).to(tl.int32)
+    decay = load_row(decays, 0, lane, lanes)
+    threshold = load_row(thresholds, 0, lane, lanes)
+    first = load_row(crossings, 0, lane, lanes).to(tl.int32)
     end = first
     if CREDIT == "product":
-        end = tl.load(crossings + lanes + lane, mask=real, other=0.0).to(tl.int32)
+        end = load_row(crossings, 1, lane, lanes).to(tl.int32)
     # What flows through the latch: the two sums, or the gradient of having been silent.
     total = zero
     total_of_totals = zero
     on_handed = zero
     first_v = zero
     if not WHOLE:
-        on_handed = tl.load(on_last + lane, mask=real, other=0.0)
-        first_v = tl.load(initials + lane, mask=real, other=0.0)
+        on_handed = load_row(on_last, 0, lane, lanes)
+        first_v = load_row(initials, 0, lane, lanes)
         if CREDIT == "product":
-            total = -tl.load(on_last + lanes + lane, mask=real, other=0.0)
+            total = -load_row(on_last, 1, lane, lanes)
         elif CREDIT != "detached":
-            total = tl.load(at(on_last, 2, lanes) + lane, mask=real, other=0.0)
-            total_of_totals = tl.load(on_last + lanes + lane, mask=real, other=0.0)
+            total = load_row(on_last, 2, lane, lanes)
+            total_of_totals = load_row(on_last, 1, lane, lanes)
             if CREDIT == "early_ramp":
                 total = tl.where(first < steps, 0.0, total)
                 total_of_totals = tl.where(first < steps, 0.0, total_of_totals)
@@ -276,7 +245,7 @@ def _backward(
                 on_decay += tl.where(runs, on_step, 0.0)
                 on_threshold -= tl.where(runs, on_u, 0.0)
             there_is = present(position + ahead, steps, lane, lanes)
-            tl.store(at(on_x, t, lanes) + lane, on_v.to(on_x.dtype.element_ty), mask=there_is)
+            store_row(on_x, t, on_v, lane, lanes, there_is)
             on_handed = tl.where(runs, decay * on_v, on_handed)
         on_s_tile = next_on_s_tile
         v_tile = next_v_tile
@@ -284,11 +253,11 @@ def _backward(
             slope_tile = next_slope_tile
 
     if not WHOLE:
-        tl.store(on_initials + lane, on_handed, mask=real)
+        store_row(on_initials, 0, on_handed, lane, lanes, real)
         on_fired = -total if CREDIT == "product" else total_of_totals
-        tl.store(on_initials + lanes + lane, on_fired, mask=real)
+        store_row(on_initials, 1, on_fired, lane, lanes, real)
         on_ramp = zero if CREDIT == "product" else total
-        tl.store(at(on_initials, 2, lanes) + lane, on_ramp, mask=real)
+        store_row(on_initials, 2, on_ramp, lane, lanes, real)
     if LEARN:
-        tl.store(on_decays + lane, on_decay, mask=real)
-        tl.store(on_thresholds + lane, on_threshold, mask=real)
+        store_row(on_decays, 0, on_decay, lane, lanes, real)
+        store_row(on_thresholds, 0, on_threshold, lane, lanes, real)

@@ -20,7 +20,7 @@ from torch import Tensor
 from rheobase.ops.integrate import gpu as integration
 from rheobase.ops.noise.gpu import logistic, random_word
 from rheobase.ops.stochastic.firing import Firing
-from rheobase.ops.tiles import at, layout, load_tile, present
+from rheobase.ops.tiles import at, layout, load_row, load_tile, present, store_row
 
 
 def forward(
@@ -51,21 +51,9 @@ def forward(
     last = torch.empty_like(initial)
     with torch.cuda.device_of(x):
         _forward[(how.programs(lanes),)](
-            x,
-            decay,
-            slope,
-            offset,
-            initial,
-            noise,
-            outputs,
-            last,
-            membrane,
-            steps,
-            lanes,
-            FIRING=firing,
-            SAVE=save,
-            **how.options(),
-        )
+            x, decay, slope, offset, initial, noise, outputs, last, membrane, steps, lanes,
+            FIRING=firing, SAVE=save, **how.options(),
+        )  # fmt: skip
     return outputs, last, membrane
 
 
@@ -90,17 +78,9 @@ def backward(
         on_logits = torch.empty_like(membrane)
         with torch.cuda.device_of(on_outputs):
             _on_logits[(steps, how.programs(lanes))](
-                on_outputs,
-                membrane,
-                slope,
-                offset,
-                noise,
-                on_logits,
-                1 / temperature,
-                lanes,
-                FIRING=firing,
-                **how.options(),
-            )
+                on_outputs, membrane, slope, offset, noise, on_logits, 1 / temperature, lanes,
+                FIRING=firing, **how.options(),
+            )  # fmt: skip
         on_x, on_initial, on_decay = integration.backward(on_logits * slope, on_last, membrane, decay, initial, learn)
         on_slope = (on_logits * membrane).sum(0) if learn else new(slope)
         on_offset = -on_logits.sum(0) if learn else new(offset)
@@ -109,26 +89,10 @@ def backward(
     on_decay, on_slope, on_offset = new(decay), new(slope), new(offset)
     with torch.cuda.device_of(on_outputs):
         _backward[(how.programs(lanes),)](
-            on_outputs,
-            on_last,
-            membrane,
-            decay,
-            slope,
-            offset,
-            initial,
-            noise,
-            on_x,
-            on_initial,
-            on_decay,
-            on_slope,
-            on_offset,
-            1 / temperature,
-            steps,
-            lanes,
-            FIRING=firing,
-            LEARN=learn,
-            **how.options(),
-        )
+            on_outputs, on_last, membrane, decay, slope, offset, initial, noise,
+            on_x, on_initial, on_decay, on_slope, on_offset, 1 / temperature, steps, lanes,
+            FIRING=firing, LEARN=learn, **how.options(),
+        )  # fmt: skip
     return on_x, on_initial, on_decay, on_slope, on_offset
 
 
@@ -160,12 +124,12 @@ def _forward(
     real = lane < lanes
     seed = tl.load(noise)
     start = tl.load(noise + 1)
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    synapse_decay = tl.load(decays + lanes + lane, mask=real, other=0.0)
-    slope = tl.load(slopes + lane, mask=real, other=0.0)
-    offset = tl.load(offsets + lane, mask=real, other=0.0)
-    v = tl.load(initials + lane, mask=real, other=0.0)
-    i = tl.load(initials + lanes + lane, mask=real, other=0.0)
+    decay = load_row(decays, 0, lane, lanes)
+    synapse_decay = load_row(decays, 1, lane, lanes)
+    slope = load_row(slopes, 0, lane, lanes)
+    offset = load_row(offsets, 0, lane, lanes)
+    v = load_row(initials, 0, lane, lanes)
+    i = load_row(initials, 1, lane, lanes)
     last_v = v
     last_i = i
     tile = load_tile(x, 0, steps, lane, lanes, TILE)
@@ -177,15 +141,15 @@ def _forward(
             v = decay * v + i
             y = _output(slope * v - offset, start + t, lane, seed, FIRING)
             there_is = present(t, steps, lane, lanes)
-            tl.store(at(outputs, t, lanes) + lane, y.to(outputs.dtype.element_ty), mask=there_is)
+            store_row(outputs, t, y, lane, lanes, there_is)
             if SAVE:
-                tl.store(at(membrane, t, lanes) + lane, v, mask=there_is)
+                store_row(membrane, t, v, lane, lanes, there_is)
             # The last tile runs on past the end, harmlessly: what to keep is chosen beside the recurrence, not inside it.
             last_v = tl.where(t < steps, v, last_v)
             last_i = tl.where(t < steps, i, last_i)
         tile = next_tile
-    tl.store(last + lane, last_v, mask=real)
-    tl.store(last + lanes + lane, last_i, mask=real)
+    store_row(last, 0, last_v, lane, lanes, real)
+    store_row(last, 1, last_i, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["steps", "lanes"])
@@ -218,15 +182,15 @@ def _backward(
     seed = tl.load(noise)
     start = tl.load(noise + 1)
     cold = tl.full((BLOCK,), coldness, state)
-    decay = tl.load(decays + lane, mask=real, other=0.0)
-    synapse_decay = tl.load(decays + lanes + lane, mask=real, other=0.0)
-    slope = tl.load(slopes + lane, mask=real, other=0.0)
-    offset = tl.load(offsets + lane, mask=real, other=0.0)
-    on_v_handed = tl.load(on_last + lane, mask=real, other=0.0)
-    on_i_handed = tl.load(on_last + lanes + lane, mask=real, other=0.0)
+    decay = load_row(decays, 0, lane, lanes)
+    synapse_decay = load_row(decays, 1, lane, lanes)
+    slope = load_row(slopes, 0, lane, lanes)
+    offset = load_row(offsets, 0, lane, lanes)
+    on_v_handed = load_row(on_last, 0, lane, lanes)
+    on_i_handed = load_row(on_last, 1, lane, lanes)
     if LEARN:
-        first_v = tl.load(initials + lane, mask=real, other=0.0)
-        first_i = tl.load(initials + lanes + lane, mask=real, other=0.0)
+        first_v = load_row(initials, 0, lane, lanes)
+        first_i = load_row(initials, 1, lane, lanes)
         on_decay = tl.full((BLOCK,), 0.0, state)
         on_synapse_decay = tl.full((BLOCK,), 0.0, state)
         on_slope = tl.full((BLOCK,), 0.0, state)
@@ -256,20 +220,20 @@ def _backward(
                 on_decay += tl.where(t >= 0, on_v * v_1, 0.0)
                 on_synapse_decay += tl.where(t >= 0, on_i * i_1, 0.0)
             there_is = present(position + ahead, steps, lane, lanes)
-            tl.store(at(on_x, t, lanes) + lane, on_i.to(on_x.dtype.element_ty), mask=there_is)
+            store_row(on_x, t, on_i, lane, lanes, there_is)
             # Before the first step the gradient stands still: it is that of the initial states.
             on_v_handed = tl.where(t >= 0, decay * on_v, on_v_handed)
             on_i_handed = tl.where(t >= 0, synapse_decay * on_i, on_i_handed)
         tile = next_tile
         v_tile = next_v_tile
 
-    tl.store(on_initials + lane, on_v_handed, mask=real)
-    tl.store(on_initials + lanes + lane, on_i_handed, mask=real)
+    store_row(on_initials, 0, on_v_handed, lane, lanes, real)
+    store_row(on_initials, 1, on_i_handed, lane, lanes, real)
     if LEARN:
-        tl.store(on_decays + lane, on_decay, mask=real)
-        tl.store(on_decays + lanes + lane, on_synapse_decay, mask=real)
-        tl.store(on_slopes + lane, on_slope, mask=real)
-        tl.store(on_offsets + lane, on_offset, mask=real)
+        store_row(on_decays, 0, on_decay, lane, lanes, real)
+        store_row(on_decays, 1, on_synapse_decay, lane, lanes, real)
+        store_row(on_slopes, 0, on_slope, lane, lanes, real)
+        store_row(on_offsets, 0, on_offset, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["lanes"])
@@ -291,11 +255,11 @@ def _fire(
     real = lane < lanes
     seed = tl.load(noise)
     start = tl.load(noise + 1)
-    slope = tl.load(slopes + lane, mask=real, other=0.0)
-    offset = tl.load(offsets + lane, mask=real, other=0.0)
-    v = tl.load(at(membrane, t, lanes) + lane, mask=real, other=0.0)
+    slope = load_row(slopes, 0, lane, lanes)
+    offset = load_row(offsets, 0, lane, lanes)
+    v = load_row(membrane, t, lane, lanes)
     y = _output(slope * v - offset, start + t, lane, seed, FIRING)
-    tl.store(at(outputs, t, lanes) + lane, y.to(outputs.dtype.element_ty), mask=real)
+    store_row(outputs, t, y, lane, lanes, real)
 
 
 @triton.jit(do_not_specialize=["lanes"])
@@ -321,12 +285,12 @@ def _on_logits(
     seed = tl.load(noise)
     start = tl.load(noise + 1)
     cold = tl.full((BLOCK,), coldness, state)
-    slope = tl.load(slopes + lane, mask=real, other=0.0)
-    offset = tl.load(offsets + lane, mask=real, other=0.0)
-    v = tl.load(at(membrane, t, lanes) + lane, mask=real, other=0.0)
-    on_output = tl.load(at(on_outputs, t, lanes) + lane, mask=real, other=0.0).to(state)
+    slope = load_row(slopes, 0, lane, lanes)
+    offset = load_row(offsets, 0, lane, lanes)
+    v = load_row(membrane, t, lane, lanes)
+    on_output = load_row(on_outputs, t, lane, lanes).to(state)
     on_logit = on_output * _derivative(slope * v - offset, start + t, lane, seed, cold, FIRING)
-    tl.store(at(on_logits, t, lanes) + lane, on_logit, mask=real)
+    store_row(on_logits, t, on_logit, lane, lanes, real)
 
 
 @triton.jit
