@@ -9,12 +9,13 @@ the readout is leaky, and Adam follows the cross-entropy of its sum over time.
 
 Four implementations take turns, and medians over the rounds count; all have the same weights and surrogate:
 
-- `ours`: `nn.Linear` and `SingleSpike` in a `Sequential`.
+- `ours`: `nn.Linear` and `SingleSpike` in a `Sequential`. In the epoch, where a linear layer follows, the three compute as one, see
+  `rheobase.ops.hidden_single_spike`.
 - `loop`: a loop over time in plain PyTorch with a product in every step, the usual single-spike baseline: spikes behind a mask
   that lets the first one through, and a membrane potential that the mask then sets to 0.
 - `hoisted`: the same, the product of all steps made before the loop.
 - `many`: our multi-spike `LIF` in place of `SingleSpike`. It has no loop in Python either: `loop` against `many` is what that
-  is worth, `many` against `ours` what a neuron is worth that fires once.
+  is worth, `many` against `ours` what a neuron is worth that fires once: all that it hands on and keeps is when.
 
 Every point of the grid is written to the file as it is measured, and points that are in it are not measured again: to go on
 after an interruption, run the same command. Beside the JSON file go a table in Markdown and a heat map.
