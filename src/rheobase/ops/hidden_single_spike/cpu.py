@@ -312,7 +312,8 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                 latest, end_of_all = real(-1), real(steps - 1)
                 for j in range(width):
                     lane[_FIRST, j] = crossings[0, block, b, j]
-                    # Steps that go back together may be one more than there are, which then matters to no neuron.
+                    # Steps that go back together may be one more than there are: it matters to no neuron, whatever its
+                    # membrane potential, which nobody has computed.
                     lane[_END, j] = min(crossings[last_to_matter, block, b, j], end_of_all) if ends else end_of_all
                     latest = max(latest, lane[_END, j])
                     lane[_ON_MEMBRANE, j] = lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = lane[_ON_BIAS, j] = zero
@@ -331,8 +332,6 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                         total = add(total, term)
                     v = add(multiply(keeps, v), total)
                     store(membranes, (t + 1) * width, v)
-                for late in range(stop, -(-stop // _TOGETHER) * _TOGETHER):
-                    store(membranes, (late + 1) * width, load(nothing, 0, width))
                 for t in range((stop - 1) // _TOGETHER * _TOGETHER, -1, -_TOGETHER):
                     for k in range(_TOGETHER):
                         at = ((t + k) * batch + b) * outputs
