@@ -170,6 +170,7 @@ class TestLists:
 
     def test_minus_zero_is_zero(self):
         assert len(build(torch.full((70, 70), -0.0), 1.0).index) == 0
+        assert len(build(torch.full((70, 7), -0.0), 1.0).index) == 0
 
     def test_the_limit_is_the_largest_density(self):
         x = torch.zeros(100, 64)
@@ -186,6 +187,62 @@ class TestLists:
         assert build(sampled, 0.25) is None
         assert len(build(sampled, 0.7).index) == 64 * 64
         assert build(1 - sampled, 0.25) is None  # none of them
+
+
+class TestListsOfFewInputs:
+    """Below 64 inputs, all rows are one row of bits, and words of 64 bits begin and end within rows."""
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("inputs", range(1, 65))
+    @pytest.mark.usefixtures("poisoned")
+    def test_they_are_those_of_wide_rows(self, inputs, dtype):
+        for rows in (1, 2, 63, 64, 65, 130):  # in all, multiples of 64 and others
+            for kind, density in (("spikes", 0.2), ("numbers", 0.2), ("spikes", 1.0), ("spikes", 0.0)):
+                x = spikes(rows, inputs, density=density, kind=kind, dtype=dtype, seed=rows)
+                x[-1, -1] = 1 + (kind == "numbers")  # the very last bit
+                wide = torch.zeros(rows, 64, dtype=dtype)
+                wide[:, :inputs] = x
+                narrow, wide = build(x, 1.0), build(wide, 1.0)
+                assert narrow.inputs == inputs
+                assert torch.equal(narrow.start, wide.start)
+                assert torch.equal(narrow.index, wide.index)
+                assert (narrow.value is None) == (wide.value is None)
+                assert narrow.value is None or torch.equal(narrow.value, wide.value)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 0.5])
+    def test_a_number_anywhere_is_an_entry(self, number, dtype):
+        inputs = 3
+        for place in range(45 * inputs):  # two words and a part of one
+            x = torch.full((45, inputs), -0.0, dtype=dtype)
+            x.view(-1)[place] = number
+            built = build(x, 1.0)
+            assert built.index.tolist() == [place % inputs]
+            assert built.start.tolist() == [0] * (place // inputs + 1) + [1] * (45 - place // inputs)
+            assert built.value.dtype == dtype
+            assert torch.equal(built.value.isnan(), torch.tensor([number != number]))
+            assert number != number or built.value.item() == number
+
+    @pytest.mark.parametrize(("rows", "inputs"), [(0, 5), (7, 0), (0, 0), (7, 5)])
+    def test_of_nothing(self, rows, inputs):
+        built = build(torch.zeros(rows, inputs), 0.0)
+        assert built.start.tolist() == [0] * (rows + 1)
+        assert len(built.index) == 0
+        assert built.value is None
+        assert built.inputs == inputs
+
+    @pytest.mark.parametrize(("rows", "inputs"), [(100, 4), (50, 63)])
+    def test_the_limit_is_the_largest_density(self, rows, inputs):
+        x = torch.zeros(rows * inputs)
+        x[:: rows * inputs // 50] = 1
+        count = int(x.sum())
+        for wanted, limit in ((True, count / len(x)), (False, (count - 1) / len(x)), (False, 0.0), (True, 1.0)):
+            assert (build(x.view(rows, inputs), limit) is not None) is wanted
+
+    def test_a_product_of_many_rows(self):
+        for inputs in (1, 5, 63):
+            arguments = spikes(700, inputs, density=0.3, kind="numbers"), *parameters(inputs, 40)
+            assert_close(results(lists, *arguments), results(F.linear, *arguments), terms=700)
 
 
 class TestNumbersThatAreNotFinite:
@@ -444,6 +501,10 @@ class TestChoice:
         torch.testing.assert_close(tangent, (expected * weight).sum(), rtol=1e-4, atol=1e-2)
         batched = torch.vmap(lambda x: linear(x, weight))(sparse)
         torch.testing.assert_close(batched, F.linear(sparse, weight))
+        # Of something else: a product that takes no part in a transform is within it all the same.
+        learned = weight.clone().requires_grad_()
+        of_factor = torch.func.grad(lambda factor: (factor * linear(sparse, learned)).sum())(torch.ones(()))
+        torch.testing.assert_close(of_factor, F.linear(sparse, weight).sum(), rtol=1e-4, atol=1e-2)
         with torch.autograd.forward_ad.dual_level():
             dual = torch.autograd.forward_ad.make_dual(weight, weight)
             dual = torch.autograd.forward_ad.unpack_dual(linear(sparse, dual))
@@ -472,6 +533,8 @@ class TestErrors:
     def test_lists_say_what_does_not_fit(self):
         with pytest.raises(ValueError, match=r"x of shape \(2, 3\) does not fit a weight of shape \(5, 4\)"):
             linear(torch.ones(2, 3), torch.ones(5, 4), path="lists")
+        with pytest.raises(ValueError, match=r"a bias of shape \(1,\) does not fit a weight of shape \(5, 3\)"):
+            linear(torch.ones(2, 3), torch.ones(5, 3), torch.ones(1), path="lists")
         with pytest.raises(ValueError, match=r"float32 and float64, x is torch.bfloat16, weight torch.float32"):
             linear(torch.ones(2, 4, dtype=torch.bfloat16), torch.ones(5, 4), path="lists")
 

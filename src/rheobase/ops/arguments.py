@@ -81,6 +81,7 @@ def is_plain(tensor: Tensor) -> bool:
         and tensor.layout == torch.strided
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         # PyTorch has no public name for this.
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportAttributeAccessIssue]
+        # Within a transform, also what it does not look at: it takes no `autograd.Function` of ours.
+        and torch._C._functorch.maybe_current_level() is None  # pyright: ignore[reportAttributeAccessIssue]
         and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
     )

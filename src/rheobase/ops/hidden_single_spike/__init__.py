@@ -114,7 +114,7 @@ def in_one(
         return None
     if not known_by_name(surrogate) or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
         return None
-    if why_no_lists(x, *layers) is not None:
+    if (bias_out is not None and bias_out.shape != weight_out.shape[:1]) or why_no_lists(x, *layers) is not None:
         return None
     limit = min(1.0, _MOST_EVENTS / max(x.shape[2], 1))
     return fused.hidden_single_spike(x, limit, *layers, credit, fire_by_end, surrogate)

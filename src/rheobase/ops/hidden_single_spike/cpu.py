@@ -272,13 +272,11 @@ def _step_back(shape, credit, double, sharpness, on_above, v, before, now, force
         on_above = on_above * silent - sum * silent
         sum = on_silent
     on_u = on_above * bump(shape, double, sharpness * u)
-    if credit != "ramp":
-        on_u = on_u if matters else zero
+    on_u = on_u if matters else zero
     on_u = zero if forced else on_u
     on_v = on_membrane + on_u
     on_step = on_v * before
-    if credit != "ramp":  # what is over may have a membrane potential that is not finite
-        on_step = on_step if matters else zero
+    on_step = on_step if matters else zero  # what is over may have a membrane potential that is not finite
     return on_v, (decay * on_v, on_decay + on_step, on_threshold - on_u, on_bias + on_v, sum, sum_of_sums)
 
 
@@ -311,16 +309,16 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
             for j in range(width):
                 lane[_DECAY, j], lane[_THRESHOLD, j] = values[0, block, j], values[1, block, j]
             for b in range(batch * part // parts, batch * (part + 1) // parts):
-                stop = steps
+                latest, end_of_all = real(-1), real(steps - 1)
                 for j in range(width):
-                    lane[_FIRST, j], lane[_END, j] = crossings[0, block, b, j], crossings[last_to_matter, block, b, j]
+                    lane[_FIRST, j] = crossings[0, block, b, j]
+                    # Steps that go back together may be one more than there are: it matters to no neuron, whatever its
+                    # membrane potential, which nobody has computed.
+                    lane[_END, j] = min(crossings[last_to_matter, block, b, j], end_of_all) if ends else end_of_all
+                    latest = max(latest, lane[_END, j])
                     lane[_ON_MEMBRANE, j] = lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = lane[_ON_BIAS, j] = zero
                     lane[_SUM, j] = lane[_SUM_OF_SUMS, j] = zero
-                if ends:
-                    latest = real(-1)
-                    for j in range(width):
-                        latest = max(latest, lane[_END, j])
-                    stop = min(int(latest) + 1, steps)
+                stop = int(latest) + 1
                 # The membrane potential once more: row t + 1 is that of step t.
                 keeps, v = load(lanes, _DECAY * width, width), load(nothing, 0, width)
                 store(membranes, 0, v)
@@ -334,8 +332,6 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                         total = add(total, term)
                     v = add(multiply(keeps, v), total)
                     store(membranes, (t + 1) * width, v)
-                for late in range(stop, -(-stop // _TOGETHER) * _TOGETHER):
-                    store(membranes, (late + 1) * width, load(nothing, 0, width))
                 for t in range((stop - 1) // _TOGETHER * _TOGETHER, -1, -_TOGETHER):
                     for k in range(_TOGETHER):
                         at = ((t + k) * batch + b) * outputs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
-from rheobase.ops.lanes import as_constants
+from rheobase.ops.lanes import as_constants, sum_to
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.surrogate import Surrogate
 
@@ -32,12 +32,10 @@ def hidden_single_spike(
     """What reaches the next layer, `(T, B, O)`; None if more than a share `limit` of `x` is not zero."""
     from rheobase.ops.linear import lists
 
-    found = lists.build(x.detach().contiguous().view(-1, x.shape[-1]), limit)
+    found = lists.build(x.detach().contiguous().flatten(0, 1), limit)
     if found is None:
         return None
-    neurons = len(weight)
-    # By autograd's own functions, so that a number for all neurons gets the sum of their gradients.
-    values = weight, bias, decay.expand(neurons), threshold.expand(neurons), weight_out, bias_out
+    values = weight, bias, decay, threshold, weight_out, bias_out
     twice = credit == "product" and torch.is_grad_enabled() and any(v is not None and v.requires_grad for v in values)
     return _HiddenSingleSpike.apply(found, len(x), (credit, fire_by_end, surrogate), twice, *values)  # pyright: ignore[reportReturnType]
 
@@ -53,11 +51,15 @@ class _HiddenSingleSpike(torch.autograd.Function):
         rule: tuple[Credit, bool, Surrogate],
         twice: bool,
         weight: Tensor,
+        bias: Tensor | None,
+        decay: Tensor,
+        threshold: Tensor,
         *others: Tensor | None,
     ) -> Tensor:
-        y, *kept = _cpu().forward(lists, steps, weight, *others, rule[1], twice)
+        y, *kept = _cpu().forward(lists, steps, weight, bias, decay, threshold, *others, rule[1], twice)
         ctx.save_for_backward(lists.start, lists.index, lists.value, *kept)
         ctx.inputs, ctx.neurons, ctx.rule = lists.inputs, len(weight), rule
+        ctx.shapes = decay.shape, threshold.shape
         return as_constants(y)[0]
 
     @staticmethod
@@ -67,12 +69,17 @@ class _HiddenSingleSpike(torch.autograd.Function):
 
         start, index, value, *kept = ctx.saved_tensors
         credit, fire_by_end, surrogate = ctx.rule
-        lists, on_y = SpikeLists(ctx.inputs, start, index, value), on_y.contiguous()
+        lists, on_y = SpikeLists(ctx.inputs, start, index, value), on_y.contiguous().resolve_neg()
         rule = credit, fire_by_end, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness
-        found = _cpu().backward(lists, on_y, *kept, ctx.neurons, *rule)
+        on_weight, on_bias, *found, on_weight_out = _cpu().backward(lists, on_y, *kept, ctx.neurons, *rule)
         wanted = ctx.needs_input_grad[4:]
-        on_bias_out = on_y.sum((0, 1)) if wanted[5] else None
-        gradients = (*found, on_bias_out)
+        # A number for all neurons gets the sum of their gradients, in an order that knows of no threads.
+        on_values = (sum_to(each, (ctx.neurons,), shape) for each, shape in zip(found, ctx.shapes, strict=True))
+        on_bias_out = None
+        if wanted[5]:  # over time first, which adds long rows, and then over the batch
+            step = on_y.shape[1:]
+            on_bias_out = sum_to(sum_to(on_y, on_y.shape, step), step, step[1:])
+        gradients = on_weight, on_bias, *on_values, on_weight_out, on_bias_out
         return None, None, None, None, *(g if of else None for g, of in zip(gradients, wanted, strict=True))
 
 

@@ -94,9 +94,9 @@ def _worthwhile(x: Tensor, weight: Tensor) -> bool:
     return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
 
 
-def why_no_lists(x: Tensor, weight: Tensor, *others: Tensor | None) -> str | None:
-    """Why there can be no lists, in words; None if they can be. All tensors must be of one kind, and the weight must fit."""
-    tensors = [tensor for tensor in (x, weight, *others) if tensor is not None]
+def why_no_lists(x: Tensor, weight: Tensor, bias: Tensor | None, *others: Tensor | None) -> str | None:
+    """Why there can be no lists, in words; None if they can be. All tensors must be of one kind, weight and bias must fit."""
+    tensors = [tensor for tensor in (x, weight, bias, *others) if tensor is not None]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return f"there are lists on the CPU alone, x is on {x.device}, weight on {weight.device}"
     if torch.is_autocast_enabled("cpu"):
@@ -105,6 +105,8 @@ def why_no_lists(x: Tensor, weight: Tensor, *others: Tensor | None) -> str | Non
         return f"there are lists for float32 and float64, x is {x.dtype}, weight {weight.dtype}"
     if x.ndim == 0 or x.shape[-1:] != weight.shape[1:]:
         return f"x of shape {tuple(x.shape)} does not fit a weight of shape {tuple(weight.shape)}"
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return f"a bias of shape {tuple(bias.shape)} does not fit a weight of shape {tuple(weight.shape)}"
     if not torch.compiler.is_compiling() and not all(map(is_plain, tensors)):
         return "there are lists for plain dense tensors, and not within torch.jit.trace or a transform of torch.func"
     return kernels.why_not("cpu")

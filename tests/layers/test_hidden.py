@@ -1,0 +1,375 @@
+"""When a `Sequential` computes three layers as one, that nothing else changes by it, and when it must not."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+
+import rheobase as rb
+from computing import computed_by
+from rheobase.health import Recorder, record_spikes
+from rheobase.layers import hidden
+from rheobase.ops import hidden_single_spike as op
+from rheobase.padding import mask_of, masked
+from rheobase.surrogate import FastSigmoid, MultiGaussian
+from rheobase.training import Display, fit
+from training.tiny import CHANNELS, CLASSES, arrays, settings
+
+STEPS, BATCH, INPUTS, NEURONS, OUTPUTS = 32, 32, 6, 128, 3
+"""Work that is just enough for three layers as one."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Whether three layers were computed as one, of each three that could be."""
+    seen = []
+
+    def spied(*arguments):
+        y = op.in_one(*arguments)
+        seen.append(y is not None)
+        return y
+
+    monkeypatch.setattr(hidden, "in_one", spied)
+    return seen
+
+
+def numbers(*shape, seed=0):
+    """Halves and quarters, of which sums are exact in any order: no spike hangs on a rounding."""
+    return torch.randint(-64, 80, shape, generator=torch.Generator().manual_seed(seed)) / 64
+
+
+def three(inputs=INPUTS, neurons=NEURONS, outputs=OUTPUTS, kind=rb.SingleSpike, **how):
+    """A linear layer, neurons that fire once, and a linear layer."""
+    how = {"decay": 0.5, "surrogate": FastSigmoid(1.0, 5.0), "learn": ("decay", "threshold")} | how
+    layers = nn.Linear(inputs, neurons), kind(neurons, **how), nn.Linear(neurons, outputs)
+    with torch.no_grad():
+        for seed, parameter in enumerate([*layers[0].parameters(), *layers[2].parameters()]):
+            parameter.copy_(numbers(*parameter.shape, seed=seed))
+    return layers
+
+
+def network(**how):
+    return rb.Sequential(*three(**how), rb.LeakyReadout(OUTPUTS), input_rate=None)
+
+
+def spikes(*shape, density=0.3):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < density).float()
+
+
+@pytest.fixture
+def x():
+    return spikes(STEPS, BATCH, INPUTS)
+
+
+def results(net, x):
+    """The output, and the gradients of all parameters."""
+    y = net(x)
+    on_y = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+    return [y.detach(), *torch.autograd.grad(y, list(net.parameters()), on_y)]
+
+
+def one_by_one(net, x):
+    """The same with a hook that looks on."""
+    handle = net[1].register_forward_hook(lambda *_: None)
+    try:
+        return results(net, x)
+    finally:
+        handle.remove()
+
+
+def assert_close(ours, theirs):
+    for mine, other in zip(ours, theirs, strict=True):
+        allowed = 8 * STEPS * torch.finfo(mine.dtype).eps
+        torch.testing.assert_close(mine, other, rtol=allowed, atol=allowed * (1 + other.abs().max().item()))
+
+
+def test_three_layers_are_one_and_the_numbers_are_those_of_three(calls, x):
+    net = network()
+    ours = results(net, x)
+    assert calls == [True]
+    assert_close(ours, one_by_one(net, x))
+    assert calls == [True]
+    _, output = record_spikes(net, x)
+    torch.testing.assert_close(output, ours[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learn": ()},
+        {"features": None},
+        {"fire_by_end": True},
+        {"bias": False},
+    ],
+    ids=str,
+)
+def test_settings_of_the_layers(calls, x, change):
+    how = {name: value for name, value in change.items() if name in ("learn", "fire_by_end")}
+    first, neurons, behind = three(**how)
+    if "features" in change:
+        neurons = rb.SingleSpike(decay=0.5, surrogate=FastSigmoid(1.0, 5.0), learn=("decay", "threshold"))
+    if "bias" in change:
+        first.bias = behind.bias = None
+    net = rb.Sequential(first, neurons, behind, rb.LeakyReadout(OUTPUTS), input_rate=None)
+    assert_close(results(net, x), one_by_one(net, x))
+    assert calls == [True]
+
+
+def test_wherever_in_a_network_they_stand(calls, x):
+    """Behind what learns nothing, in a container, named, and as the last layers."""
+    net = rb.Sequential(nn.Identity(), rb.Sequential(*three(), input_rate=None), input_rate=None)
+    y = net(x)
+    assert calls == [True]
+    assert y.shape == (STEPS, BATCH, OUTPUTS)
+    torch.testing.assert_close(y, rb.Sequential(*net[1], nn.Identity(), input_rate=None)(x))
+
+
+def test_in_evaluation_without_gradients(calls, x):
+    net = network().eval()
+    expected = net(x).detach()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(net(x), expected)
+    assert calls == [True] * 3
+
+
+def test_copies_and_those_that_were_pickled(calls, x):
+    net = network()
+    expected = net(x)
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):  # noqa: S301
+        assert torch.equal(other(x), expected)
+    assert calls == [True] * 3
+
+
+def nothing(*_):
+    return None
+
+
+# PyTorch says so where the input of a layer wants no gradient.
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing when gradients are computed:UserWarning")
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize(
+    "register",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+def test_not_under_a_hook_which_is_called(calls, x, position, register):
+    net, seen = network(), []
+    expected = results(net, x)
+    handle = getattr(net[position], register)(lambda *_: seen.append(1))
+    assert_close(results(net, x), expected)
+    assert (calls, seen) == ([True], [1])
+    handle.remove()
+    results(net, x)
+    assert (calls, seen) == ([True, True], [1])
+
+
+def test_a_hook_on_the_network_or_the_readout_does_not_mind(calls, x):
+    net, seen = network(), []
+    for layer in (net, net[3]):
+        layer.register_forward_hook(lambda *_: seen.append(1))
+    net(x)
+    assert (calls, seen) == ([True], [1, 1])
+
+
+def test_not_under_a_hook_for_all_modules(calls, x):
+    net, seen = network(), []
+    handle = register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__))
+    try:
+        net(x)
+    finally:
+        handle.remove()
+    assert calls == []
+    assert seen == ["Linear", "SingleSpike", "Linear", "LeakyReadout", "Sequential"]
+    net(x)
+    assert calls == [True]
+
+
+def test_not_with_a_forward_of_the_users(calls, x):
+    for position in range(3):
+        net, seen = network(), []
+        inner = net[position].forward
+        net[position].forward = lambda y, inner=inner, seen=seen: seen.append(1) or inner(y)
+        net(x)
+        assert (calls, seen) == ([], [1])
+
+
+class Mine(rb.SingleSpike):
+    def forward(self, x):
+        return super().forward(x) * 0
+
+
+class MyLinear(nn.Linear):
+    pass
+
+
+def test_not_with_layers_of_another_class(calls, x):
+    assert rb.Sequential(*three(kind=Mine), input_rate=None)(x).count_nonzero() > 0  # the bias behind
+    first, neurons, behind = three()
+    for layers in (
+        (rb.SpikeLinear(INPUTS, NEURONS), neurons, behind),
+        (first, neurons, rb.SpikeLinear(NEURONS, OUTPUTS)),
+        (MyLinear(INPUTS, NEURONS), neurons, behind),
+        (first, neurons, MyLinear(NEURONS, OUTPUTS)),
+        (first, rb.LIF(NEURONS), behind),
+        (first, neurons, nn.Identity(), behind),
+        (first, neurons),
+    ):
+        rb.Sequential(*layers, input_rate=None)(x)
+    assert calls == []
+
+
+def test_not_with_standardised_or_normed_weights(calls, x):
+    for standardise in (lambda layer: rb.standardise(layer, 0.1), nn.utils.parametrizations.weight_norm):
+        for position in (0, 2):
+            net = network()
+            standardise(net[position])
+            net(x)
+    assert calls == []
+
+
+def test_not_while_masked(calls, x):
+    net, lengths = network(), torch.full((BATCH,), STEPS)
+    expected = net(x)
+    with masked(net, mask_of(lengths, STEPS)):
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
+    assert calls == [True]
+    lengths[0] = 1
+    with masked(net, mask_of(lengths, STEPS)):
+        y = net(x)
+    assert y[1:, 0].count_nonzero() == 0
+    assert calls == [True]
+
+
+def test_not_in_streaming(calls, x):
+    net = network()
+    expected = net(x)
+    first, state = net.run(x[:10])
+    second, state = net.run(x[10:], state)
+    assert calls == [True]
+    assert len(state) == 4
+    assert state[1] is not None
+    torch.testing.assert_close(torch.cat((first, second)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_recorder_counts_the_spikes(calls, x):
+    net = network()
+    net(x)
+    with Recorder(net) as recorder:
+        net(x)
+    net(x)
+    assert calls == [True, True]
+    (layer,) = recorder.layers()
+    fired = net[1](net[0](x)).sum().item()
+    assert 0 < fired < BATCH * NEURONS
+    assert layer.spikes_per_sample * BATCH == pytest.approx(fired)
+    assert layer.synaptic_operations_per_sample * BATCH == pytest.approx(fired * OUTPUTS)
+    assert recorder.input().synaptic_operations_per_sample * BATCH == pytest.approx(x.sum().item() * NEURONS)
+
+
+class TestTwoHiddenLayers:
+    """Which share the linear layer between them."""
+
+    def test_the_first_is_one_with_its_neighbours(self, calls, x):
+        net = rb.Sequential(
+            *three(outputs=32),
+            rb.SingleSpike(32, decay=0.5),
+            nn.Linear(32, OUTPUTS),
+            rb.LeakyReadout(OUTPUTS),
+            input_rate=None,
+        )
+        assert_close(results(net, x), one_by_one(net, x))
+        assert calls == [True, False]  # with a hook on the first, the second three want the gradient of their input
+
+    def test_the_second_only_where_nobody_wants_the_gradient_of_its_input(self, calls, x):
+        # What is between them is too wide.
+        net = rb.Sequential(
+            *three(outputs=NEURONS), *three(inputs=NEURONS)[1:], rb.LeakyReadout(OUTPUTS), input_rate=None
+        )
+        ours = results(net, x)
+        assert calls == [False, False]
+        with torch.no_grad():
+            y = net(x)
+        assert calls == [False, False, False, True]
+        torch.testing.assert_close(y, ours[0], rtol=1e-4, atol=1e-4)
+
+    def test_with_a_frozen_first_layer_the_second_is(self, calls, x):
+        net = rb.Sequential(
+            *three(outputs=NEURONS), *three(inputs=NEURONS)[1:], rb.LeakyReadout(OUTPUTS), input_rate=None
+        )
+        for layer in net[:2]:
+            layer.requires_grad_(False)
+        net(x).sum().backward()
+        assert calls == [False, True]
+        assert net[2].weight.grad is not None
+        assert net[0].weight.grad is None
+
+
+def test_not_where_the_input_wants_a_gradient(calls, x):
+    net = network()
+    net(x.requires_grad_()).sum().backward()
+    assert calls == [False]
+    assert x.grad.shape == x.shape
+
+
+def test_not_without_kernels(calls, x):
+    net = network()
+    expected = net(x)
+    with computed_by("reference"):
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-4)
+    assert calls == [True, False]
+
+
+def test_what_does_not_fit_names_its_layer(calls):
+    with pytest.raises(RuntimeError, match=r"Sequential: layer 0, Linear.*cannot take a step of shape \(5,\)"):
+        network()(spikes(STEPS, BATCH, 5))
+    first, neurons, behind = three()
+    with pytest.raises(ValueError, match=r"SingleSpike\(128\): x must be \(T, B, 128, ...\)"):
+        rb.Sequential(three(neurons=130)[0], neurons, behind, input_rate=None)(spikes(STEPS, BATCH, INPUTS))
+    with pytest.raises(RuntimeError, match=r"Sequential: layer 2, Linear.*cannot take a step of shape \(128,\)"):
+        rb.Sequential(first, neurons, nn.Linear(130, 3), input_rate=None)(spikes(STEPS, BATCH, INPUTS))
+    assert True not in calls
+
+
+@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.usefixtures("as_a_user")
+def test_a_bias_that_does_not_fit_is_pytorchs(calls, x, position):
+    net = network()
+    net[position].bias = nn.Parameter(torch.ones(1))  # which takes one for all
+    expected = net[position].bias.expand(len(net[position].weight)).detach()
+    with torch.no_grad():
+        y = net(x)
+        net[position].bias = nn.Parameter(expected)
+        torch.testing.assert_close(y, net(x), rtol=1e-4, atol=1e-4)
+    assert calls == [False, True]
+
+
+def test_more_axes_are_not_a_hidden_layer(calls):
+    net = rb.Sequential(nn.Linear(6, 8), rb.SingleSpike(decay=0.5), nn.Linear(8, 3), input_rate=None)
+    assert net(spikes(20, 30, 40, 6)).shape == (20, 30, 40, 3)
+    assert calls == [False]
+
+
+def test_training_is_the_same(calls, monkeypatch):
+    monkeypatch.setattr(op, "_LEAST_WORK", 1)
+    trained = []
+    for watched in (False, True):
+        torch.manual_seed(3)
+        neurons = rb.SingleSpike(16, credit="detached", surrogate=MultiGaussian(), learn=("decay", "threshold"))
+        net = rb.Sequential(nn.Linear(CHANNELS, 16), neurons, nn.Linear(16, CLASSES), rb.LeakyReadout(CLASSES))
+        start = copy.deepcopy(net.state_dict())
+        if watched:
+            neurons.register_forward_hook(nothing)
+        fit(net, arrays(), arrays(7, 2), settings=settings(epochs=2), display=Display())
+        trained.append(net.state_dict())
+    assert calls == [True] * 10  # two epochs of five batches; the evaluation counts spikes
+    for name, value in trained[0].items():
+        torch.testing.assert_close(value, trained[1][name], rtol=1e-4, atol=1e-4)
+    assert not torch.equal(trained[0]["0.weight"], start["0.weight"])
