@@ -5,7 +5,8 @@ is. Both directions are solved one layer at a time, in a single pass each:
 
 - Forwards, a layer's weights are scaled until its neurons fire at the wanted rate, before the next layer hears them. Where no
   scale gets them to fire, as behind a bias far below 0, the bias is raised, or the mean of recurrent weights. The recurrent
-  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured.
+  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured. The
+  weights in front of the output become deaf to what the neurons do on average, see `rheobase.stability.output`.
 - Backwards, a random cotangent that is constant in time, as that of a loss which averages over it, starts at the outputs. The
   dampening of each layer's surrogate is set so that the gradient of its weights has the norm that the last weights' gradient
   has, before the layer below hears of it. In a deep layer all samples look alike, above all behind convolutions, and only one
@@ -33,6 +34,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from rheobase.health import neuron_layers
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.ops.arguments import check_sequence
+from rheobase.stability.output import quiet
 from rheobase.stability.solve import solve
 from rheobase.stability.walk import (
     GradientNorm,
@@ -114,6 +116,8 @@ def stabilize(
     takes the statistics of the batch, as in training. The same network and batch give the same result. A small batch will do, 8
     samples or 16; memory is that of one training step, and time that of about ten.
 
+    Behind the last neurons, the last linear or convolutional layer loses what it makes of their mean activity, so that the
+    output, averaged over the batch, starts at that layer's bias; with fewer than 16 weights for each output it is left alone.
     A dampening becomes ten times as large at most: where a layer needs more, as one that hears little may, the gradient of its
     weights stays smaller than the others.
 
@@ -175,7 +179,7 @@ class _Stabilizer:
                 f"stabilize: {', '.join(unseen)} did not run in a call of the network, or not as a module: what streams by "
                 "`run`, as inside rheobase.Recompute, is not seen; stabilise the network before it is wrapped"
             )
-        with torch.no_grad(), walking(self._network, self._set_rate):
+        with torch.no_grad(), walking(self._network, self._set_rate), quiet(before.behind, self._scaled):
             self._network(self._batch)
         alive = self._measure()
         self._wanted_norm = alive.last

@@ -81,11 +81,13 @@ class Measured:
         gradients: the norm of the gradient of the weights in front of each; 0 if there are none that are learned.
         last: that of the weights which come last, in front of the output or of the last layer of neurons, on average over
             the signs of the samples' cotangents, see `signs`.
+        behind: the weighted layers behind the last layer of neurons, in the order in which they run.
     """
 
     rates: dict[Neuron, float]
     gradients: dict[Neuron, float]
     last: float
+    behind: tuple[nn.Module, ...]
 
 
 def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
@@ -107,7 +109,7 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     gradients = {layer: math.hypot(*(norms[weight] for weight in group)) for layer, group in groups.items()}
     last = learned_weights(behind) or next((group for group in reversed(groups.values()) if group), [])
     flipped = [_norms(output, last, each) for each in cotangents(output, batch, seed)]
-    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]))
+    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]), tuple(behind))
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
