@@ -104,6 +104,38 @@ def test_convolutions_with_normalisation_and_pooling():
     assert network[1].weight[0] != 1  # scaling what comes before a normalisation would do nothing
 
 
+def convolutions(depth=6, channels=12):
+    """All samples look alike behind them, and gradients go back through one direction."""
+    torch.manual_seed(7)
+    layers = []
+    for k in range(depth):
+        layers += [nn.Conv2d(channels if k else 2, channels, 3, padding=1), rb.LIF(channels)]
+        layers += [nn.AvgPool2d(2)] if k % 2 else []
+    features = channels * (16 >> depth // 2) ** 2
+    return rb.Sequential(*layers, nn.Flatten(), nn.Linear(features, 20), rb.LeakyReadout(20), input_rate=None)
+
+
+def test_convolutions_are_as_even_as_dense_layers():
+    network, shape = convolutions(), (20, 16, 2, 16, 16)
+    stabilize(network, spikes(*shape))
+    output = network(spikes(*shape, seed=1)).mean(0)
+    weights = [layer.weight for layer in network if isinstance(layer, nn.Linear | nn.Conv2d)]
+    squares = torch.zeros(len(weights))
+    for labels in torch.randint(20, (8, 16), generator=torch.Generator().manual_seed(2)):
+        loss = nn.functional.cross_entropy(output, labels)
+        gradients = torch.autograd.grad(loss, weights, retain_graph=True)
+        squares += torch.stack([gradient.square().sum() for gradient in gradients])
+    assert squares.max().sqrt() < 2 * squares.min().sqrt(), squares.sqrt()
+
+
+def test_at_first_the_output_says_nothing():
+    network, x = dense(rb.LIF), spikes(80, 12, 60, rate=0.06)
+    bias = network[-2].bias.detach().clone()
+    stabilize(network, x)
+    assert torch.equal(network[-2].bias, bias)
+    torch.testing.assert_close(network[:-1](x).mean((0, 1)), bias, atol=1e-5, rtol=0)
+
+
 class Skip(nn.Module):
     """No `Sequential`: two branches that meet."""
 

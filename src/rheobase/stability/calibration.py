@@ -5,10 +5,14 @@ is. Both directions are solved one layer at a time, in a single pass each:
 
 - Forwards, a layer's weights are scaled until its neurons fire at the wanted rate, before the next layer hears them. Where no
   scale gets them to fire, as behind a bias far below 0, the bias is raised, or the mean of recurrent weights. The recurrent
-  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured.
+  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured. The
+  weights in front of the output become deaf to what the neurons do on average, see `rheobase.stability.output`.
 - Backwards, a random cotangent that is constant in time, as that of a loss which averages over it, starts at the outputs. The
   dampening of each layer's surrogate is set so that the gradient of its weights has the norm that the last weights' gradient
-  has, before the layer below hears of it.
+  has, before the layer below hears of it. In a deep layer all samples look alike, above all behind convolutions, and only one
+  direction of the output or two are heard of. One random cotangent then says little about the next: with 16 samples and 20
+  outputs, norms that were even for one were apart by a factor of 1.5 to 2 for others. So the cotangents of samples are at right
+  angles, and the norm is the mean over signs of samples that makes them independent, see `rheobase.stability.walk`.
 
 So one factor is found for each layer, by bisection of a quantity that rises with it. Gradients then neither vanish nor explode
 through depth. In a recurrent layer they cannot stay even through time as well: with the gradient's variance multiplied per step
@@ -30,14 +34,15 @@ from torch.nn.utils.parametrize import is_parametrized
 from rheobase.health import neuron_layers
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.ops.arguments import check_sequence
+from rheobase.stability.output import quiet
+from rheobase.stability.solve import solve
 from rheobase.stability.walk import (
+    GradientNorm,
     Measured,
     as_in_training,
     cotangent,
     learned_weights,
     measure,
-    rms,
-    signs,
     walking,
 )
 from rheobase.surrogate import Surrogate
@@ -46,7 +51,6 @@ HORIZON = 50
 """Over so many steps a gradient is to stay even, where `through_time` asks for it."""
 
 _ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a percent
-_DOUBLINGS = 60
 _MOST = 10.0  # times the dampening at most: where adaptation holds a gradient back, more would not help
 
 
@@ -112,6 +116,11 @@ def stabilize(
     takes the statistics of the batch, as in training. The same network and batch give the same result. A small batch will do, 8
     samples or 16; memory is that of one training step, and time that of about ten.
 
+    Behind the last neurons, the last linear or convolutional layer loses what it makes of their mean activity, so that the
+    output, averaged over the batch, starts at that layer's bias; with fewer than 16 weights for each output it is left alone.
+    A dampening becomes ten times as large at most: where a layer needs more, as one that hears little may, the gradient of its
+    weights stays smaller than the others.
+
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
             which is used once. What is not such a weighted layer is left as it is.
@@ -170,7 +179,7 @@ class _Stabilizer:
                 f"stabilize: {', '.join(unseen)} did not run in a call of the network, or not as a module: what streams by "
                 "`run`, as inside rheobase.Recompute, is not seen; stabilise the network before it is wrapped"
             )
-        with torch.no_grad(), walking(self._network, self._set_rate):
+        with torch.no_grad(), walking(self._network, self._set_rate), quiet(before.behind, self._scaled):
             self._network(self._batch)
         alive = self._measure()
         self._wanted_norm = alive.last
@@ -223,7 +232,7 @@ class _Stabilizer:
                 recurrent.copy_(scale * drawn)
             return self._rate_at(layer, scale * few + shift)
 
-        scale = _solve(at, wanted)
+        scale = solve(at, wanted)
         if scale is not None:
             at(scale)  # which sets the recurrent weights
             change.scale = scale
@@ -250,7 +259,7 @@ class _Stabilizer:
         )
 
     def _shift(self, at: Callable[[float], float], wanted: float, name: str) -> float:
-        shift = _solve(at, wanted)
+        shift = solve(at, wanted)
         if shift is None:
             raise ValueError(
                 f"stabilize: neither a scale of the weights nor a mean brings {name} to {wanted:.2g} spikes per step"
@@ -294,11 +303,11 @@ class _Stabilizer:
     def _set_dampening(self, layer: Neuron, on_spikes: Tensor) -> None:
         """Solve for the dampening of `layer`, at whose spikes a gradient has arrived."""
         x, weights = self._currents[layer]
-        dampening = _dampening(layer)
+        dampening, norm_for = _dampening(layer), GradientNorm(x, weights, self._seed)
         if dampening is not None and weights:
 
             def norm(dampening: float) -> float:
-                return self._norm(x, weights, self._on_current(layer, x, on_spikes, dampening))
+                return norm_for(self._on_current(layer, x, on_spikes, dampening))
 
             def growth(dampening: float) -> float:
                 impulse = torch.zeros_like(on_spikes)
@@ -308,9 +317,9 @@ class _Stabilizer:
 
             recurrent = isinstance(layer, RecurrentLIF) and not layer.detach_recurrent and len(x) > 1
             if recurrent and self._through_time:
-                found = _solve(growth, 1.0, dampening)
+                found = solve(growth, 1.0, dampening)
             else:
-                found = _solve(norm, self._wanted_norm, dampening)
+                found = solve(norm, self._wanted_norm, dampening)
             if found is None:
                 raise ValueError(
                     f"stabilize: no dampening of {self._changes[layer].name} makes its gradient even; none reaches it, or it "
@@ -318,18 +327,7 @@ class _Stabilizer:
                 )
             dampening = min(found, _MOST * dampening)
         self._on_currents[layer] = self._on_current(layer, x, on_spikes, dampening)
-        self._norms[layer] = self._norm(x, weights, self._on_currents[layer])
-
-    def _norm(self, x: Tensor, weights: Sequence[nn.Parameter], on_current: Tensor) -> float:
-        """The norm of the gradient of the weights that make a current, whose gradient is given."""
-        norms = []
-        for each in signs(x.shape[1], x, self._seed) if weights else ():
-            flipped = on_current * each.view(1, -1, *[1] * (x.ndim - 2))
-            gradients = torch.autograd.grad(x, weights, flipped, retain_graph=True, allow_unused=True)
-            norms.append(
-                math.hypot(*(gradient.double().norm().item() for gradient in gradients if gradient is not None))
-            )
-        return rms(norms) if norms else 0.0
+        self._norms[layer] = norm_for(self._on_currents[layer])
 
     def _on_current(self, layer: Neuron, x: Tensor, on_spikes: Tensor, dampening: float | None) -> Tensor:
         """The gradient of what `layer` hears, from that of its spikes; it keeps the dampening."""
@@ -364,25 +362,3 @@ def _balance(weight: Tensor, x: Tensor, rate: float) -> float:
     """What recurrent weights are to be multiplied with to be as loud as the input `x`, at a firing rate."""
     recurrent = weight.square().sum(1).mean() * rate
     return (x.var() / recurrent).sqrt().item() if recurrent > 0 else 1.0
-
-
-def _solve(measure: Callable[[float], float], wanted: float, start: float = 1.0) -> float | None:
-    """The positive number at which `measure`, which rises with it, is `wanted`, to a percent; None if it never is."""
-    found = measure(start)
-    if 0 < found < math.inf:  # most are proportional to it
-        guess = start * wanted / found
-        if abs(measure(guess) / wanted - 1) < 0.01:
-            return guess
-    rises = found < wanted
-    inside = outside = start
-    for _ in range(_DOUBLINGS):
-        inside, outside = outside, outside * (2.0 if rises else 0.5)
-        if (measure(outside) < wanted) != rises:
-            break
-    else:
-        return None
-    low, high = sorted((inside, outside))
-    for _ in range(7):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if measure(middle) < wanted else (low, middle)
-    return math.sqrt(low * high)

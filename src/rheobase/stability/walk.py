@@ -18,6 +18,9 @@ from torch.utils.hooks import RemovableHandle
 
 from rheobase.neurons import Neuron
 
+_MOST_SIGNS = 16
+_ROUNDING = 1e-4
+
 Before = Callable[[Neuron, Tensor, Sequence[nn.Module]], Tensor]
 """From a layer of neurons, what it is about to hear and the weighted layers in front of it, to what it hears instead."""
 
@@ -78,11 +81,13 @@ class Measured:
         gradients: the norm of the gradient of the weights in front of each; 0 if there are none that are learned.
         last: that of the weights which come last, in front of the output or of the last layer of neurons, on average over
             the signs of the samples' cotangents, see `signs`.
+        behind: the weighted layers behind the last layer of neurons, in the order in which they run.
     """
 
     rates: dict[Neuron, float]
     gradients: dict[Neuron, float]
     last: float
+    behind: tuple[nn.Module, ...]
 
 
 def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
@@ -104,7 +109,7 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     gradients = {layer: math.hypot(*(norms[weight] for weight in group)) for layer, group in groups.items()}
     last = learned_weights(behind) or next((group for group in reversed(groups.values()) if group), [])
     flipped = [_norms(output, last, each) for each in cotangents(output, batch, seed)]
-    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]))
+    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]), tuple(behind))
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
@@ -125,28 +130,91 @@ def rms(values: Sequence[float]) -> float:
     return math.hypot(*values) / math.sqrt(len(values))
 
 
+class GradientNorm:
+    """The norm of the gradient of the weights that make a current, for gradients of that current.
+
+    Where a gradient is a multiple of the last one, as of a layer without recurrence for another dampening, so is the norm.
+
+    Args:
+        current: what was made of the weights, `(T, B, *features)`.
+        weights: the weights.
+        seed: of the signs of the samples, over which the norm is averaged.
+    """
+
+    def __init__(self, current: Tensor, weights: Sequence[nn.Parameter], seed: int) -> None:
+        self._current, self._weights = current, weights
+        self._signs = signs(current.shape[1], current, seed)
+        self._last: tuple[Tensor, float] | None = None
+
+    def __call__(self, on_current: Tensor) -> float:
+        """The norm for a gradient of the current; 0 without weights."""
+        if not self._weights:
+            return 0.0
+        factor = None if self._last is None else _multiple(on_current, self._last[0])
+        norm = self._measured(on_current) if self._last is None or factor is None else factor * self._last[1]
+        self._last = on_current, norm
+        return norm
+
+    def _measured(self, on_current: Tensor) -> float:
+        norms = []
+        for each in self._signs:
+            flipped = on_current * each.view(1, -1, *[1] * (on_current.ndim - 2))
+            gradients = torch.autograd.grad(self._current, self._weights, flipped, retain_graph=True, allow_unused=True)
+            norms.append(
+                math.hypot(*(gradient.double().norm().item() for gradient in gradients if gradient is not None))
+            )
+        return rms(norms)
+
+
+def _multiple(one: Tensor, other: Tensor) -> float | None:
+    """The positive number that makes the first tensor of the second, up to rounding; None if there is none."""
+    one, other = one.float().flatten(), other.float().flatten()
+    square = other.dot(other)
+    factor = one.dot(other) / square
+    if bool(factor > 0) and bool((one - factor * other).square().sum() < _ROUNDING**2 * factor**2 * square):
+        return factor.item()
+    return None
+
+
 def signs(batch: int, like: Tensor, seed: int) -> Tensor:
-    """Random signs for the samples of a batch, eight times, `(8, B)`.
+    """Signs for the samples of a batch, `(K, B)`: rows of a Hadamard matrix, at most 16, with a random sign for each sample.
 
     The gradient of a batch is a sum over samples. In a deep layer, in which all samples look alike, one draw of cotangents adds
-    up and another cancels, by factors: the mean over signs is what independent samples give.
+    up and another cancels, by factors: the mean square over signs is the sum of the samples' own squares, which is what
+    independent samples give. For up to 16 samples it is exactly that, as no two of them share their signs; further samples
+    share them with one of these.
     """
-    drawn = torch.randint(0, 2, (8, batch), generator=torch.Generator().manual_seed(seed))
-    return (2 * drawn - 1).to(like)
+    count = min(_MOST_SIGNS, 1 << (batch - 1).bit_length())
+    rows = torch.ones(1, 1)
+    while len(rows) < count:
+        rows = torch.cat([torch.cat([rows, rows], 1), torch.cat([rows, -rows], 1)])
+    drawn = torch.randint(0, 2, (batch,), generator=torch.Generator().manual_seed(seed))
+    return ((2 * drawn - 1) * rows[:, torch.arange(batch) % count]).to(like)
 
 
 def cotangent(output: Tensor, batch: Tensor, seed: int) -> Tensor:
     """A random gradient of the output `(T, B, *features)` that does not change over time, as of a loss that averages over it.
 
-    Where the network has done away with time itself, it is random for every number of the output.
+    Where the network has done away with time itself, it is random for every number of the output. Each has mean square 1, and
+    those of the samples are orthogonal to each other; if there are more samples than features, those of the features are. What
+    goes back through a deep layer is often little more than its part along one direction of the output, the same for all
+    samples. Of independent draws that part is larger or smaller by chance, and every layer behind which the gradient has
+    become so narrow would be measured with it, but the last one with the mean over all directions. What is orthogonal covers
+    them evenly.
     """
     over_time = output.ndim > 1 and output.shape[:2] == batch.shape[:2]
     shape = (1, *output.shape[1:]) if over_time else output.shape
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(output)
+    generator = torch.Generator().manual_seed(seed)
+    samples = batch.shape[1]
+    if not over_time and shape[:1] != (samples,):
+        return torch.randn(shape, generator=generator).to(output)
+    drawn = torch.empty(samples, math.prod(shape) // samples)
+    nn.init.orthogonal_(drawn, math.sqrt(max(drawn.shape)), generator)
+    return drawn.view(shape).to(output)
 
 
 def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
-    """The cotangent with eight draws of a sign for each sample, if the output has an axis for them."""
+    """The cotangent with the samples' `signs`, if the output has an axis for them."""
     drawn = cotangent(output, batch, seed)
     samples = batch.shape[1]
     if drawn.shape[:2] == (1, samples):

@@ -1,0 +1,59 @@
+"""Weights in front of the output that are deaf to the mean activity; and which are left alone."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from rheobase.stability.output import quiet
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(20, 3), (50, 20)),
+    "without a bias": (lambda: nn.Linear(20, 3, bias=False), (50, 20)),
+    "convolution": (lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2), (50, 4, 5, 5)),
+    "stride": (lambda: nn.Conv1d(8, 3, 4, stride=2), (50, 8, 11)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_mean_of_the_output_is_its_bias(kind):
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer, x = make(), (torch.rand(shape) < 0.3).float()
+    drawn = layer.weight.detach().clone()
+    with torch.no_grad(), quiet([nn.Linear(2, 2), layer]):
+        layer(x)
+    mean = layer(x).movedim(1, 0).flatten(1).mean(1)
+    torch.testing.assert_close(mean, torch.zeros(len(mean)) if layer.bias is None else layer.bias)
+    assert 0 < (layer.weight - drawn).norm() < 0.6 * drawn.norm()
+    now = layer.weight.detach().clone()
+    with torch.no_grad(), quiet([layer]):
+        layer(x)
+    torch.testing.assert_close(layer.weight.detach(), now)
+    assert not layer._forward_hooks
+
+
+@pytest.mark.parametrize("why", ["few", "frozen", "parametrised", "shared", "not the last"])
+def test_left_alone(why):
+    torch.manual_seed(0)
+    layer = nn.Linear(4 if why == "few" else 20, 3)
+    if why == "frozen":
+        layer.requires_grad_(False)
+    if why == "parametrised":
+        parametrizations.weight_norm(layer)
+    normal = nn.LayerNorm(3)
+    others = {layer.weight} if why == "shared" else frozenset()
+    behind = [layer, normal] if why == "not the last" else [layer]
+    before = layer.weight.detach().clone()
+    with torch.no_grad(), quiet(behind, others):
+        normal(layer(torch.rand(9, layer.in_features)))
+    assert torch.equal(layer.weight, before)
+    assert bool((normal.weight == 1).all())
+
+
+def test_silence_changes_nothing():
+    layer = nn.Linear(20, 3)
+    before = layer.weight.detach().clone()
+    with torch.no_grad(), quiet([layer]):
+        layer(torch.zeros(9, 20))
+    assert torch.equal(layer.weight, before)
