@@ -224,6 +224,12 @@ def _output_kernel(number: str) -> Callable[..., None]:
     return compiled(hidden_single_spike_output, signature, f"hidden_single_spike_output_{number}")
 
 
+def sum_over_steps(on_y: Tensor) -> Tensor:
+    """The sum of `(T, B, O)` over steps and samples, in float64 and in an order that knows of no threads."""
+    total = array(on_y).sum(0, dtype=np.float64).sum(0)  # over time first, which adds long rows
+    return torch.from_numpy(total).to(on_y.dtype)
+
+
 def _summed_twice(on_y: Tensor) -> Tensor:
     """`sum_{s >= t} (s - t + 1) on_y[s]`, two sums over time, from its end."""
     found = memory.empty(tuple(on_y.shape), on_y.dtype)
@@ -254,13 +260,14 @@ def _sums_kernel(number: str) -> Callable[..., None]:
 # to step stays in registers.
 @njit(inline="always")
 @no_type_check
-def _step_back(shape, credit, double, sharpness, on_above, v, before, now, forced, neuron, remembered):
+def _step_back(shape, credit, double, sharpness, on_above, v, before, now, there, forced, neuron, remembered):
     """One neuron and step: the gradient of its current, from what its spike is worth, and what it remembers of later steps."""
     number = np.float64 if double else np.float32
     zero, one = number(0), number(1)
     decay, threshold, first, last = neuron
     on_membrane, on_decay, on_threshold, on_bias, sum, sum_of_sums = remembered
-    u, matters = v - threshold, now <= last
+    u = v - threshold
+    matters = there if credit == "ramp" else now <= last  # which `there` is part of
     if credit == "early_ramp":
         sum += on_above if now < first else zero
         sum_of_sums += sum
@@ -344,6 +351,7 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                         store(lanes, (_ON_STEPS + k) * width, on_spikes)
                     rows = membranes[t * width : (t + _TOGETHER + 1) * width]
                     now_0, now_1, end_0, end_1 = real(t), real(t + 1), t == end, t + 1 == end
+                    there = t + 1 < stop
                     for j in range(width):
                         before, v_0, v_1 = rows[j], rows[width + j], rows[2 * width + j]
                         neuron = lane[_DECAY, j], lane[_THRESHOLD, j], lane[_FIRST, j], lane[_END, j]
@@ -352,11 +360,11 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                             lane[_SUM, j], lane[_SUM_OF_SUMS, j],
                         )  # fmt: skip
                         on_1, remembered = _step_back(
-                            shape, credit, double, sharpness, lane[_ON_STEPS + 1, j], v_1, v_0, now_1, end_1,
+                            shape, credit, double, sharpness, lane[_ON_STEPS + 1, j], v_1, v_0, now_1, there, end_1,
                             neuron, remembered,
                         )  # fmt: skip
                         on_0, remembered = _step_back(
-                            shape, credit, double, sharpness, lane[_ON_STEPS, j], v_0, before, now_0, end_0,
+                            shape, credit, double, sharpness, lane[_ON_STEPS, j], v_0, before, now_0, True, end_0,
                             neuron, remembered,
                         )  # fmt: skip
                         lane[_ON_STEPS, j], lane[_ON_STEPS + 1, j] = on_0, on_1

@@ -75,10 +75,7 @@ class _HiddenSingleSpike(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]
         # A number for all neurons gets the sum of their gradients, in an order that knows of no threads.
         on_values = (sum_to(each, (ctx.neurons,), shape) for each, shape in zip(found, ctx.shapes, strict=True))
-        on_bias_out = None
-        if wanted[5]:  # over time first, which adds long rows, and then over the batch
-            step = on_y.shape[1:]
-            on_bias_out = sum_to(sum_to(on_y, on_y.shape, step), step, step[1:])
+        on_bias_out = _cpu().sum_over_steps(on_y) if wanted[5] else None
         gradients = on_weight, on_bias, *on_values, on_weight_out, on_bias_out
         return None, None, None, None, *(g if of else None for g, of in zip(gradients, wanted, strict=True))
 

@@ -123,7 +123,9 @@ def type_of(x: Tensor) -> str:
 
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor's memory, in order."""
-    return tensor.detach().contiguous().resolve_neg().numpy()
+    if tensor.requires_grad or tensor.is_neg() or not tensor.is_contiguous():  # to ask takes less time than to do
+        tensor = tensor.detach().contiguous().resolve_neg()
+    return tensor.numpy()
 
 
 def arrays(
