@@ -9,8 +9,8 @@ the readout is leaky, and Adam follows the cross-entropy of its sum over time.
 
 Four implementations take turns, and medians over the rounds count; all have the same weights and surrogate:
 
-- `ours`: `nn.Linear` and `SingleSpike` in a `Sequential`. In the epoch, where a linear layer follows, the three compute as one, see
-  `rheobase.ops.hidden_single_spike`.
+- `ours`: `nn.Linear` and `SingleSpike` in a `Sequential`. In the epoch, where a linear layer follows, the three compute as one,
+  see `rheobase.ops.hidden_single_spike`.
 - `loop`: a loop over time in plain PyTorch with a product in every step, the usual single-spike baseline: spikes behind a mask
   that lets the first one through, and a membrane potential that the mask then sets to 0.
 - `hoisted`: the same, the product of all steps made before the loop.
