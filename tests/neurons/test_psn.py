@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rheobase import PSN, MaskedPSN, Sequential, SlidingPSN
+from rheobase import PSN, MaskedPSN, SlidingPSN
 from rheobase.scheduled import set_progress
 from rheobase.surrogate import Triangular
 
@@ -123,12 +123,43 @@ def test_cut_anywhere_is_the_whole(cuts, order):
         assert torch.equal(torch.cat(pieces), layer(x))
 
 
-def test_in_a_network_with_bfloat16():
-    network = Sequential(nn.Linear(3, 5), PSN(6), nn.Linear(5, 4), SlidingPSN(3), nn.Linear(4, 2))
-    network(torch.randn(6, 2, 3)).sum().backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
+@pytest.mark.parametrize(
+    "layer", [PSN(40), MaskedPSN(40, order=5), SlidingPSN(5)], ids=lambda layer: type(layer).__name__
+)
+@pytest.mark.parametrize("inside", [True, False], ids=["backward inside", "backward outside"])
+def test_trains_in_mixed_precision(layer, inside):
+    x = torch.randn(40, 8, 16, generator=torch.Generator().manual_seed(0))
+    on_spikes = torch.randn(40, 8, 16, generator=torch.Generator().manual_seed(1))
+
+    def gradients(mixed):
+        inputs = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            spikes = layer(inputs)
+            assert spikes.dtype == torch.float32
+            loss = (spikes * on_spikes).sum()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        parameters = list(layer.parameters())
+        found = [inputs.grad, *(parameter.grad for parameter in parameters)]
+        layer.zero_grad()
+        return found
+
+    for exact, mixed in zip(gradients(False), gradients(True), strict=True):
+        assert mixed.dtype == torch.float32
+        assert (mixed - exact).norm() < 0.02 * exact.norm()
+
+
+def test_products_over_all_steps_are_the_ones_in_mixed_precision():
+    x = torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        assert network(torch.randn(6, 2, 3)).isfinite().all()
+        seen = []
+        layer = PSN(12)
+        layer._fire = lambda h, threshold: seen.append(h) or h
+        layer(x)
+    exact = (layer.weight @ x.flatten(1)).view_as(x)
+    assert 1e-4 < (seen[0] - exact).abs().max() < 2e-2
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -225,8 +225,10 @@ class SlidingPSN(_Parallel):
 
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """`matrix (T', T)` times `x (T, B, *features)` over time."""
-    return dense.product(matrix, x.flatten(1).to(matrix.dtype)).view(len(matrix), *x.shape[1:])
+    """`matrix (T', T)` times `x (T, B, *features)` over time; it costs what a linear layer does, and heeds `torch.autocast`."""
+    columns = x.flatten(1).to(matrix.dtype)
+    h = matrix @ columns if torch.is_autocast_enabled("cpu") else dense.product(matrix, columns)
+    return h.to(matrix.dtype).view(len(matrix), *x.shape[1:])
 
 
 _BLOCK = 32
@@ -238,30 +240,37 @@ class _Slide(torch.autograd.Function):
 
     A matrix over all of T would be nothing but its band of K diagonals. So time is cut into blocks of L >= K - 1 steps: what
     one sees is itself and the next, by two triangular matrices, the same for all. L times T numbers are multiplied, not T
-    times T. Backwards it slides the other way; autograd would copy every part of it.
+    times T. Backwards it slides the other way; autograd would copy every part of it. All of it in the precision of the
+    weights, whatever `torch.autocast` says: a product as small as this one is over sooner than its factors are rounded.
     """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, seen: Tensor) -> Tensor:
         ctx.save_for_backward(weight, seen)
-        return _slid(weight, seen)
+        with torch.autocast(seen.device.type, enabled=False):
+            return _slid(weight, seen)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         weight, seen = ctx.saved_tensors
         (on_h,) = gradients
-        order = len(weight)
         on_weight = on_seen = None
-        if ctx.needs_input_grad[0]:
-            length, blocks, k, inside = _layout(order, len(on_h), on_h.device)
-            near_and_far = _in_blocks(seen, blocks + 1, length)
-            given = _in_blocks(on_h, blocks, length)
-            pairs = [torch.bmm(given, part.mT).sum(0) for part in (near_and_far[:-1], near_and_far[1:])]
-            products = torch.cat(pairs, 1)[inside]
-            on_weight = torch.zeros_like(weight).index_add(0, k[inside], products)
-        if ctx.needs_input_grad[1]:
-            on_seen = _slid(weight.flip(0), nn.functional.pad(on_h, (0, 0, order - 1, order - 1)))
+        with torch.autocast(seen.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                on_weight = _on_weight(weight, seen, on_h)
+            if ctx.needs_input_grad[1]:
+                beyond = len(weight) - 1
+                on_seen = _slid(weight.flip(0), nn.functional.pad(on_h, (0, 0, beyond, beyond)))
         return on_weight, on_seen
+
+
+def _on_weight(weight: Tensor, seen: Tensor, on_h: Tensor) -> Tensor:
+    length, blocks, k, inside = _layout(len(weight), len(on_h), on_h.device)
+    near_and_far = _in_blocks(seen, blocks + 1, length)
+    given = _in_blocks(on_h, blocks, length)
+    pairs = [torch.bmm(given, part.mT).sum(0) for part in (near_and_far[:-1], near_and_far[1:])]
+    products = torch.cat(pairs, 1)[inside]
+    return torch.zeros_like(weight).index_add(0, k[inside], products)
 
 
 def _slid(weight: Tensor, seen: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Training:
     patience: int | None = None
     """Stop when the validation accuracy has not improved for so many epochs; None never stops early."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs the linear and convolutional layers in mixed precision; membranes and decays stay in float32."""
+    """bfloat16 runs linear and convolutional layers, and the products over all steps of `PSN` and `MaskedPSN`, in mixed
+    precision; membranes and decays stay in float32."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     threads: int | None = None
