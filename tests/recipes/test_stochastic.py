@@ -47,6 +47,13 @@ def test_all_kinds_start_from_the_same_linear_layers(kind):
         assert networks[1][1].sampler == ("gumbel" if kind == "SPSN-GS" else "bernoulli")
 
 
+def test_normalised_currents_leave_the_linear_layers_as_they_are():
+    plain, normalised = (Stochastic(normalise=one, hidden=(5, 6)).seeded_network() for one in (False, True))
+    assert [type(layer) for layer in normalised][:3] == [nn.Linear, nn.BatchNorm1d, SPSN]
+    linear = [[layer.weight for layer in network if isinstance(layer, nn.Linear)] for network in (plain, normalised)]
+    assert all(map(torch.equal, *linear))
+
+
 def test_the_lif_is_the_published_one():
     (layer,) = [one for one in Stochastic(neurons="LIF", hidden=(1,)).network() if isinstance(one, SynapticLIF)]
     spikes = layer(torch.full((200, 1, 1), 0.5)).flatten()

@@ -36,7 +36,8 @@ def test_yin_yang_needs_no_data() -> None:
 
 def test_spoken_digits() -> None:
     splits = load_task("spoken-digits", samples=50)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 270, 300)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 25, 300)
+    assert len(load_task("spoken-digits", samples=600).validation) == 270  # all there are
     assert isinstance(splits.train, EventDataset)
     assert splits.train.steps == TASKS["spoken-digits"].steps == 100
 

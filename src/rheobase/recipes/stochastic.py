@@ -47,6 +47,8 @@ class Stochastic(Recipe):
     """Neurons of each hidden layer."""
     tau: float = 20.0
     """Time constant of synapses and membranes, in steps."""
+    normalise: bool = False
+    """Normalise what neurons receive over batch and time, as parallel spiking neurons are used."""
     order: int = 32
     """How many steps a masked or sliding parallel spiking neuron sees."""
     training: Training = field(
@@ -89,13 +91,14 @@ class Stochastic(Recipe):
         layers: list[nn.Module] = []
         inputs = task.channels
         for count in self.hidden:
-            layers += [_linear(inputs, count), nn.Identity()]
+            layers += [_linear(inputs, count), *([nn.BatchNorm1d(count)] if self.normalise else []), nn.Identity()]
             inputs = count
         readout = SynapticReadout(task.classes, synapse_decay=decay, decay=decay)
         layers += [_linear(inputs, task.classes), readout]
         # Afterwards, for parallel spiking neurons draw weights of their own.
-        for position, count in enumerate(self.hidden):
-            layers[2 * position + 1] = self._neurons(count, decay, task.steps)
+        places = [place for place, layer in enumerate(layers) if isinstance(layer, nn.Identity)]
+        for place, count in zip(places, self.hidden, strict=True):
+            layers[place] = self._neurons(count, decay, task.steps)
         return Network(*layers)
 
     def _neurons(self, count: int, decay: float, steps: int) -> nn.Module:

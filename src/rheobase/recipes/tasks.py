@@ -73,7 +73,7 @@ def load_task(
 
     Args:
         name: which task.
-        samples: keep so many samples for training; None keeps all.
+        samples: keep so many samples for training, and at most half as many for validation; None keeps all.
         steps: the number of time steps; None is that of the task.
         flatten: rows of pixels; otherwise images keep their shape, as convolutions need it.
         augment: change training images as the task says.
@@ -89,6 +89,8 @@ def load_task(
     source = {"data_dir": data_dir, "download": download, "progress": progress}
     train, validation, test = task.load(steps=steps or task.steps, flatten=flatten, source=source)
     train = some_of(train, samples)
+    if samples is not None and len(validation) > samples // 2 > 0:
+        validation = some_of(validation, samples // 2)
     if augment and isinstance(train, ImageDataset):
         train = train.augmented(*task.augment)
     return Splits(train, validation, test)
