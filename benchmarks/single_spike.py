@@ -166,7 +166,7 @@ def epoch(batches: int, rounds: int, clock: Callable[[], float]) -> dict[str, An
 
     def run(name: str) -> list[float]:
         trained = networks[name]
-        optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
         start = clock()
         for x, y in zip(inputs, labels, strict=True):
             optimizer.zero_grad()

@@ -87,7 +87,7 @@ def test_one_epoch_is_what_adamw_does_by_hand() -> None:
     result = fit(net, data, arrays(7, 2), settings=plan, display=QUIET)
     groups = [[p for p in by_hand.parameters() if (p.ndim >= 2) == matrix] for matrix in (True, False)]
     optimizer = torch.optim.AdamW(
-        [{"params": groups[0], "weight_decay": 0.3}, {"params": groups[1], "weight_decay": 0.0}]
+        [{"params": groups[0], "weight_decay": 0.3}, {"params": groups[1], "weight_decay": 0.0}], fused=True
     )
     order = randomness.order(plan.seed, 1, 37)
     losses = []

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops.integrate import synaptic_integrate
+from rheobase.ops.lif import lif
 from rheobase.ops.noise import draw_seed
 from rheobase.ops.stochastic import stochastic_lif
 from rheobase.parameters import REAL, UNIT_INTERVAL, decay_from_tau
@@ -155,7 +156,8 @@ class ParaLIF(Neuron):
             before = self._transformed(v.new_zeros(1, *v.shape[1:]))
             values = torch.cat((before if remembered is None else remembered, y))
             y, after = values[1:] - values[:-1], values[-1:]
-        return self.surrogate.spike(y - self.per_feature("threshold", v)), after
+        # Without memory, leaky neurons compare with the threshold.
+        return lif(y, 0.0, self.per_feature("threshold", v), reset="none", surrogate=self.surrogate)[0], after
 
     def _transformed(self, v: Tensor) -> Tensor:
         if self.transform == "sigmoid":

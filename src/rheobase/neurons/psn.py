@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
+from rheobase.ops.lif import lif
 from rheobase.scheduled import Scheduled
 from rheobase.surrogate import Arctan, Surrogate
 
@@ -29,8 +30,10 @@ class _Parallel(Neuron):
         self.surrogate = surrogate
         self.threshold = nn.Parameter(torch.ones(thresholds))
 
-    def _fire(self, h: Tensor, threshold: Tensor) -> Tensor:
-        return self.surrogate.spike(h - threshold.view(*threshold.shape, *[1] * (h.ndim - threshold.ndim)))
+    def _fire(self, h: Tensor, threshold: Tensor | float) -> Tensor:
+        """Spikes where `h >= threshold`: those of leaky neurons that keep nothing, in one pass of their kernels."""
+        spikes, _ = lif(h, 0.0, threshold, reset="none", surrogate=self.surrogate)
+        return spikes
 
     def _check_count(self, name: str, value: int) -> None:
         if not (isinstance(value, int) and value >= 1):
@@ -73,7 +76,15 @@ class PSN(_Parallel):
         self.check(x, None)
         if len(x) != self.steps:
             raise ValueError(f"{type(self).__name__}({self.steps}): x must have {self.steps} steps, got {len(x)}")
-        return self._fire(_product(self._matrix(), x), self.threshold)
+        return self._spikes(self._matrix(), x, self.threshold)
+
+    def _spikes(self, matrix: Tensor, x: Tensor, threshold: Tensor) -> Tensor:
+        """The spikes of some steps, from the rows of the matrix and the thresholds that are theirs."""
+        columns = x.flatten(1).to(matrix.dtype)
+        # It costs what a linear layer does, and heeds `torch.autocast` like one.
+        h = matrix @ columns if torch.is_autocast_enabled("cpu") else dense.product(matrix, columns)
+        above = h - threshold.unsqueeze(1)  # in the type of the threshold, whatever that of the product
+        return self._fire(above.view(len(matrix), *x.shape[1:]), 0.0)
 
     def _matrix(self) -> Tensor:
         return self.weight
@@ -161,7 +172,7 @@ class MaskedPSN(PSN, Scheduled):
             )
         seen = torch.cat((recent, x))
         matrix = self.masked_weight[start:stop, stop - len(seen) : stop]
-        spikes = self._fire(_product(matrix, seen), self.threshold[start:stop])
+        spikes = self._spikes(matrix, seen, self.threshold[start:stop])
         return spikes, (seen[max(len(seen) - self.order + 1, 0) :], stop)
 
     def extra_repr(self) -> str:
@@ -222,13 +233,6 @@ class SlidingPSN(_Parallel):
     def extra_repr(self) -> str:
         """The order, for `print(network)`."""
         return f"order={self.order}"
-
-
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """`matrix (T', T)` times `x (T, B, *features)` over time; it costs what a linear layer does, and heeds `torch.autocast`."""
-    columns = x.flatten(1).to(matrix.dtype)
-    h = matrix @ columns if torch.is_autocast_enabled("cpu") else dense.product(matrix, columns)
-    return h.to(matrix.dtype).view(len(matrix), *x.shape[1:])
 
 
 _BLOCK = 32

