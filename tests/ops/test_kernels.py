@@ -181,7 +181,7 @@ def test_a_change_in_any_module_of_kernels_is_another_name_in_the_cache(monkeypa
     shutil.copy(PACKAGE / "surrogate.py", tmp_path)
     monkeypatch.setattr(compiler, "__file__", str(tmp_path / "ops" / "compiler.py"))
     names = set()
-    modules = "linear/lists.py", "linear/simd.py", "lif/cpu.py", "slope/cpu.py", "bfloat16.py", "../surrogate.py"
+    modules = "linear/lists.py", "simd.py", "lif/cpu.py", "slope/cpu.py", "bfloat16.py", "../surrogate.py"
     for module in modules:
         compiler._sources.cache_clear()
         names.add(compiler._sources())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
 from rheobase.ops.lif import lif
+from rheobase.ops.sliding import slide
 from rheobase.scheduled import Scheduled
 from rheobase.surrogate import Arctan, Surrogate
 
@@ -227,73 +228,9 @@ class SlidingPSN(_Parallel):
                 f"SlidingPSN: state must hold {before} steps of x, {(before, *x.shape[1:])}, got {tuple(state.shape)}"
             )
         seen = torch.cat((state, x))
-        h = _Slide.apply(self.weight, seen.flatten(1).to(self.weight.dtype)).view(x.shape)  # pyright: ignore[reportAttributeAccessIssue]
+        h = slide(self.weight, seen.flatten(1).to(self.weight.dtype)).view(x.shape)
         return self._fire(h, self.threshold), seen[len(x) :]
 
     def extra_repr(self) -> str:
         """The order, for `print(network)`."""
         return f"order={self.order}"
-
-
-_BLOCK = 32
-"""Steps that slide together, at least: a matrix product for less does not pay."""
-
-
-class _Slide(torch.autograd.Function):
-    """`h[t] = sum_k weight[k] * seen[t + k]` over `(T, M)`, K - 1 steps shorter than `seen`.
-
-    A matrix over all of T would be nothing but its band of K diagonals. So time is cut into blocks of L >= K - 1 steps: what
-    one sees is itself and the next, by two triangular matrices, the same for all. L times T numbers are multiplied, not T
-    times T. Backwards it slides the other way; autograd would copy every part of it. All of it in the precision of the
-    weights, whatever `torch.autocast` says: a product as small as this one is over sooner than its factors are rounded.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, seen: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, seen)
-        with torch.autocast(seen.device.type, enabled=False):
-            return _slid(weight, seen)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        weight, seen = ctx.saved_tensors
-        (on_h,) = gradients
-        on_weight = on_seen = None
-        with torch.autocast(seen.device.type, enabled=False):
-            if ctx.needs_input_grad[0]:
-                on_weight = _on_weight(weight, seen, on_h)
-            if ctx.needs_input_grad[1]:
-                beyond = len(weight) - 1
-                on_seen = _slid(weight.flip(0), nn.functional.pad(on_h, (0, 0, beyond, beyond)))
-        return on_weight, on_seen
-
-
-def _on_weight(weight: Tensor, seen: Tensor, on_h: Tensor) -> Tensor:
-    length, blocks, k, inside = _layout(len(weight), len(on_h), on_h.device)
-    near_and_far = _in_blocks(seen, blocks + 1, length)
-    given = _in_blocks(on_h, blocks, length)
-    pairs = [torch.bmm(given, part.mT).sum(0) for part in (near_and_far[:-1], near_and_far[1:])]
-    products = torch.cat(pairs, 1)[inside]
-    return torch.zeros_like(weight).index_add(0, k[inside], products)
-
-
-def _slid(weight: Tensor, seen: Tensor) -> Tensor:
-    steps = len(seen) - len(weight) + 1
-    length, blocks, k, inside = _layout(len(weight), steps, seen.device)
-    band = torch.where(inside, weight[k.clamp(0, len(weight) - 1)], 0)
-    near, far = (part.expand(blocks, length, length) for part in band.split(length, 1))
-    x = _in_blocks(seen, blocks + 1, length)
-    return torch.baddbmm(torch.bmm(near, x[:-1]), far, x[1:]).flatten(0, 1)[:steps]
-
-
-def _layout(order: int, steps: int, device: torch.device) -> tuple[int, int, Tensor, Tensor]:
-    """The length of a block, their number, and of each step and each one that it may see, which weight that is, and if."""
-    length = max(order - 1, _BLOCK)
-    k = torch.arange(2 * length, device=device) - torch.arange(length, device=device).unsqueeze(1)
-    return length, -(-steps // length), k, (k >= 0) & (k < order)
-
-
-def _in_blocks(x: Tensor, blocks: int, length: int) -> Tensor:
-    """`(steps, M)` as `(blocks, length, M)`: 0 where there is nothing, and cut off where there is more."""
-    padded = nn.functional.pad(x, (0, 0, 0, max(blocks * length - len(x), 0)))
-    return padded[: blocks * length].unflatten(0, (blocks, length))

@@ -25,7 +25,7 @@ from rheobase.ops import memory, threads
 from rheobase.ops.compiler import compiled
 from rheobase.ops.linear.cpu import pack, unpack
 from rheobase.ops.linear.lists import SpikeLists, array, arrays, type_of
-from rheobase.ops.linear.simd import add, add_scaled, load, multiply, scale, store
+from rheobase.ops.simd import add, add_scaled, load, multiply, scale, store
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.ops.slope.cpu import bump
 

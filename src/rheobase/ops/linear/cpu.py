@@ -24,7 +24,7 @@ from torch import Tensor
 from rheobase.ops import memory, threads
 from rheobase.ops.compiler import compiled
 from rheobase.ops.linear.lists import GROUP, SpikeLists, array, arrays, turn, type_of
-from rheobase.ops.linear.simd import add, load, scale, store
+from rheobase.ops.simd import add, load, scale, store
 
 _WIDEST = 512
 """Bytes of a block's sums: 8 registers of 64 bytes, or all 16 of 32."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rheobase.ops import memory, threads
 from rheobase.ops.compiler import compiled
-from rheobase.ops.linear.simd import differs, lowest, population
+from rheobase.ops.simd import differs, lowest, population
 
 GROUP = 512
 """Rows that lists are turned around in: what belongs to them, in other tensors, stays in the cache."""

@@ -2,11 +2,10 @@
 
 A spike list is summed fastest when the sums stay in registers while the list goes by. Loops over arrays cannot say that: the
 compiler must assume that a store to the sums may change the weights, and writes the sums back after every spike. So here are
-the few operations that the kernels of this folder need, on vectors as values. They are operations of LLVM, the compiler under
-numba, not of a processor: it splits a vector over as many registers as the machine needs for it.
+the few operations that such kernels need, on vectors as values. They are operations of LLVM, the compiler under numba, not of
+a processor: it splits a vector over as many registers as the machine needs for it.
 
-Arrays are flat, `at` counts numbers. Nothing is checked: whoever loads or stores must know that it lies inside. (The cache of
-compiled kernels does not notice a change in this file: after one, delete `*.nbi` in `__pycache__`.)
+Arrays are flat, `at` counts numbers. Nothing is checked: whoever loads or stores must know that it lies inside.
 """
 
 from typing import Any, no_type_check
@@ -106,12 +105,29 @@ def add_scaled(typing, total, vector, factor):
     """`total + vector * factor`, the factor a number; rounded once, on a processor that can."""
 
     def generate(context, builder, signature, values):
-        kind = context.get_value_type(vector)
-        name = f"llvm.fmuladd.v{vector.width}f{vector.number.bitwidth}"
-        multiply_add = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-        return builder.call(multiply_add, [values[1], _repeat(builder, values[2], kind), values[0]])
+        factors = _repeat(builder, values[2], context.get_value_type(vector))
+        return _multiply_add(context, builder, vector, values[1], factors, values[0])
 
     return total(total, vector, vector.number), generate
+
+
+@_intrinsic
+@no_type_check
+def add_product(typing, total, a, b):
+    """`total + a * b`, number by number; rounded once, on a processor that can."""
+
+    def generate(context, builder, signature, values):
+        return _multiply_add(context, builder, a, values[1], values[2], values[0])
+
+    return total(total, a, b), generate
+
+
+@no_type_check
+def _multiply_add(context, builder, vector, a, b, total):
+    kind = context.get_value_type(vector)
+    name = f"llvm.fmuladd.v{vector.width}f{vector.number.bitwidth}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [a, b, total])
 
 
 @_intrinsic
