@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rheobase import PSN, MaskedPSN, SlidingPSN
 from rheobase.ops import first_spikes, integrate, lif, single_spike, stochastic_lif, synaptic_integrate, synaptic_lif
+from rheobase.ops.sliding import slide
 from rheobase.surrogate import Arctan, Surrogate
 
 
@@ -72,6 +74,11 @@ def drawn(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
     return (spikes * x).sum() + (membrane * current).sum() * noise[1] + states.sum() + last[0].sum()
 
 
+def over_time(x: Tensor, decay: Tensor, threshold: Tensor) -> Tensor:
+    # Three weights that slide, over all numbers of a step.
+    return (slide(decay, 2 * x.flatten(1)) * threshold).square().sum()
+
+
 def arguments(dtype: torch.dtype, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(steps, 2, 3, generator=generator).to(dtype)
@@ -105,6 +112,7 @@ def compare(function: Callable[..., Tensor], dtype: torch.dtype, lengths: Sequen
         (two_states, torch.float32, (8,)),
         (no_reset, torch.bfloat16, (8,)),
         (a_shape_of_its_own, torch.float32, (8,)),
+        (over_time, torch.float32, (8, 9)),
         (one_spike, torch.float32, (8, 9)),
         (drawn, torch.float32, (8, 9)),
         (drawn, torch.bfloat16, (8,)),
@@ -112,6 +120,22 @@ def compare(function: Callable[..., Tensor], dtype: torch.dtype, lengths: Sequen
 )
 def test_compiled_is_what_eager_is(elsewhere, function, dtype, lengths):
     elsewhere.submit(compare, function, dtype, lengths).result(300)
+
+
+def compare_parallel() -> None:
+    x = torch.randn(6, 2, 4, generator=torch.Generator().manual_seed(0))
+    for layer in (PSN(6), MaskedPSN(6, order=3), SlidingPSN(3)):
+        found = []
+        for called in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+            inputs = x.clone().requires_grad_()
+            spikes = called(inputs)
+            spikes.sum().backward()
+            found.append((spikes.detach(), inputs.grad))
+        torch.testing.assert_close(*found)
+
+
+def test_parallel_neurons_compile(elsewhere):
+    elsewhere.submit(compare_parallel).result(300)
 
 
 def seeded(calls: int) -> list[Tensor]:

@@ -67,8 +67,9 @@ def _in_its_own_type(seen: Tensor) -> AbstractContextManager[object]:
 
 
 def _computing(*tensors: Tensor) -> ModuleType:
-    known = all(is_plain(tensor) and tensor.dtype in (torch.float32, torch.float64) for tensor in tensors)
-    if torch.compiler.is_compiling() or not known or tensors[0].device.type != "cpu" or not kernels.fused(tensors[0]):
+    if torch.compiler.is_compiling() or tensors[0].device.type != "cpu" or not kernels.fused(tensors[0]):
+        return blocks
+    if not all(is_plain(tensor) and tensor.dtype in (torch.float32, torch.float64) for tensor in tensors):
         return blocks
     # Imported when it is first needed: numba takes a while.
     from rheobase.ops.sliding import cpu
