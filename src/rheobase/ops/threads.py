@@ -35,7 +35,10 @@ def split(kernel: Callable[[int, int], object], count: int, work: int, align: in
         >>> seen
         [(0, 10)]
     """
-    threads = max(1, min(torch.get_num_threads(), work // _WORTH_A_THREAD, -(-count // align)))
+    threads = min(torch.get_num_threads(), work // _WORTH_A_THREAD, -(-count // align))
+    if threads <= 1:
+        kernel(0, count)
+        return
     bounds = [min(count, -(-(count * part) // (threads * align)) * align) for part in range(threads + 1)]
     # The last slice is for the thread that asks: it works instead of waiting.
     try:

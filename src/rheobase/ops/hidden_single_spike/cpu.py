@@ -82,18 +82,18 @@ def forward(
     blocks = pack(weight, bias)
     (count, _, width), batch, number = blocks.shape, (len(lists.start) - 1) // steps, type_of(weight)
     neurons, outputs = len(weight), len(weight_out)
-    values = weight.new_zeros(2 + outputs, count * width)
+    values = np.zeros((2 + outputs, count * width), array(weight).dtype)
     for row, value in ((0, decay), (1, threshold), (slice(2, None), weight_out)):
-        values[row, :neurons] = value
-    values = values.view(2 + outputs, count, width)
+        values[row, :neurons] = array(value)
+    values = torch.from_numpy(values.reshape(2 + outputs, count, width))
     crossings = memory.empty((2, count, batch, width), weight.dtype)
     kernel = forward_kernel(number, width, weighted=lists.value is not None, twice=twice)
     taken = arrays(lists.start, lists.index, lists.value, array(crossings).dtype)
     cross = partial(kernel, *taken, array(blocks), array(values), array(crossings), neurons, steps, fire_by_end)
     threads.split(cross, count * batch, count * batch * width * steps, align=1)
     y = memory.empty((steps, batch, outputs), weight.dtype)
-    y.copy_(weight.new_zeros(()) if bias_out is None else bias_out)
-    hand_on = partial(_output_kernel(number), array(crossings), array(weight_out.t()), array(y))
+    with_bias = array(weight.new_zeros(outputs) if bias_out is None else bias_out)
+    hand_on = partial(_output_kernel(number), array(crossings), array(weight_out), with_bias, array(y))
     threads.split(hand_on, batch, batch * neurons * outputs, align=1)
     return y, crossings, blocks, values
 
@@ -129,19 +129,17 @@ def backward(
     (steps, batch, _), (count, _, width), number = on_y.shape, blocks.shape, type_of(on_y)
     parts = max(1, min(-(-_PARTS // count), batch // _SAMPLES))
     sums = memory.empty((parts, *blocks.shape), blocks.dtype)
-    on_values = torch.zeros((parts, *values.shape), dtype=torch.float64)
-    # What is the same for all neurons is done to the few outputs: the factor of the surrogate, and two sums over time.
-    earned = dampening * on_y
-    if credit == "ramp":
-        earned = _summed_twice(earned)
+    on_values = np.zeros((parts, *values.shape))
+    earned = _earned(on_y, dampening, credit)
     kernel = backward_kernel(number, width, shape, credit, weighted=lists.value is not None)
     taken = arrays(lists.start, lists.index, lists.value, array(sums).dtype)
-    given = [array(tensor) for tensor in (blocks, values, crossings, on_y, earned, sums, on_values)]
-    adjoint = partial(kernel, *taken, *given, neurons, sharpness, fire_by_end)
+    given = [array(tensor) for tensor in (blocks, values, crossings, on_y, earned, sums)]
+    adjoint = partial(kernel, *taken, *given, on_values, neurons, sharpness, fire_by_end)
     threads.split(adjoint, parts * count, steps * batch * neurons, align=1)
     on_weight, on_bias = unpack(sums, neurons)
-    on_values = on_values.sum(0).flatten(1)[:, :neurons].to(blocks.dtype)
-    return on_weight, on_bias, on_values[0], on_values[1], on_values[2:]
+    found = on_values.sum(0).reshape(len(values), -1)[:, :neurons].astype(array(sums).dtype)
+    on_decay, on_threshold, on_weight_out = (torch.from_numpy(part) for part in (found[0], found[1], found[2:]))
+    return on_weight, on_bias, on_decay, on_threshold, on_weight_out
 
 
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check` on what makes kernels.
@@ -201,36 +199,65 @@ def forward_kernel(number: str, width: int, *, weighted: bool, twice: bool) -> C
 @cache
 @no_type_check
 def _output_kernel(number: str) -> Callable[..., None]:
-    """What reaches the next layer, where its bias is already: the weights of the neurons that fire at a step."""
+    """What reaches the next layer: its bias, and the weights of the neurons that fire at a step."""
     kind = getattr(types, number)
 
-    def hidden_single_spike_output(crossings, weight, y, low, high):
-        steps, outputs = y.shape[0], y.shape[2]
-        neurons, width = len(weight), crossings.shape[3]
+    def hidden_single_spike_output(crossings, weight, bias, y, low, high):
+        steps, batch, outputs = y.shape
+        (_, neurons), width = weight.shape, crossings.shape[3]
+        flat, row = y.reshape(-1), np.empty((high - low) * outputs, bias.dtype)
+        for k in range(len(row)):
+            row[k] = bias[k % outputs]
+        for t in range(steps):
+            at = (t * batch + low) * outputs
+            for k in range(len(row)):
+                flat[at + k] = row[k]
         for b in range(low, high):
             for block in range(crossings.shape[1]):
-                firsts, begin = crossings[0, block, b], block * width
-                for j in range(min(width, neurons - begin)):
+                firsts, first_neuron = crossings[0, block, b], block * width
+                for j in range(min(width, neurons - first_neuron)):
                     first = int(firsts[j])
                     if first < steps:
+                        at = (first * batch + b) * outputs
                         for k in range(outputs):
-                            y[first, b, k] += weight[begin + j, k]
+                            flat[at + k] += weight[k, first_neuron + j]
 
-    signature = types.void(kind[:, :, :, ::1], kind[:, ::1], kind[:, :, ::1], types.intp, types.intp)
+    signature = types.void(kind[:, :, :, ::1], kind[:, ::1], kind[::1], kind[:, :, ::1], types.intp, types.intp)
     return compiled(hidden_single_spike_output, signature, f"hidden_single_spike_output_{number}")
 
 
 def sum_over_steps(on_y: Tensor) -> Tensor:
     """The sum of `(T, B, O)` over steps and samples, in float64 and in an order that knows of no threads."""
-    total = array(on_y).sum(0, dtype=np.float64).sum(0)  # over time first, which adds long rows
-    return torch.from_numpy(total).to(on_y.dtype)
+    total = np.zeros(on_y.shape[1:])
+    _total_kernel(type_of(on_y))(array(on_y.flatten(1)), total.reshape(-1))
+    return torch.from_numpy(total.sum(0)).to(on_y.dtype)
 
 
-def _summed_twice(on_y: Tensor) -> Tensor:
-    """`sum_{s >= t} (s - t + 1) on_y[s]`, two sums over time, from its end."""
+@cache
+@no_type_check
+def _total_kernel(number: str) -> Callable[..., None]:
+    """The sums of columns."""
+
+    def total_over_steps(given, total):
+        for t in range(len(given)):
+            row = given[t]
+            for j in range(len(row)):
+                total[j] += row[j]
+
+    signature = types.void(getattr(types, number)[:, ::1], types.float64[::1])
+    return compiled(total_over_steps, signature, f"total_over_steps_{number}")
+
+
+def _earned(on_y: Tensor, dampening: float, credit: Credit) -> Tensor:
+    """What is the same for all neurons, done to the few outputs: the factor of the surrogate, and what the ramp sums.
+
+    That is `sum_{s >= t} (s - t + 1) on_y[s]`, two sums over time, from its end.
+    """
+    if credit != "ramp":
+        return dampening * on_y
     found = memory.empty(tuple(on_y.shape), on_y.dtype)
     kernel, given = _sums_kernel(type_of(on_y)), array(on_y.flatten(1))
-    threads.split(partial(kernel, given, array(found.flatten(1))), given.shape[1], given.size)
+    threads.split(partial(kernel, given, array(found.flatten(1)), dampening), given.shape[1], given.size)
     return found
 
 
@@ -238,17 +265,25 @@ def _summed_twice(on_y: Tensor) -> Tensor:
 @no_type_check
 def _sums_kernel(number: str) -> Callable[..., None]:
     kind, real = getattr(types, number), np.dtype(number).type
+    width = 256 // np.dtype(number).itemsize
 
-    def summed_twice(given, found, low, high):
-        sum = np.zeros((2, high - low), real)
-        for t in range(len(given) - 1, -1, -1):
-            row, row_found = given[t, low:high], found[t, low:high]
-            for j in range(high - low):
-                once = sum[0, j] + row[j]
-                twice = sum[1, j] + once
-                sum[0, j], sum[1, j], row_found[j] = once, twice, twice
+    def summed_twice(given, found, dampening, low, high):
+        (steps, lanes), last = given.shape, np.zeros(2 * width, real)
+        source, target = given.reshape(-1), found.reshape(-1)
+        for begin in range(low, high - width + 1, width):
+            once = twice = load(last, 0, width)
+            for t in range(steps - 1, -1, -1):
+                once = add(once, load(source, t * lanes + begin, width))
+                twice = add(twice, once)
+                store(target, t * lanes + begin, scale(twice, dampening))
+        rest = low + (high - low) // width * width
+        for t in range(steps - 1, -1, -1):
+            for j in range(high - rest):
+                last[j] += source[t * lanes + rest + j]
+                last[width + j] += last[j]
+                target[t * lanes + rest + j] = dampening * last[width + j]
 
-    signature = types.void(kind[:, ::1], kind[:, ::1], types.intp, types.intp)
+    signature = types.void(kind[:, ::1], kind[:, ::1], kind, types.intp, types.intp)
     return compiled(summed_twice, signature, f"summed_twice_{number}")
 
 
