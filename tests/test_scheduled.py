@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase.scheduled import Scheduled, set_progress
+from rheobase.scheduled import Scheduled, is_settled, set_progress
 from training.tiny import arrays, network, settings
 
 
@@ -43,3 +43,16 @@ def test_progress_has_a_range() -> None:
     module = Scheduled()
     set_progress(module, 0.0)
     assert torch.equal(module.progress, torch.zeros(()))
+
+
+def test_a_mask_is_settled_when_it_has_closed() -> None:
+    masked = rb.MaskedPSN(6, order=2)
+    net = rb.Sequential(nn.Linear(8, 4), masked, nn.Linear(4, 3), rb.LeakyReadout(3))
+    assert is_settled(net)
+    set_progress(net, 0.99)
+    assert not is_settled(net)
+    result = rb.fit(net, arrays(), arrays(7, 2), settings=settings(epochs=4), display=rb.training.Display())
+    assert result.best_epoch == 4
+    assert is_settled(net)
+    x = torch.rand(6, 2, 8)
+    torch.testing.assert_close(net.run(x)[0], net(x))  # it does not look ahead

@@ -25,6 +25,23 @@ class Scheduled(nn.Module):
         super().__init__()
         self.register_buffer("progress", torch.ones(()))
 
+    def is_settled(self) -> bool:
+        """Whether this is by now what it will be after training: then alone an epoch can be the best. By default it always is.
+
+        A module that is settled once stays so for the rest of training.
+        """
+        return True
+
+
+def is_settled(network: nn.Module) -> bool:
+    """Whether every `Scheduled` module in `network` is by now what it will be after training.
+
+    Example:
+        >>> is_settled(nn.Sequential(nn.Linear(2, 2), Scheduled()))
+        True
+    """
+    return all(module.is_settled() for module in network.modules() if isinstance(module, Scheduled))
+
 
 def set_progress(network: nn.Module, progress: float) -> None:
     """Tell every `Scheduled` module in `network` how far training is.

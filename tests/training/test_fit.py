@@ -18,6 +18,7 @@ import rheobase as rb
 from computing import computed_by
 from rheobase.data import ArrayDataset
 from rheobase.errors import DivergenceError, RunError
+from rheobase.scheduled import Scheduled
 from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate, fit, randomness
 from training.tiny import (
     CHANNELS,
@@ -312,6 +313,39 @@ def test_best_epoch_patience_and_ties(
     result = fit(net, data, data, settings=settings(epochs=len(script), patience=patience, batch_size=4), display=QUIET)
     assert (result.best_epoch, len(result.metrics), int(net.epoch)) == (best, epochs, best)
     assert result.summary["epochs"] == epochs
+
+
+class SettlesLate(Scripted, Scheduled):
+    """As it will be from half of training on."""
+
+    def __init__(self, script: list[tuple[int, float]]) -> None:
+        super().__init__(script)
+        self.register_buffer("progress", torch.ones(()))
+
+    def is_settled(self) -> bool:
+        return self.progress.item() >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("script", "patience", "best", "epochs"),
+    [
+        ([(4, 1.0), (3, 1.0), (2, 1.0), (1, 1.0), (1, 1.0)], None, 3, 5),  # the best two are of networks on their way
+        ([(4, 1.0), (3, 1.0), (2, 1.0), (1, 1.0), (1, 1.0)], 1, 3, 4),  # whose decline is no reason to stop
+        ([(4, 1.0), (3, 1.0), (2, 1.0), (3, 1.0), (1, 1.0)], None, 4, 5),
+    ],
+)
+def test_networks_that_are_not_yet_what_they_are_to_become_are_not_the_best(
+    script: list[tuple[int, float]], patience: int | None, best: int, epochs: int, tmp_path: Path
+) -> None:
+    data = ArrayDataset(torch.rand(2, 4, 2), np.zeros(4, np.int64), ("a", "b"))
+    plan = settings(epochs=len(script), patience=patience, batch_size=4)
+    for stop in (None, 1, 2, 3):
+        net, folder = SettlesLate(script), tmp_path / str(stop)
+        if stop is not None:
+            with pytest.raises(Killed):
+                fit(SettlesLate(script), data, data, settings=plan, display=Stop(epoch=stop), run=folder)
+        result = fit(net, data, data, settings=plan, display=QUIET, run=folder, resume=stop is not None)
+        assert (result.best_epoch, len(result.metrics), int(net.epoch)) == (best, epochs, best)
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

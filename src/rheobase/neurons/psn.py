@@ -111,7 +111,7 @@ class MaskedPSN(PSN, Scheduled):
 
     Training starts with the weights of all pairs of steps, and fades out those that are to go: they are multiplied by
     `1 - progress`, from 1 in the first epoch to 0 in the last. (`rheobase.fit` sets the progress, or `set_progress`; without
-    either it is 1.)
+    either it is 1.) Networks of earlier epochs look ahead, however accurate they are: `rheobase.fit` keeps that of the last.
 
     Args:
         steps: the number of time steps T.
@@ -150,6 +150,10 @@ class MaskedPSN(PSN, Scheduled):
     def _matrix(self) -> Tensor:
         return self.masked_weight
 
+    def is_settled(self) -> bool:
+        """Whether the mask has closed."""
+        return float(self.progress) == 1
+
     def run(
         self, x: Float[Tensor, "T B *features"], state: tuple[Float[Tensor, "K B *features"], int] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "K_after B *features"], int]]:
@@ -160,7 +164,7 @@ class MaskedPSN(PSN, Scheduled):
             ValueError: if the mask has not closed yet, or the sequence is longer than the one that these neurons know.
         """
         self.check(x, None)
-        if float(self.progress) != 1:
+        if not self.is_settled():
             raise ValueError(
                 f"MaskedPSN: run(x, state) takes a sequence in pieces, but at progress {float(self.progress):g} neurons still "
                 "look ahead; set_progress(network, 1) closes the mask"

@@ -22,6 +22,7 @@ from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
+from rheobase.scheduled import is_settled
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.checkpoint import Position
@@ -259,17 +260,20 @@ class _Run:
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
-        return patience is not None and position.epoch - position.best_epoch >= patience
+        stale = patience is not None and position.epoch - position.best_epoch >= patience
+        return stale and is_settled(self.trainer.network)
 
     def _epoch(self, before: Position) -> tuple[Position, bool, dict[str, Any]]:
         """One epoch and its validation: the position after it, whether it is the best so far, and its metrics."""
         trainer = self.trainer
-        epoch = before.epoch + 1
+        epoch, was_settled = before.epoch + 1, is_settled(self.trainer.network)
         began = time.monotonic()
         loss, accuracy = trainer.epoch(epoch)
         trained = time.monotonic() - began
         seen = trainer.validate(self.validation, epoch)
-        improved = (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
+        # What networks could do that were not yet what they are to become does not count beside one that is.
+        settles = is_settled(trainer.network) and not was_settled
+        improved = settles or (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
         after = replace(before, epoch=epoch, seconds=before.seconds + seconds)
         if improved:
