@@ -1,8 +1,10 @@
 """What is written beside a result."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +42,24 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, error: 
 
     monkeypatch.setattr(about.subprocess, "run", fail)
     assert about.commit() is None
+
+
+def test_what_was_changed_is_told_of_the_source_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, results = tmp_path / "src" / "rheobase" / "training" / "about.py", tmp_path / "results.json"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    results.write_text("[]")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init"], ["add", "."], [*who, "commit", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+    monkeypatch.setattr(about, "__file__", str(module))
+    clean = about.commit()
+    assert clean is not None
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    results.write_text("[1]")
+    assert about.commit() == clean
+    module.write_text("1")
+    assert about.commit() == f"{clean}-dirty"
 
 
 def test_peak_memory_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,15 +51,22 @@ def command() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from; None if it is installed from a wheel."""
+    """The commit of the checkout that this package runs from; None if it is installed from a wheel.
+
+    It ends in "-dirty" if the source differs from that commit. Results do not matter: a study that goes on has changed its own.
+    """
     here = Path(__file__).resolve().parents[3]
     if not (here / ".git").exists():
         return None
+    git = ["git", "-C", str(here)]
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        described = subprocess.run(
+            [*git, "describe", "--always", "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
+        )
+        differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return described.stdout.strip() + ("-dirty" if differs.returncode else "")
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
