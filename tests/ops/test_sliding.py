@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rheobase.ops import threads
-from rheobase.ops.sliding import blocks, cpu, slide
+from rheobase.ops.sliding import cpu, reference, slide
 
 
 def by_definition(weight, seen):
@@ -23,7 +23,7 @@ sizes = st.tuples(st.sampled_from([0, 1, 5, 63, 64, 65, 150]), st.sampled_from([
 lanes = st.sampled_from([0, 1, 31, 32, 33, 64, 65, 100])
 
 
-@pytest.mark.parametrize("module", [blocks, cpu])
+@pytest.mark.parametrize("module", [reference, cpu])
 @settings(max_examples=40)
 @given(sizes, lanes, st.integers(0, 3))
 def test_is_its_definition(module, size, lanes, beyond):
@@ -43,7 +43,7 @@ def test_gradients(seen):
     assert torch.autograd.gradcheck(slide, (weight, seen.clone().requires_grad_()))
     given = random(35, 37, seed=2)
     (on_weight,) = torch.autograd.grad((slide(weight, seen) * given).sum(), weight)
-    torch.testing.assert_close(on_weight, blocks.on_weight(weight.detach(), seen, given))
+    torch.testing.assert_close(on_weight, reference.on_weight(weight.detach(), seen, given))
 
 
 def test_in_single_precision_and_what_is_no_number_stays_where_it_is():

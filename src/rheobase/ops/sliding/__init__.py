@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rheobase.ops import kernels
 from rheobase.ops.arguments import check_first_derivative, is_plain
-from rheobase.ops.sliding import blocks
+from rheobase.ops.sliding import reference
 
 __all__ = ["slide"]
 
@@ -68,9 +68,9 @@ def _in_its_own_type(seen: Tensor) -> AbstractContextManager[object]:
 
 def _computing(*tensors: Tensor) -> ModuleType:
     if torch.compiler.is_compiling() or tensors[0].device.type != "cpu" or not kernels.fused(tensors[0]):
-        return blocks
+        return reference
     if not all(is_plain(tensor) and tensor.dtype in (torch.float32, torch.float64) for tensor in tensors):
-        return blocks
+        return reference
     # Imported when it is first needed: numba takes a while.
     from rheobase.ops.sliding import cpu
 

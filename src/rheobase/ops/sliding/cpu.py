@@ -31,7 +31,7 @@ _SUMS = 4
 
 
 def slid(weight: Tensor, seen: Tensor, beyond: int = 0) -> Tensor:
-    """`h[t] = sum_k weight[k] * seen[t + k]`, as `rheobase.ops.sliding.blocks.slid`; each sum in the order of k.
+    """`h[t] = sum_k weight[k] * seen[t + k]`, as `rheobase.ops.sliding.reference.slid`; each sum in the order of k.
 
     Args:
         weight: `(K,)`, float32 or float64.
@@ -47,7 +47,7 @@ def slid(weight: Tensor, seen: Tensor, beyond: int = 0) -> Tensor:
 
 
 def on_weight(weight: Tensor, seen: Tensor, on_h: Tensor) -> Tensor:
-    """`sum_t on_h[t] . seen[t + k]` for every k, as `rheobase.ops.sliding.blocks.on_weight`.
+    """`sum_t on_h[t] . seen[t + k]` for every k, as `rheobase.ops.sliding.reference.on_weight`.
 
     Args:
         weight: `(K,)`, float32 or float64.
