@@ -55,6 +55,15 @@ def test_silence_is_counted_sample_by_sample():
     assert layer.dead == 0
 
 
+def test_probabilities_count_as_the_spikes_that_are_expected():
+    layer = rb.SPSN(3, evaluation="expected").eval()
+    x = torch.linspace(-2, 2, 300 * 2 * 3).view(300, 2, 3)
+    with Recorder(layer) as recorder:
+        expected = layer(x)
+    assert recorder.layers()[0].rate == pytest.approx(expected.mean().item(), rel=1e-5)
+    assert 0.1 < recorder.layers()[0].rate < 0.9
+
+
 def test_operations_through_linear_layers():
     network = rb.Sequential(
         constant(nn.Linear(2, 3, bias=False), torch.eye(3)[:, :2]),
