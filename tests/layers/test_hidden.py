@@ -1,4 +1,4 @@
-"""When a `Sequential` computes three layers as one, that nothing else changes by it, and when it must not."""
+"""When a `Sequential` computes layers as one, that nothing else changes by it, and when it must not."""
 
 import copy
 import pickle
@@ -13,6 +13,7 @@ from computing import computed_by
 from rheobase.health import Recorder, record_spikes
 from rheobase.layers import hidden
 from rheobase.ops import hidden_single_spike as op
+from rheobase.ops import pooled_single_spike as pooled_op
 from rheobase.padding import mask_of, masked
 from rheobase.surrogate import FastSigmoid, MultiGaussian
 from rheobase.training import Display, fit
@@ -373,3 +374,113 @@ def test_training_is_the_same(calls, monkeypatch):
     for name, value in trained[0].items():
         torch.testing.assert_close(value, trained[1][name], rtol=1e-4, atol=1e-4)
     assert not torch.equal(trained[0]["0.weight"], start["0.weight"])
+
+
+CHANNELS_OF_MAPS, SIDE = 3, 12
+
+
+@pytest.fixture
+def pooled_calls(monkeypatch):
+    """Whether neurons and pooling were computed as one, of each two that could be."""
+    seen = []
+
+    def spied(*arguments):
+        y = pooled_op.in_one(*arguments)
+        seen.append(y is not None)
+        return y
+
+    monkeypatch.setattr(hidden, "pooled_in_one", spied)
+    monkeypatch.setattr(pooled_op, "_LEAST_WORK", 1)
+    return seen
+
+
+def maps(steps=5, batch=4, side=SIDE):
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(-16, 24, (steps, batch, CHANNELS_OF_MAPS, side, side), generator=generator) / 32
+
+
+def convolutional(hold=None, pooling=None, kind=rb.SingleSpike, **how):
+    """Neurons in maps, pooling, and what reads them out; with `hold`, of a picture that is seen for so many steps."""
+    how = {"decay": 0.5, "surrogate": FastSigmoid(1.0, 5.0), "learn": ("decay", "threshold")} | how
+    layers = [kind(CHANNELS_OF_MAPS, **how), nn.AvgPool2d(2) if pooling is None else pooling, nn.Flatten()]
+    return rb.Sequential(*([] if hold is None else [rb.Hold(hold)]), *layers, input_rate=None)
+
+
+def gradients_of(net, x):
+    x = x.detach().requires_grad_()
+    y = net(x)
+    return [y.detach(), *torch.autograd.grad(y, [x, *net.parameters()], torch.linspace(-1, 1, y.numel()).view(y.shape))]
+
+
+class TestPooling:
+    """Neurons that fire once, and average pooling behind them."""
+
+    @pytest.mark.parametrize("hold", [None, 6])
+    @pytest.mark.parametrize("fire_by_end", [False, True])
+    def test_they_are_one_and_the_numbers_are_those_of_two(self, pooled_calls, hold, fire_by_end):
+        net, x = convolutional(hold, fire_by_end=fire_by_end), maps(steps=1 if hold else 5)
+        ours = gradients_of(net, x)
+        assert pooled_calls == [True]
+        net[0 if hold is None else 1].register_forward_hook(nothing)
+        assert_close(ours, gradients_of(net, x))
+        assert pooled_calls == [True]
+        assert 0 < ours[0].count_nonzero() < ours[0].numel()
+
+    def test_in_the_middle_of_a_network(self, pooled_calls):
+        layers = nn.Conv2d(CHANNELS_OF_MAPS, 4, 3, padding=1), rb.Hold(4), rb.SingleSpike(decay=1.0), nn.AvgPool2d(2)
+        more = nn.Conv2d(4, 8, 3, padding=1), rb.SingleSpike(8), nn.AvgPool2d((2, 2)), nn.Flatten(), nn.Linear(72, 2)
+        net = rb.Sequential(*layers, *more)
+        net(maps(steps=1)).sum().backward()
+        assert pooled_calls == [True, True]
+        assert net[0].weight.grad.abs().sum() > 0
+
+    def test_in_mixed_precision(self, pooled_calls):
+        net = rb.Sequential(nn.Conv2d(CHANNELS_OF_MAPS, 4, 3, padding=1), rb.SingleSpike(4), nn.AvgPool2d(2))
+        with torch.autocast("cpu", torch.bfloat16):
+            y = net(maps())
+            assert pooled_calls == [True]
+            _, expected = record_spikes(net, maps())
+        assert y.dtype == torch.bfloat16
+        assert torch.equal(y, expected)
+
+    @pytest.mark.parametrize("position", [0, 1, 2])
+    def test_not_under_a_hook(self, pooled_calls, position):
+        net, seen = convolutional(hold=3), []
+        net[position].register_forward_hook(lambda *_: seen.append(1))
+        net(maps(steps=1))
+        # Without the hold in front the other two are still one.
+        assert (pooled_calls, seen) == ([True] if position == 0 else [], [1])
+
+    def test_not_in_streaming(self, pooled_calls):
+        net, x = convolutional(), maps()
+        first, state = net.run(x[:2])
+        second, _ = net.run(x[2:], state)
+        assert pooled_calls == []
+        assert torch.equal(torch.cat((first, second)), net(x))
+
+    @pytest.mark.parametrize(
+        "pooling",
+        [nn.AvgPool2d(3), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2, padding=1), nn.AvgPool2d(2, divisor_override=1)],
+        ids=str,
+    )
+    def test_not_with_other_windows(self, pooled_calls, pooling):
+        net = convolutional(pooling=pooling)
+        y = net(maps())
+        assert pooled_calls == []
+        assert torch.equal(y, record_spikes(net, maps())[1])
+
+    def test_not_with_neurons_of_another_class(self, pooled_calls):
+        assert convolutional(kind=Mine)(maps()).count_nonzero() == 0
+        assert pooled_calls == []
+
+    def test_pictures_of_another_number_of_channels_are_refused_as_always(self, pooled_calls):
+        with pytest.raises(ValueError, match="SingleSpike"):
+            convolutional()(torch.zeros(3, 2, CHANNELS_OF_MAPS + 1, 4, 4))
+        assert pooled_calls == []
+
+    def test_a_sequence_that_is_held_is_no_picture(self, pooled_calls):
+        """Each of its steps is held in turn; neurons and pooling are one all the same."""
+        net = convolutional(hold=2)
+        y = net(maps(steps=3))
+        assert pooled_calls == [True]
+        assert torch.equal(y, record_spikes(net, maps(steps=3))[1])

@@ -1,9 +1,9 @@
-"""Which layers of a `Sequential` compute as one: neurons that fire once, between two linear layers.
+"""Which layers of a `Sequential` compute as one: neurons that fire once, with what is in front of them and behind.
 
-As one they need none of the sequences that pass between them (`rheobase.ops.hidden_single_spike`), and so nobody can see
-these sequences. That is for networks in training, where nobody looks: as soon as a hook is registered on one of the three
-layers, to count its spikes or to mask padding, they compute one after another, and so do layers of a derived class, of which
-nobody knows what else they do.
+As one they need none of the sequences that pass between them (`rheobase.ops.hidden_single_spike`, between linear layers, and
+`rheobase.ops.pooled_single_spike`, in front of average pooling), and so nobody can see these sequences. That is for networks in
+training, where nobody looks: as soon as a hook is registered on one of the layers, to count its spikes or to mask padding, they
+compute one after another, and so do layers of a derived class, of which nobody knows what else they do.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
 
+from rheobase.layers.hold import Hold
+from rheobase.layers.products import pools_2x2
 from rheobase.neurons import SingleSpike
 from rheobase.ops.hidden_single_spike import in_one
+from rheobase.ops.pooled_single_spike import in_one as pooled_in_one
 
-TOGETHER = 3
-"""So many layers."""
+MOST = 3
+"""So many layers at most."""
 
 
-def together(layers: Sequence[nn.Module], x: Tensor) -> Tensor | None:
-    """What these layers make of `x`, `(T, B, outputs)`, computed as one; None where they are better computed one by one.
+def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | None:
+    """What the first of these layers make of `x`, computed as one, and how many they are; None where none compute as one.
 
     Args:
         layers: the next layers of a network, up to three.
@@ -28,14 +31,39 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> Tensor | None:
     """
     if torch.compiler.is_compiling():  # which has ways of its own to join layers
         return None
-    if [type(layer) for layer in layers] != [nn.Linear, SingleSpike, nn.Linear] or not all(map(_is_bare, layers)):
-        return None
-    linear, neurons, behind = layers
-    assert isinstance(linear, nn.Linear) and isinstance(neurons, SingleSpike) and isinstance(behind, nn.Linear)  # noqa: PT018
-    if neurons.features not in (None, len(linear.weight)):
+    y, count = None, 0
+    match list(layers):
+        case [nn.Linear() as linear, SingleSpike() as neurons, nn.Linear() as behind]:
+            y, count = _hidden(linear, neurons, behind, x), 3
+        case [Hold() as hold, SingleSpike() as neurons, nn.AvgPool2d() as pooling] if len(x) == 1:
+            y, count = _pooled((hold, neurons, pooling), hold.steps, neurons, x), 3
+        case [SingleSpike() as neurons, nn.AvgPool2d() as pooling, *_]:
+            y, count = _pooled((neurons, pooling), len(x), neurons, x), 2
+        case _:
+            pass
+    return None if y is None else (y, count)
+
+
+def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tensor) -> Tensor | None:
+    if not _are_bare(linear, neurons, behind) or neurons.features not in (None, len(linear.weight)):
         return None
     weights = linear.weight, linear.bias, neurons.decay, neurons.threshold, behind.weight, behind.bias
     return in_one(x, *weights, neurons.credit, neurons.fire_by_end, neurons.surrogate)
+
+
+def _pooled(layers: Sequence[nn.Module], steps: int, neurons: SingleSpike, x: Tensor) -> Tensor | None:
+    if not _are_bare(*layers) or not pools_2x2(layers[-1]) or x.ndim != 5:
+        return None
+    if neurons.features not in (None, x.shape[2]):
+        return None
+    values = neurons.per_feature("decay", x), neurons.per_feature("threshold", x)
+    return pooled_in_one(x, steps, *values, neurons.credit, neurons.fire_by_end, neurons.surrogate)
+
+
+def _are_bare(*layers: nn.Module) -> bool:
+    """Whether each of the layers is of exactly its class, and a call of it is a call of its class's `forward`, no more."""
+    classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d
+    return all(type(layer) in classes and _is_bare(layer) for layer in layers)
 
 
 def _is_bare(layer: nn.Module) -> bool:

@@ -52,6 +52,14 @@ class _Products(TorchFunctionMode):
 _WINDOWS_OF_2X2 = [(size, stride, 0, False, True, None) for size in (2, (2, 2)) for stride in (2, (2, 2))]
 
 
+def pools_2x2(layer: nn.Module) -> bool:
+    """Whether this is average pooling of 2 x 2, of windows that do not overlap."""
+    if not isinstance(layer, nn.AvgPool2d):
+        return False
+    settings = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
+    return (*settings, layer.divisor_override) in _WINDOWS_OF_2X2
+
+
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     fits = input.shape[-1:] == weight.shape[1:]
     return (linear if fits else F.linear)(input, weight, bias)  # what does not fit is PyTorch's to refuse

@@ -16,7 +16,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rheobase.layers.hidden import TOGETHER, together
+from rheobase.layers.hidden import MOST, together
 from rheobase.layers.initialisation import INPUT_RATE, initialise, leave
 from rheobase.layers.order import in_order
 from rheobase.layers.pooling import check_pooling
@@ -32,7 +32,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
     up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`. A layer of
     `SingleSpike` neurons between two linear layers is computed with them, where that is faster and no hook looks on, see
-    `rheobase.ops.hidden_single_spike`.
+    `rheobase.ops.hidden_single_spike`, and one in front of average pooling with that, see `rheobase.ops.pooled_single_spike`.
 
     The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
     neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
@@ -109,9 +109,10 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         states: list[Any] = []
         while (position := len(states)) < len(layers):
             layer, before = layers[position], None if state is None else state[position]
-            y = None if streaming else together(layers[position : position + TOGETHER], x)
-            if y is not None:
-                x, states = y, states + [None] * TOGETHER
+            joined = None if streaming else together(layers[position : position + MOST], x)
+            if joined is not None:
+                x, count = joined
+                states += [None] * count
                 continue
             if not isinstance(layer, Temporal):
                 y = self._folded(position, layer, x)
