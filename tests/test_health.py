@@ -55,6 +55,17 @@ def test_silence_is_counted_sample_by_sample():
     assert layer.dead == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [256, 257, 3000])
+def test_counts_are_exact_in_all_types(dtype, steps):
+    x = torch.ones(steps, 3, 2, dtype=dtype)
+    x[1] = 0
+    network = rb.Sequential(LIF(2, decay=0.0))
+    with Recorder(network) as recorder:
+        network(x)
+    assert recorder.layers()[0].spikes_per_sample == 2 * (steps - 1)
+
+
 def test_probabilities_count_as_the_spikes_that_are_expected():
     layer = rb.SPSN(3, evaluation="expected").eval()
     x = torch.linspace(-2, 2, 300 * 2 * 3).view(300, 2, 3)

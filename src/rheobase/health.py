@@ -123,10 +123,11 @@ class Recorder:
 
     def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
         self._source = self._names[module]
-        # Spikes are 0 or 1: their sums are their counts, ten times as fast as to count what is not zero. What float32 says
-        # exactly, up to 2**24, is more than one neuron's spikes in a batch.
-        counts = spikes.sum(0, dtype=None if spikes.dtype == torch.float64 else torch.float32)
-        _add(self._spikes, self._source, counts.sum(0).flatten().cpu().double())
+        # Spikes are 0 or 1: their sums are their counts, ten times as fast as to count what is not zero. All types are exact up
+        # to 256, and float32 up to 2**24, which is more than one neuron's spikes in a batch.
+        wide = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
+        counts = spikes.sum(0, dtype=None if wide else torch.float32)
+        _add(self._spikes, self._source, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
         _add(self._silences, self._source, silences)
