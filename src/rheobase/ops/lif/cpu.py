@@ -122,7 +122,8 @@ def type_of(x: Tensor) -> str:
 
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor's memory; a bfloat16 number is the upper half of a float32, as which kernels read it."""
-    tensor = tensor.detach().resolve_neg()  # an imaginary part may be marked as "to be negated" instead of being so
+    if tensor.requires_grad or tensor.is_neg():  # to ask takes less time than to do
+        tensor = tensor.detach().resolve_neg()  # an imaginary part may be marked as "to be negated" instead of being so
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
