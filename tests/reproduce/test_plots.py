@@ -57,3 +57,21 @@ def test_many_arms_that_differ_in_a_number_are_drawn_over_it(drawn) -> None:
 @pytest.mark.parametrize("other", ["fixed", "as published", "width -1", "width 0", "width nan"])
 def test_one_arm_without_a_number_keeps_all_of_them_over_epochs(drawn, other: str) -> None:
     assert labels(drawn([*MANY, other])[0]) == [*MANY, other]
+
+
+def test_layers_go_by_their_names_or_by_numbers_where_these_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[list[str]] = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *_, **__: titles.append([axis.get_title() for axis in self.axes[1:]])
+    )
+    arms = {"spiking": Toy(hidden=3), "other": Toy(hidden=4), "none": Toy(hidden=5)}
+    experiment = Experiment("all", "All", arms, (0,))
+    silent = {"layers": (), "dead": ((), ()), "silent": ((), ())}
+    for layers in (("1 LIF(4)", "3 LIF(3)"), ("2 PSN", "5 PSN")):
+        rows = {("all", "spiking"): [{}], ("all", "other"): [{"layers": layers}], ("all", "none"): [silent]}
+        plots.draw(table_of([experiment], rows), tmp_path, "toy")
+    named, numbered = ([title.split(":")[0] for title in each] for each in titles)
+    assert named == ["1 LIF(4)", "3 LIF(3)"]
+    assert numbered == ["layer 1", "layer 2"]

@@ -57,7 +57,6 @@ def _experiment(experiment: Experiment, table: Table) -> str:
     if not arms:
         return "Not run yet."
     first = next(iter(arms))
-    layers = next(iter(arms[first].values())).layers
     measures = list(dict.fromkeys(name for rows in arms.values() for row in rows.values() for name in row.measures))
     head = [
         "arm",
@@ -93,7 +92,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     samples = next(iter(arms[first].values())).samples
-    return "\n".join(lines) + f"\n\n{samples:,} training samples. Layers: {', '.join(layers)}."
+    return "\n".join(lines) + f"\n\n{samples:,} training samples."
 
 
 def _seconds(row: Row) -> float:

@@ -69,7 +69,7 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     arms = table.arms(name)
-    layers = next(iter(next(iter(arms.values())).values())).layers
+    layers = _layers([row for rows in arms.values() for row in rows.values()])
     series = _series(arms) if len(arms) > len(_COLOURS) else None
     drawn = {arm: _over_epochs(rows) for arm, rows in arms.items()} if series is None else series
     figure = Figure(figsize=(4.2 * (1 + len(layers)), 3.6), layout="constrained")
@@ -100,6 +100,13 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return path
+
+
+def _layers(rows: Sequence[Row]) -> Sequence[str]:
+    """What layers of neurons are called: by their names, or by numbers where runs have layers of different names."""
+    names = [row.layers for row in rows if row.layers]
+    longest = max(names, key=len, default=())
+    return longest if set(names) <= {longest} else [f"layer {number}" for number in range(1, len(longest) + 1)]
 
 
 def _over_epochs(rows: Mapping[int, Row]) -> _Curves:
