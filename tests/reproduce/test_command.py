@@ -34,7 +34,7 @@ def test_it_writes_page_rows_and_pictures(toy: Path, capsys: pytest.CaptureFixtu
     assert "Written by `rheobase reproduce toy`" in page
     assert "## First experiment" in page
     assert page.count("![first](toy-first.png)") == page.count(".png)") - 1 == 1
-    assert "37 training samples. Layers: 1 LIF" in page
+    assert "37 training samples." in page
     assert (folder / "toy-first.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -53,8 +53,9 @@ def test_without_a_study_it_says_what_there_is(toy: Path, capsys: pytest.Capture
     assert reproduce() == 0
     told = capsys.readouterr().out
     assert "thresholds" in told
-    assert "0 of 4 " in told
-    assert "1 of 1 " in told
+    assert "  first     0 of 4  First experiment" in told
+    assert "  second    1 of 1  Second" in told
+    assert "  rescue-n-mnist-simulated  " in told, "names are whole, however narrow the terminal"
 
 
 def test_without_matplotlib_there_are_no_pictures(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table as Grid
+from rich.text import Text
 
 from rheobase.data import Splits
 from rheobase.errors import RheobaseError
@@ -64,16 +64,18 @@ def reproduce(
 
 def overview(results: Path) -> None:
     """Print what there is to reproduce, and how many trainings of each experiment have a row in the folder `results`."""
-    table = Grid(box=None, pad_edge=False, header_style="bold")
-    for heading in ("study", "experiment", "trainings done", "what"):
-        table.add_column(heading, justify="right" if heading == "trainings done" else "left")
+    console = Console(highlight=False)
+    console.print("Trainings done of each experiment; rheobase reproduce STUDY --only EXPERIMENT does the rest.\n")
     for study in STUDIES.values():
+        console.print(f"[bold]{study.name}[/bold]: {study.title}")
         experiments = study.experiments(False)
         found = Table(experiments, Results(results / f"{study.name}.json", {}).rows())
-        for number, experiment in enumerate(experiments):
+        width = max(len(experiment.name) for experiment in experiments)
+        for experiment in experiments:
             done = f"{found.done(experiment.name)} of {experiment.trainings}"
-            table.add_row("" if number else study.name, experiment.name, done, experiment.title)
-    Console(highlight=False).print(table)
+            line = Text(f"  {experiment.name:<{width}}  {done:>8}  {experiment.title}")
+            console.print(line, no_wrap=True, overflow="ellipsis")  # a narrow terminal cuts the end, which nobody types
+        console.print()
 
 
 def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
