@@ -65,7 +65,7 @@ def reproduce(
 def overview(results: Path) -> None:
     """Print what there is to reproduce, and how many trainings of each experiment have a row in the folder `results`."""
     console = Console(highlight=False)
-    console.print("Trainings done of each experiment; rheobase reproduce STUDY --only EXPERIMENT does the rest.\n")
+    console.print("Trainings done; rheobase reproduce STUDY --only EXPERIMENT does the rest.\n")
     for study in STUDIES.values():
         console.print(f"[bold]{study.name}[/bold]: {study.title}")
         experiments = study.experiments(False)
