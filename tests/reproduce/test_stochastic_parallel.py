@@ -107,6 +107,10 @@ def test_parallel_spiking_neurons() -> None:
     seen = verdict("Parallel spiking neurons", results)
     assert seen.status == "reproduced"
     assert "PSN, sequential-mnist" in seen.figures
+    assert verdict("So are stochastic neurons", results).status == "not run yet"
+    results = table({(task, SB): accuracies(0.7, 0.71), (task, LIF): accuracies(0.8, 0.8)}, quick=False)
+    assert verdict("So are stochastic neurons", results).status == "not reproduced"
+    assert verdict("Parallel spiking neurons", results).status == "not run yet"
 
 
 def test_page_and_picture_of_arms_with_and_without_neurons(tmp_path: Path) -> None:
