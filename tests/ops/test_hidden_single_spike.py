@@ -193,7 +193,7 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
         assert torch.equal(mine, theirs[name]), name
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 @variants
 def test_kernels_equal_the_references_in_a_row(variant, data):
