@@ -1,8 +1,8 @@
 """The kernels of adaptive neurons, with their gradients, for eager code and for `torch.compile`; as `rheobase.ops.lif.fused`.
 
 Kept for the backward pass: the distance of the membrane potential from the threshold, 4 bytes for each neuron, sample and step
-(8 for float64), and every 16 steps 3 or 5 such numbers more. Recurrent neurons, which are computed in pieces of R + 1 steps,
-keep these at the start of each piece too; and their spikes as lists.
+(8 for float64), and every 16 steps, on a GPU every 8, 3 or 5 such numbers more. Recurrent neurons, which are computed in pieces
+of R + 1 steps, keep these at the start of each piece too; and their spikes, on the CPU as lists.
 """
 
 from collections.abc import Sequence
@@ -113,13 +113,17 @@ class _AdaptiveLif(torch.autograd.Function):
 
 
 def _kernels(x: Tensor) -> ModuleType:
-    assert x.device.type == "cpu"
-    from rheobase.ops.adaptive import cpu  # imported when first needed, for numba takes a while
+    # Imported when they are first needed: numba and Triton take a while.
+    if x.device.type == "cuda":
+        from rheobase.ops.adaptive import gpu
+
+        return gpu
+    from rheobase.ops.adaptive import cpu
 
     return cpu
 
 
-@torch.library.custom_op("rheobase::adaptive_lif", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("rheobase::adaptive_lif", mutates_args=())
 def _operator(
     x: Tensor,
     parameters: Tensor,
@@ -152,7 +156,7 @@ def _(
     return torch.empty_like(x), torch.empty_like(initial), torch.empty_like(x, dtype=parameters.dtype), kept
 
 
-@torch.library.custom_op("rheobase::adaptive_lif_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("rheobase::adaptive_lif_backward", mutates_args=())
 def _backward_operator(
     on_spikes: Tensor,
     on_last: Tensor,
