@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from computing import computed_by
 from ops.spiking_cases import DAMPENING, SHARPNESS, Given
@@ -271,6 +272,28 @@ def test_the_operators_know_what_the_kernels_return(gpu, monkeypatch, recurrent)
         spikes, last, distance, kept = torch.ops.rheobase.adaptive_lif(*arguments, *rule)
         backward = torch.ones_like(spikes), last, distance, kept, parameters, *recurrence, spikes, *rule, True
         torch.library.opcheck(torch.ops.rheobase.adaptive_lif_backward, backward, test_utils=checks)
+
+
+class Asked(Exception):
+    pass
+
+
+def ask(x: Tensor, *_: object) -> None:
+    raise Asked(x.dtype)
+
+
+def test_they_are_what_computes_on_a_gpu(monkeypatch):
+    with FakeTensorMode():  # no number is there, and no GPU needed
+        x = torch.empty(5, 2, 3, device="cuda", dtype=torch.float16)
+        assert fused._kernels(x).__name__ == "rheobase.ops.adaptive.gpu"
+        arguments = x.view(5, 6), x.new_empty(4, 6).float(), x.new_empty(3, 6).float(), None, None
+        returned = torch.ops.rheobase.adaptive_lif(*arguments, True, 3, "FastSigmoid", 1.0, 1.0, True)
+        assert [tuple(tensor.shape) for tensor in returned] == [(5, 6), (3, 6), (5, 6), (1, 5, 6)]
+        monkeypatch.setattr(fused, "adaptive_lif", ask)
+        with pytest.raises(Asked, match="float16"):
+            adaptive_lif(x, 0.9)
+        with pytest.raises(Asked, match="float32"):
+            recurrent_adaptive_lif(x, x.new_empty(3, 3), 0.9)
 
 
 @pytest.mark.parametrize(

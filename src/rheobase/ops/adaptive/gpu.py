@@ -7,7 +7,7 @@ of the block algorithm are thousands of launches, and each goes through memory s
 What is kept for the backward pass is what the CPU keeps, the distance `u` of the membrane potential from the threshold for
 every step, and now and then the neuron's whole state. The steps between two of these are a tile of the backward pass, which
 goes through it twice, all within registers: forwards, to learn who was refractory and what the traces were, and then
-backwards. Keeping all that for every step would be up to four times the memory, and memory is what limits these kernels.
+backwards. To keep all that for every step would, where parameters learn, take twice the memory, and memory is the limit.
 
 Which rule of credit it is, is known at compile time; T and the refractory period are not, or each would be compiled anew.
 """
@@ -58,7 +58,7 @@ def forward(
     how = layout(lanes, x.device)
     with torch.cuda.device_of(x):
         _forward[(how.programs(lanes),)](
-            x, parameters, last, spikes, distance, kept, float(refractory), _block(refractory, steps), steps, lanes,
+            x, parameters, last, spikes, distance, kept, float(refractory), _block_length(refractory, steps), steps, lanes,
             BLOCKS=blocks, STATES=5 if blocks else 3, SAVE=save, SEGMENT=SEGMENT, **how.options(),
         )  # fmt: skip
 
@@ -103,7 +103,7 @@ def backward(
     with torch.cuda.device_of(on_spikes):
         _backward[(how.programs(lanes),)](
             on_spikes, distance, slope, kept, parameters, on_x, on_state, on_parameters,
-            dampening, sharpness, float(refractory), _block(refractory, steps), steps, lanes,
+            dampening, sharpness, float(refractory), _block_length(refractory, steps), steps, lanes,
             BLOCKS=blocks, STATES=5 if blocks else 3, SHAPE=shape, LEARN=learn, **how.options(),
         )  # fmt: skip
 
@@ -117,8 +117,8 @@ def gradient_by_spikes(fired: Float[Tensor, "T B N"], on_x: Float[Tensor, "R N"]
     return dense.product(on_x.t(), fired[:-delay].view(on_x.shape))
 
 
-def _block(refractory: int, steps: int) -> int:
-    """The length of a block of the rule "blocks". What is longer than the piece is as good as the piece, and fits an int32."""
+def _block_length(refractory: int, steps: int) -> int:
+    """The steps of a block; one longer than the piece ends where that does, and an int32 holds its length."""
     return min(refractory + 1, max(steps, 1))
 
 
