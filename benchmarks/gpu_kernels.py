@@ -3,11 +3,11 @@
     python benchmarks/gpu_kernels.py checks times --output benchmarks/results/gpu-kernels.json
     python benchmarks/gpu_kernels.py sweep --output benchmarks/results/gpu-layouts.json
 
-`checks` compares all kernels with the reference in float32, on one sequence of more than 2^31 elements, too. `times` measures
-a layer of neurons with T = 1000 and 32 x 512 neurons (W4), a long sequence with T = 10,000 and 4 x 128 neurons (W5), and a
-convolutional layer of 64 x 32 x 28 x 28 neurons for 8 steps. The floor of a time is the number of bytes that have to move, at
-the bandwidth of a copy in the same run. `sweep` goes through the layouts of `rheobase.ops.tiles` and the lengths of chunks of
-`rheobase.ops.integrate.gpu`: how their numbers are chosen. Each takes a few minutes, most of which is compilation.
+`checks` compares the kernels of the neuron, the adaptive neuron and the integrator with the reference in float32, the neuron
+on one sequence of more than 2^31 elements, too. `times` measures a layer of neurons with T = 1000 and 32 x 512 neurons (W4), a
+long sequence with T = 10,000 and 4 x 128 neurons (W5), and a convolutional layer of 64 x 32 x 28 x 28 neurons for 8 steps. The
+floor of a time is the number of bytes that have to move, at the bandwidth of a copy in the same run. `sweep` goes through the
+layouts of `rheobase.ops.tiles` and the lengths of chunks of `rheobase.ops.integrate.gpu`. Each takes a few minutes.
 
 Without a GPU, `TRITON_INTERPRET=1 python benchmarks/gpu_kernels.py ...` runs all of it on a few numbers in Triton's
 interpreter. That is a check of this script; the times mean nothing.
@@ -31,6 +31,9 @@ from torch import Tensor
 
 from rheobase import surrogate as surrogates
 from rheobase.files import write_json
+from rheobase.ops.adaptive import gpu as adaptive
+from rheobase.ops.adaptive import pieces
+from rheobase.ops.adaptive import reference as adaptive_reference
 from rheobase.ops.integrate import gpu as integrate
 from rheobase.ops.integrate import reference as integrate_reference
 from rheobase.ops.lif import gpu as lif
@@ -81,11 +84,9 @@ def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, reset
     decay, threshold, initial = parameters(states, lanes)
     rule = getattr(surrogates, shape)(0.7, 1.3)
     leaves = [leaf.clone().requires_grad_() for leaf in (x, initial, decay, threshold)]
+    i, v, d, at = leaves
     spikes, last, synapse = reference(
-        leaves[0],
-        leaves[2],
-        leaves[1],
-        lambda i, d, v: lif_reference.lif(i, d, leaves[3], v, reset, rule, reset_gradient),
+        i, d, v, lambda i, d, v: lif_reference.lif(i, d, at, v, reset, rule, reset_gradient)
     )
     last = torch.stack([last, *synapse])
     rights = torch.autograd.grad((spikes * on_spikes).sum() + (last * on_last).sum(), leaves)
@@ -105,6 +106,34 @@ def check_lif(steps: int, lanes: int, states: int, reset: Any, shape: str, reset
     )
 
 
+def check_adaptive(steps: int, lanes: int, blocks: bool, refractory: int) -> dict[str, Any]:
+    """One comparison of the adaptive neuron's kernels with the reference, whose spikes are those of `sequential`."""
+    x, on_spikes, on_last = random(steps, lanes, seed=4), random(steps, lanes, seed=5), random(3, lanes, seed=6)
+    decay, threshold, _ = parameters(1, lanes)
+    values, rest = torch.stack((decay[0], threshold, decay[0].sqrt(), 0.2 * threshold)), torch.zeros_like(on_last)
+    leaves = [leaf.clone().requires_grad_() for leaf in (x, rest, values)]
+    arguments = leaves[0], *leaves[2], list(leaves[1]), refractory, surrogates.FastSigmoid(0.7, 1.3)
+    spikes, last = adaptive_reference.sequential(*arguments)
+    learning, after = adaptive_reference.blocks(*arguments) if blocks else (spikes, last)
+    rights = torch.autograd.grad((learning * on_spikes).sum() + (torch.stack(after) * on_last)[:2].sum(), leaves)
+    same = (learning == spikes).all(0)  # among millions, a block's sums may put one on the other side of the threshold
+    runs = []
+    for _ in range(2):
+        found = pieces.forward(adaptive, x, values, rest, None, None, blocks, refractory, True)
+        gradients = pieces.backward(
+            adaptive, on_spikes, on_last, *found[2:], x.new_empty(0, 0), values, None, None, None,
+            blocks, refractory, "FastSigmoid", 0.7, 1.3, True, True,
+        )  # fmt: skip
+        runs.append([*found[:2], *gradients[:3]])
+    exact = torch.equal(runs[0][0], spikes) and torch.equal(runs[0][1], torch.stack(last))
+    return verdict(
+        f"adaptive T={steps} M={lanes} R={refractory} {'blocks' if blocks else 'sequential'}",
+        exact=exact and bool(same.double().mean() > 0.999),
+        repeatable=all(map(torch.equal, *runs)),
+        errors=errors([each[:, same] for each in runs[0][2:]], [right[:, same] for right in rights]),
+    )
+
+
 def check_integrate(steps: int, lanes: int, states: int, length: int | None) -> dict[str, Any]:
     """One comparison of the integrator's kernels, in chunks of a length or in one go, with the reference."""
     x, on_membrane, on_last = random(steps, lanes, seed=4), random(steps, lanes, seed=5), random(states, lanes, seed=6)
@@ -117,13 +146,8 @@ def check_integrate(steps: int, lanes: int, states: int, length: int | None) -> 
     for _ in range(2):
         with chunks_of(length or steps):
             membrane_here, last_here = integrate.forward(x, decay, initial)
-            runs.append(
-                [
-                    membrane_here,
-                    last_here,
-                    *integrate.backward(on_membrane, on_last, membrane_here, decay, initial, True),
-                ]
-            )
+            gradients_here = integrate.backward(on_membrane, on_last, membrane_here, decay, initial, True)
+            runs.append([membrane_here, last_here, *gradients_here])
     return verdict(
         f"integrate T={steps} M={lanes} S={states} chunks of {length or steps}",
         exact=length is not None or (torch.equal(runs[0][0], membrane) and torch.equal(runs[0][1], last)),
@@ -168,6 +192,9 @@ def checks() -> Iterator[dict[str, Any]]:
     for (steps, lanes), states, (shape, reset, reset_gradient) in product(sizes, (1, 2), every_shape + every_rule):
         if GPU or (steps == 1 and shape == "FastSigmoid" and reset == "subtract" and reset_gradient == "detached"):
             yield check_lif(steps, lanes, states, reset, shape, reset_gradient)
+    for (steps, lanes), blocks, refractory in product(sizes, (False, True), (0, 3)):
+        if GPU or (steps == 1 and refractory == 3):
+            yield check_adaptive(steps, lanes, blocks, refractory)
     for (steps, lanes), states, length in product([(1, 1), (300, 1001), (3000, 77)], (1, 2), (None, 64)):
         if GPU or steps == states == 1:
             yield check_integrate(steps, lanes, states, length)

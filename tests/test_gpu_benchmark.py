@@ -24,5 +24,5 @@ def test_its_checks(tmp_path):
     process = run(tmp_path / "results.json", TRITON_INTERPRET="1")
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["checks"]) == 5
+    assert len(results["checks"]) == 7
     assert all(check["right"] for check in results["checks"])

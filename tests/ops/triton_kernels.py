@@ -22,7 +22,9 @@ from triton.runtime.jit import JITFunction
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _MODULES = ["rheobase.ops.tiles", "rheobase.ops.slope.gpu", "rheobase.ops.noise.gpu"]
-_MODULES += [f"rheobase.ops.{operation}.gpu" for operation in ("lif", "integrate", "single_spike", "stochastic")]
+_MODULES += [
+    f"rheobase.ops.{operation}.gpu" for operation in ("lif", "adaptive", "integrate", "single_spike", "stochastic")
+]
 
 
 def load(operation: str, *, interpret: bool = DEVICE.type == "cpu") -> ModuleType:

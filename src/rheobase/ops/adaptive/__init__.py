@@ -68,9 +68,9 @@ def adaptive_lif(
     can be `L * (L + 1) / 2` times as large, which asks for an optimiser that does not mind, such as Adam. It reaches neurons
     through their silent steps too, and it is the rule to reproduce its authors' results with. It needs no more time here.
 
-    On the CPU there are kernels for both rules, whose cost does not grow with `refractory`, and which keep one number for each
-    neuron, sample and step for the backward pass (and every 16 steps 3 or 5 more). On a GPU, `"blocks"` is computed by the
-    block algorithm in plain PyTorch, in `T / L` rounds, and `"sequential"` in T.
+    There are kernels for both rules, on the CPU and on the GPU, whose cost does not grow with `refractory`, and which keep one
+    number for each neuron, sample and step for the backward pass (and every 16 steps, on a GPU 8, 3 or 5 more). Where there are
+    none, `"blocks"` is computed by the block algorithm in plain PyTorch, in `T / L` rounds, and `"sequential"` in T.
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -108,7 +108,7 @@ def adaptive_lif(
     check_adaptive_rule(refractory, credit, surrogate, what)
     parameters = _parameters(x, decay, threshold, adaptation_decay, adaptation, what)
     states = _states(x, state, 3, what)
-    if kernels.fused(x) and x.device.type == "cpu" and can(surrogate):
+    if kernels.fused(x) and can(surrogate):
         spikes, after = fused.adaptive_lif(readable(x), parameters, states, credit == "blocks", refractory, surrogate)
     else:
         compute = reference.blocks if credit == "blocks" else reference.sequential
@@ -199,7 +199,7 @@ def recurrent_adaptive_lif(
         )
     current = x.to(state_type(x))
     weight, before = weight.to(current.dtype), sent.to(current.dtype)
-    if kernels.fused(x) and x.device.type == "cpu" and can(surrogate):
+    if kernels.fused(x) and can(surrogate):
         spikes, after = fused.adaptive_lif(
             current, parameters, states, credit == "blocks", refractory, surrogate, weight, before, detach_recurrent
         )

@@ -11,33 +11,28 @@ to learn who was refractory and what the traces were, and then backwards, all of
 The rule "blocks" goes with another membrane potential than the real one: within a block it is not reset, and the threshold
 that it is compared with does not know of the block's own spike. The kernels follow both; they are the same up to the spike, so
 that the spikes are equal to the last bit under either rule.
-
-The delay of L steps after which neurons hear one another is the length of a block: the input of a whole block is one product
-with the spikes of the block before.
 """
 
 # What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import no_type_check
 
 import numpy as np
-import torch
 from numba import types
 from torch import Tensor
 
-from rheobase.ops import dense, memory, threads
+from rheobase.ops import threads
 from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
-from rheobase.ops.linear import linear
 from rheobase.ops.linear.lists import SpikeLists
 from rheobase.ops.recurrent.cpu import gradient_by_spikes, spike_lists
 from rheobase.ops.slope.cpu import bump
 
-__all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "kept_states", "spike_lists"]
+__all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "gradient_by_spikes", "spike_lists"]
 
 SEGMENT = 16
 """Steps between two whole states that are kept."""
@@ -57,149 +52,77 @@ _ON_DECAY, _ON_THRESHOLD, _ON_TRACE_DECAY, _ON_ADAPTATION = range(14, 18)
 _DISTANCE, _HEARS, _KEEPS, _MEMBRANE_BEFORE, _TRACE_BEFORE, _BLOCK_TRACE_BEFORE = range(6)
 
 
-def kept_states(steps: int, refractory: int, blocks: bool, recurrent: bool) -> tuple[int, int]:
-    """How many whole states are kept, and of how many numbers each."""
-    piece = refractory + 1 if recurrent else max(steps, 1)
-    return -(-steps // piece) * -(-piece // SEGMENT), 5 if blocks else 3
-
-
 def forward(
     x: Tensor,
     parameters: Tensor,
-    initial: Tensor,
-    weight: Tensor | None,
-    sent: Tensor | None,
+    last: Tensor,
+    spikes: Tensor,
+    distance: Tensor,
+    kept: Tensor,
     blocks: bool,
     refractory: int,
     save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The neurons' spikes, and what the backward pass needs.
+) -> None:
+    """One piece of a forward pass, see `rheobase.ops.adaptive.pieces`.
 
     Args:
-        x: the input current, `(T, M)`: float32, float64 or bfloat16, the last without recurrent weights.
+        x: the input current, `(T, M)`: float32, float64 or bfloat16.
         parameters: decay, threshold, the trace's decay, adaptation: `(4, M)`.
-        initial: membrane potential, trace, and refractory steps left, before the first step: `(3, M)`.
-        weight: recurrent weights, `(N, N)`, or None.
-        sent: the spikes of the R + 1 steps before the first, `(R + 1, B, N)`, if there are recurrent weights.
+        last: membrane potential, trace, and refractory steps left, before the piece, `(3, M)`; those after it are written over
+            them.
+        spikes: the spikes, `(T, M)` in the type of `x`, are written here.
+        distance: with `save`, the distance from the threshold, `(T, M)`, is written here.
+        kept: with `save`, a whole state is written to its beginning for each segment: `(>= segments, 3 or by "blocks" 5, M)`.
         blocks: whether the backward pass will follow the rule "blocks".
-        refractory: R.
+        refractory: for how many steps after a spike a neuron hears nothing.
         save: whether a backward pass will follow.
-
-    Returns:
-        The spikes `(T, M)` in the type of `x`, the state after the last step `(3, M)`, the distance from the threshold
-        `(T, M)`, and the whole states, `(kept, states, M)`; the last two of size 0 without `save`.
     """
-    steps, lanes = x.shape
-    count, states = kept_states(steps, refractory, blocks, weight is not None)
-    spikes = memory.empty((steps, lanes), x.dtype)
-    distance = memory.empty((steps, lanes) if save else (0, 0), parameters.dtype)
-    kept = memory.empty((count, states, lanes) if save else (0, 0, 0), parameters.dtype)
-    last = initial.clone()  # of each piece, in place
     kernel = _forward_kernel(blocks, type_of(x), save)
-    number = array(last).dtype.type
-    for start, stop, first in _pieces(steps, refractory, weight):
-        current = x[start:stop]
-        if weight is not None and sent is not None:
-            before = spikes[start - len(sent) : start].view(sent.shape) if start else sent
-            current = _hear(current, before[: len(current)], weight)
-        sequences = (array(each) for each in (current, parameters, last, spikes[start:stop]))
-        saved = array(distance)[start:stop], array(kept)[first:]
-        arguments = (*sequences, *saved, number(refractory), refractory + 1)
-        threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, current.numel())
-    return spikes, last, distance, kept
+    arrays = [array(each) for each in (x, parameters, last, spikes, distance, kept)]
+    numbers = arrays[2].dtype.type(refractory), refractory + 1
+    threads.split(lambda low, high: kernel(*arrays, *numbers, low, high), x.shape[1], x.numel())
 
 
 def backward(
     on_spikes: Tensor,
-    on_last: Tensor,
     distance: Tensor,
-    kept: Tensor,
     slope: Tensor,
+    kept: Tensor,
     parameters: Tensor,
-    weight: Tensor | None,
-    sent: Tensor | None,
-    fired: Tensor | SpikeLists | None,
+    on_x: Tensor,
+    on_state: Tensor,
+    on_parameters: Tensor,
     blocks: bool,
     refractory: int,
     shape: str,
     dampening: float,
     sharpness: float,
-    detach_recurrent: bool,
     learn: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of all that `forward` received.
+) -> None:
+    """The same piece of the backward pass.
 
     Args:
-        on_spikes: the gradient of the spikes, `(T, M)`.
-        on_last: the gradient of the state after the last step, `(3, M)`.
-        distance: what `forward` saved.
-        kept: what `forward` saved.
-        slope: the surrogate derivative, `(T, M)`, if `shape` is "given"; else `(0, 0)`.
+        on_spikes: the gradient of the spikes, `(T, M)`, in the type of `x`.
+        distance: what `forward` has written.
+        slope: the surrogate derivative, `(T, M)`, if `shape` is "given"; else without a step.
+        kept: what `forward` has written.
         parameters: as in `forward`.
-        weight: as in `forward`.
-        sent: as in `forward`.
-        fired: the spikes that `forward` returned, `(T, B, N)`, or what `spike_lists` made of them; None if the gradient of the
-            weights is not wanted.
+        on_x: the gradient of `x` is written here.
+        on_state: the gradient of the state after the piece, `(3, M)`; that of the state before it is written over it, but for
+            the refractory steps, which have none.
+        on_parameters: with `learn`, the gradient of the parameters is added to this, `(4, M)`.
         blocks: as in `forward`.
         refractory: as in `forward`.
         shape: the class name of a surrogate that the kernel knows, or "given".
         dampening: the surrogate's peak.
         sharpness: the inverse of the surrogate's width.
-        detach_recurrent: keep the gradient from going back through the recurrent spikes.
         learn: whether the gradients of the parameters are wanted.
-
-    Returns:
-        The gradients of `x`, `initial`, `parameters` (0 without `learn`), `weight` (0 without `fired`) and `sent`; the last two
-        are of size 0 if there are no recurrent weights.
     """
-    steps, lanes = on_spikes.shape
-    on_x = memory.empty((steps, lanes), on_spikes.dtype)
-    on_state, on_parameters = on_last.clone(), torch.zeros_like(parameters)
-    on_state[_RESTING] = 0
     kernel = _backward_kernel(blocks, type_of(on_spikes), shape, learn)
-    number = array(parameters).dtype.type
+    arrays = [array(each) for each in (on_spikes, distance, slope, kept, parameters, on_x, on_state, on_parameters)]
+    number = arrays[4].dtype.type
     numbers = number(dampening), number(sharpness), number(refractory), refractory + 1
-    for start, stop, first in reversed(list(_pieces(steps, refractory, weight))):
-        on_fired = on_spikes[start:stop]
-        if weight is not None and sent is not None and not detach_recurrent and stop < steps:
-            on_fired = on_fired.clone()
-            # The spikes were part of the input of the steps `stop` and on.
-            on_heard = on_x[stop : stop + len(on_fired)].unflatten(1, sent.shape[1:])
-            on_fired[: len(on_heard)] += _through(on_heard, weight).flatten(1)
-        inputs = (array(on_fired), *(array(each)[start:stop] for each in (distance, slope)))
-        outputs = (array(each) for each in (on_x[start:stop], on_state, on_parameters))
-        arguments = (*inputs, array(kept)[first:], array(parameters), *outputs, *numbers)
-        threads.split(lambda low, high, arguments=arguments: kernel(*arguments, low, high), lanes, on_fired.numel())
-    if weight is None or sent is None:
-        return on_x, on_state, on_parameters, on_x.new_empty(0), on_x.new_empty(0)
-    on_current = on_x.view(steps, *sent.shape[1:])
-    hears_sent = on_current[: len(sent)]
-    on_weight, on_sent = torch.zeros_like(weight), torch.zeros_like(sent)
-    if not detach_recurrent:
-        on_sent[: len(hears_sent)] = _through(hears_sent, weight)
-    if fired is not None:
-        on_weight += dense.product(hears_sent.flatten(0, 1).t(), sent[: len(hears_sent)].flatten(0, 1))
-        if steps > len(sent):
-            on_weight += gradient_by_spikes(fired, on_current[len(sent) :].flatten(0, 1), len(sent))
-    return on_x, on_state, on_parameters, on_weight, on_sent
-
-
-def _through(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of spikes that neurons hear, `(T, B, N)`, from that of the input of these neurons."""
-    return dense.product(gradient.flatten(0, 1), weight).view(gradient.shape)
-
-
-def _pieces(steps: int, refractory: int, weight: Tensor | None) -> Iterator[tuple[int, int, int]]:
-    """What a kernel can do in one go: first step, end, and the first of the states that are kept of it."""
-    piece = refractory + 1 if weight is not None else max(steps, 1)
-    for index, start in enumerate(range(0, steps, piece)):
-        yield start, min(start + piece, steps), index * -(-piece // SEGMENT)
-
-
-def _hear(current: Tensor, before: Tensor, weight: Tensor) -> Tensor:
-    """The input of a block and what its neurons hear of the spikes of the block before."""
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        return linear(before.flatten(0, 1), weight).view(current.shape).add_(current)
+    threads.split(lambda low, high: kernel(*arrays, *numbers, low, high), on_spikes.shape[1], on_spikes.numel())
 
 
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check`.

@@ -1,8 +1,8 @@
 """The kernels of adaptive neurons, with their gradients, for eager code and for `torch.compile`; as `rheobase.ops.lif.fused`.
 
 Kept for the backward pass: the distance of the membrane potential from the threshold, 4 bytes for each neuron, sample and step
-(8 for float64), and every 16 steps 3 or 5 such numbers more. Recurrent neurons, which are computed in pieces of R + 1 steps,
-keep these at the start of each piece too; and their spikes as lists.
+(8 for float64), and every 16 steps, on a GPU every 8, 3 or 5 such numbers more. Recurrent neurons, which are computed in pieces
+of R + 1 steps, keep these at the start of each piece too; and their spikes, on the CPU as lists.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rheobase.ops.adaptive import pieces
 from rheobase.ops.arguments import check_first_derivative
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to
 from rheobase.ops.slope import surrogate_in_kernel
@@ -32,7 +33,7 @@ def adaptive_lif(
     """The spikes `(T, B, *features)`, and membrane potential, trace and refractory steps left after the last step.
 
     Args:
-        x: the input current, `(T, B, *features)`: float32, float64 or bfloat16, the last without recurrent weights.
+        x: the input current, `(T, B, *features)`: `readable`, with recurrent weights in the type of the states.
         parameters: decay, threshold, the trace's decay, adaptation, each broadcasting to `(B, *features)`.
         state: membrane potential, trace, refractory steps left, before the first step, likewise.
         blocks: whether the gradient is that of the rule "blocks".
@@ -78,12 +79,13 @@ class _AdaptiveLif(torch.autograd.Function):
         values = as_constants(*values)
         parameters, initial = stack(values[:4], step), stack(values[4:], step)
         weight, sent = (None if tensor is None else tensor.detach().contiguous() for tensor in (weight, sent))
-        spikes, last, distance, kept = _cpu().forward(
-            sequence_to_lanes(x), parameters, initial, weight, sent, *rule[:2], save
+        kernels = _kernels(x)
+        spikes, last, distance, kept = pieces.forward(
+            kernels, sequence_to_lanes(x), parameters, initial, weight, sent, *rule[:2], save
         )
         heard = None, None  # the spikes, one way or the other
         if save and sent is not None and ctx.needs_input_grad[3]:
-            lists = _cpu().spike_lists(spikes.view(x.shape), len(sent))
+            lists = kernels.spike_lists(spikes.view(x.shape), len(sent))
             heard = (spikes.view(x.shape), None) if lists is None else (lists.start, lists.index)
         outputs = as_constants(spikes.view(x.shape), *rows(last, step))
         ctx.mark_non_differentiable(outputs[-1])
@@ -95,27 +97,33 @@ class _AdaptiveLif(torch.autograd.Function):
         check_first_derivative()
         on_spikes, *on_last = gradients
         distance, kept, parameters, weight, sent, fired, index = ctx.saved_tensors
+        kernels = _kernels(on_spikes)
         if index is not None:
-            fired = _cpu().SpikeLists(ctx.shape[-1], fired, index, None)
+            fired = kernels.SpikeLists(ctx.shape[-1], fired, index, None)
         blocks, refractory, surrogate, detach_recurrent = ctx.rule
         step, wanted = ctx.shape[1:], ctx.needs_input_grad[3:]
         shape, slope = surrogate_in_kernel(surrogate, distance, parameters.new_zeros(1), ctx.shape)
-        on_x, on_state, on_parameters, on_weight, on_sent = _cpu().backward(
-            sequence_to_lanes(on_spikes), stack(on_last, step), distance, kept, slope, parameters, weight, sent, fired,
-            blocks, refractory, shape, surrogate.dampening, surrogate.sharpness, detach_recurrent, any(wanted[2:6]),
+        on_x, on_state, on_parameters, on_weight, on_sent = pieces.backward(
+            kernels, sequence_to_lanes(on_spikes), stack(on_last, step), distance, kept, slope, parameters, weight, sent,
+            fired, blocks, refractory, shape, surrogate.dampening, surrogate.sharpness, detach_recurrent, any(wanted[2:6]),
         )  # fmt: skip
         on_recurrent = [on if needed else None for on, needed in zip((on_weight, on_sent), wanted[:2], strict=True)]
         on_values = sum_all_to((*on_parameters, *on_state), step, ctx.shapes, wanted[2:])
         return on_x.view(ctx.shape), None, None, *on_recurrent, *on_values
 
 
-def _cpu() -> ModuleType:
-    from rheobase.ops.adaptive import cpu  # imported when first needed, for numba takes a while
+def _kernels(x: Tensor) -> ModuleType:
+    # Imported when they are first needed: numba and Triton take a while.
+    if x.device.type == "cuda":
+        from rheobase.ops.adaptive import gpu
+
+        return gpu
+    from rheobase.ops.adaptive import cpu
 
     return cpu
 
 
-@torch.library.custom_op("rheobase::adaptive_lif", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("rheobase::adaptive_lif", mutates_args=())
 def _operator(
     x: Tensor,
     parameters: Tensor,
@@ -129,7 +137,7 @@ def _operator(
     sharpness: float,
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _cpu().forward(x, parameters, initial, weight, sent, blocks, refractory, True)
+    return pieces.forward(_kernels(x), x, parameters, initial, weight, sent, blocks, refractory, True)
 
 
 @_operator.register_fake
@@ -143,12 +151,12 @@ def _(
     refractory: int,
     *_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    count, states = _cpu().kept_states(len(x), refractory, blocks, weight is not None)
+    count, states = pieces.kept_states(_kernels(x), len(x), refractory, blocks, weight is not None)
     kept = parameters.new_empty(count, states, x.shape[1])
     return torch.empty_like(x), torch.empty_like(initial), torch.empty_like(x, dtype=parameters.dtype), kept
 
 
-@torch.library.custom_op("rheobase::adaptive_lif_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("rheobase::adaptive_lif_backward", mutates_args=())
 def _backward_operator(
     on_spikes: Tensor,
     on_last: Tensor,
@@ -168,9 +176,9 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     slope = distance.new_empty(0, 0)
     heard = None if sent is None else fired.view(len(fired), *sent.shape[1:])
-    return _cpu().backward(
-        on_spikes.contiguous(), on_last.contiguous(), distance, kept, slope, parameters, weight, sent, heard,
-        blocks, refractory, shape, dampening, sharpness, detach_recurrent, learn,
+    return pieces.backward(
+        _kernels(on_spikes), on_spikes.contiguous(), on_last.contiguous(), distance, kept, slope, parameters, weight, sent,
+        heard, blocks, refractory, shape, dampening, sharpness, detach_recurrent, learn,
     )  # fmt: skip
 
 
