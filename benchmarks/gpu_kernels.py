@@ -166,7 +166,7 @@ def check_long(steps: int, lanes: int) -> dict[str, Any]:
     end, last_of_end, membrane_of_end = lif.forward(x[cut:], decay, threshold, state, "subtract", True, True)
     exact = torch.equal(spikes[cut:], end) and torch.equal(last, last_of_end)
     exact = exact and torch.equal(membrane[cut:], membrane_of_end)
-    slope, rule = decay.new_empty(0, 0), ("subtract", "FastSigmoid", 1.0, 1.0, True, False)
+    slope, rule = decay.new_empty(0, 0), ("subtract", "FastSigmoid", 1.0, 1.0, "detached", False)
     on_x, *_ = lif.backward(x, state, membrane, slope, decay, threshold, initial, *rule)
     on_end, on_state, *_ = lif.backward(x[cut:], state, membrane[cut:], slope, decay, threshold, state, *rule)
     on_begin, *_ = lif.backward(x[:cut], on_state, membrane[:cut], slope, decay, threshold, initial, *rule)
