@@ -36,7 +36,7 @@ demo: $(VENV)/installed  ## train a spiking network on spoken digits, and write 
 	$(BIN)/rheobase train spoken-digits --name $(RUN)-$$(date +%Y%m%d-%H%M%S)
 
 # Two processes share the tests. A module stays in one of them, since what its tests share is made once: `--dist loadfile`.
-test: $(VENV)/installed-dev  ## run all tests, with coverage of src/ (about 8 minutes on 2 cores)
+test: $(VENV)/installed-dev  ## run all tests, with coverage of src/ (about 13 minutes on 2 cores)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist loadfile --doctest-modules src tests
 	$(BIN)/coverage combine --quiet

@@ -125,8 +125,8 @@ class Recorder:
         self._source = self._names[module]
         # Spikes are 0 or 1: their sums are their counts, ten times as fast as to count what is not zero. All types are exact up
         # to 256, and float32 up to 2**24, which is more than one neuron's spikes in a batch.
-        wide = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
-        counts = spikes.sum(0, dtype=None if wide else torch.float32)
+        exact = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
+        counts = spikes.sum(0, dtype=None if exact else torch.float32)
         _add(self._spikes, self._source, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))

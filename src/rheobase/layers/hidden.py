@@ -35,12 +35,10 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | Non
     match list(layers):
         case [nn.Linear() as linear, SingleSpike() as neurons, nn.Linear() as behind]:
             y, count = _hidden(linear, neurons, behind, x), 3
-        case [Hold() as hold, SingleSpike() as neurons, nn.AvgPool2d() as pooling] if len(x) == 1:
-            y, count = _pooled((hold, neurons, pooling), hold.steps, neurons, x), 3
+        case [Hold() as hold, SingleSpike() as neurons, nn.AvgPool2d() as pooling] if len(x) == 1 and _are_bare(hold):
+            y, count = _pooled(neurons, pooling, x, hold.steps), 3
         case [SingleSpike() as neurons, nn.AvgPool2d() as pooling, *_]:
-            y, count = _pooled((neurons, pooling), len(x), neurons, x), 2
-        case _:
-            pass
+            y, count = _pooled(neurons, pooling, x, len(x)), 2
     return None if y is None else (y, count)
 
 
@@ -51,10 +49,10 @@ def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tenso
     return in_one(x, *weights, neurons.credit, neurons.fire_by_end, neurons.surrogate)
 
 
-def _pooled(layers: Sequence[nn.Module], steps: int, neurons: SingleSpike, x: Tensor) -> Tensor | None:
-    if not _are_bare(*layers) or not pools_2x2(layers[-1]) or x.ndim != 5:
+def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d, x: Tensor, steps: int) -> Tensor | None:
+    if not _are_bare(neurons, pooling) or not pools_2x2(pooling):
         return None
-    if neurons.features not in (None, x.shape[2]):
+    if x.ndim != 5 or neurons.features not in (None, x.shape[2]):
         return None
     values = neurons.per_feature("decay", x), neurons.per_feature("threshold", x)
     return pooled_in_one(x, steps, *values, neurons.credit, neurons.fire_by_end, neurons.surrogate)

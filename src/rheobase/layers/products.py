@@ -52,10 +52,8 @@ class _Products(TorchFunctionMode):
 _WINDOWS_OF_2X2 = [(size, stride, 0, False, True, None) for size in (2, (2, 2)) for stride in (2, (2, 2))]
 
 
-def pools_2x2(layer: nn.Module) -> bool:
-    """Whether this is average pooling of 2 x 2, of windows that do not overlap."""
-    if not isinstance(layer, nn.AvgPool2d):
-        return False
+def pools_2x2(layer: nn.AvgPool2d) -> bool:
+    """Whether the windows are of 2 x 2 and do not overlap."""
     settings = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
     return (*settings, layer.divisor_override) in _WINDOWS_OF_2X2
 

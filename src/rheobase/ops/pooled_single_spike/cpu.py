@@ -30,7 +30,7 @@ _PATIENCE = 8
 """Steps after which it is asked again whether a map is finished."""
 
 # Rows of a map's working memory, in one array: of many, the compiler gives up to prove that they do not overlap.
-_MEMBRANE, _FIRST, _SECOND, _SPIKE = range(4)
+_MEMBRANE, _FIRST, _SPIKE, _SECOND = range(4)
 _ON_MEMBRANE, _ON_DECAY, _ON_THRESHOLD, _SUM, _SUM_OF_SUMS, _ON_CURRENT, _END, _BEFORE = range(4, 12)
 
 
@@ -126,7 +126,7 @@ def _forward_kernel(type_of_x: str) -> Callable[..., None]:
     def pooled_single_spike_forward(x, decays, thresholds, y, channels, width, fire_by_end, low, high):
         (steps, _, windows), area = y.shape, x.shape[2]
         held, never, half_width = len(x) == 1, number(steps), width // 2
-        lane = np.empty((4, area), number)
+        lane = np.empty((3, area), number)
         for item in range(low, high):
             channel = item % channels
             decay = decays[channel if len(decays) > 1 else 0]
