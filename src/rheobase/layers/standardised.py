@@ -132,6 +132,20 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
     return next((rule for rule in rules if isinstance(rule, StandardisedWeight)), None)
 
 
+def free_weight(layer: nn.Module) -> nn.Parameter:
+    """What a standardised layer learns, and computes its weight from.
+
+    Raises:
+        AttributeError: if the layer is not standardised.
+
+    Example:
+        >>> layer = standardise(nn.Linear(3, 2), variance=0.5)
+        >>> free_weight(layer).shape, free_weight(layer) is layer.weight
+        (torch.Size([2, 3]), False)
+    """
+    return layer.get_parameter("parametrizations.weight.original")
+
+
 def fold(network: L) -> L:
     """A copy of `network` whose standardised weights are plain ones: what it computes is the same, bit for bit.
 

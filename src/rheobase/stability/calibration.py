@@ -3,10 +3,11 @@
 Theory says how to start a network if inputs are random, membrane potentials normal and steps independent. A batch says how it
 is. Both directions are solved one layer at a time, in a single pass each:
 
-- Forwards, a layer's weights are scaled until its neurons fire at the wanted rate, before the next layer hears them. Where no
-  scale gets them to fire, as behind a bias far below 0, the bias is raised, or the mean of recurrent weights. The recurrent
-  weights of `RecurrentLIF` are first made as loud as its input: condition II of `rheobase.stability.conditions`, measured. The
-  weights in front of the output become deaf to what the neurons do on average, see `rheobase.stability.output`.
+- Forwards, a layer's weights become deaf to what they hear on average, see `rheobase.stability.centring`, and its biases the
+  same for all neurons, so that none is silent or saturated for what it was drawn with. The weights are then scaled until the
+  neurons fire at the wanted rate, before the next layer hears them. Where no scale gets them there, as behind a bias far below
+  0, or with neurons that fire at rest, the bias is moved, or the mean of recurrent weights. The recurrent weights of
+  `RecurrentLIF` are first centred, and made as loud as its input: condition II of `rheobase.stability.conditions`, measured.
 - Backwards, a random cotangent that is constant in time, as that of a loss which averages over it, starts at the outputs. The
   dampening of each layer's surrogate is set so that the gradient of its weights has the norm that the last weights' gradient
   has, before the layer below hears of it. In a deep layer all samples look alike, above all behind convolutions, and only one
@@ -32,9 +33,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rheobase.health import neuron_layers
+from rheobase.layers.standardised import standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
+from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_sequence
-from rheobase.stability.output import quiet
+from rheobase.stability.centring import FEW, can_be_centred, centring
 from rheobase.stability.solve import solve
 from rheobase.stability.walk import (
     GradientNorm,
@@ -51,6 +54,9 @@ HORIZON = 50
 """Over so many steps a gradient is to stay even, where `through_time` asks for it."""
 
 _ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a percent
+_RAREST = 1e-9  # spikes per step
+_NEAR = 0.1  # to the wanted rate, relative to it
+_MOST_ATTACHED = 4.0  # times the threshold, where the gradient goes through the reset
 _MOST = 10.0  # times the dampening at most: where adaptation holds a gradient back, more would not help
 
 
@@ -60,28 +66,34 @@ class LayerChange:
 
     Args:
         name: the layer's position and kind, `"1 LIF(128)"`.
+        centred: whether the weights in front of it became deaf to the mean of what they hear, and the biases equal.
         scale: what the weights and the bias in front of it were multiplied with, and its recurrent weights.
         shift: what was added to the bias in front of it, or else to its recurrent weights.
         balance: what its recurrent weights were multiplied with besides.
         dampening: of its surrogate, before and after; None if it has no surrogate.
+        limited: whether the dampening came to the most that it may become, before the gradient was as large as others.
         rate: spikes per neuron and step, before and after.
         gradient: the norm of the gradient of the weights in front of it, before and after; 0 if there are none.
     """
 
     name: str
+    centred: bool = False
     scale: float = 1.0
     shift: float = 0.0
     balance: float = 1.0
     dampening: tuple[float, float] | None = None
+    limited: bool = False
     rate: tuple[float, float] = (0.0, 0.0)
     gradient: tuple[float, float] = (0.0, 0.0)
 
     def _cells(self) -> tuple[str, ...]:
-        changed = [f"weights x {self.scale:.3g}"] if self.scale != 1 else []
+        changed = ["centred"] if self.centred else []
+        changed += [f"weights x {self.scale:.3g}"] if self.scale != 1 else []
         changed += [f"mean {self.shift:+.3g}"] if self.shift else []
         changed += [f"recurrent x {self.balance:.3g}"] if self.balance != 1 else []
         if self.dampening is not None and self.dampening[0] != self.dampening[1]:
-            changed.append(f"dampening {self.dampening[0]:.3g} -> {self.dampening[1]:.3g}")
+            most = " (the most)" if self.limited else ""
+            changed.append(f"dampening {self.dampening[0]:.3g} -> {self.dampening[1]:.3g}{most}")
         rates, gradients = (f"{100 * rate:.2g} %" for rate in self.rate), (f"{norm:.2g}" for norm in self.gradient)
         return self.name, " -> ".join(rates), " -> ".join(gradients), ", ".join(changed) or "nothing"
 
@@ -116,10 +128,12 @@ def stabilize(
     takes the statistics of the batch, as in training. The same network and batch give the same result. A small batch will do, 8
     samples or 16; memory is that of one training step, and time that of about ten.
 
-    Behind the last neurons, the last linear or convolutional layer loses what it makes of their mean activity, so that the
-    output, averaged over the batch, starts at that layer's bias; with fewer than 16 weights for each output it is left alone.
-    A dampening becomes ten times as large at most: where a layer needs more, as one that hears little may, the gradient of its
-    weights stays smaller than the others.
+    Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
+    biases in front of neurons become their mean. Behind the last neurons, so does the last layer with weights, whose biases
+    stay. Layers with fewer than 16 weights for each unit keep their means. Weights that `rheobase.standardise` computes are
+    scaled by their deviation. A dampening becomes ten times as large at most, and 4 over the threshold where the gradient goes
+    through the reset: where a layer needs more, as one that hears little may, the gradient of its weights stays smaller than
+    the others, and the table says so.
 
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
@@ -136,7 +150,8 @@ def stabilize(
 
     Raises:
         ValueError: naming a layer that cannot be stabilised, and why: no current reaches it, its weights are shared or
-            parametrised, or it does not run in a call of the network. What was changed up to there stays so.
+            computed by another parametrization, or it does not run in a call of the network. What was changed up to there
+            stays so.
 
     Example:
         >>> import rheobase as rb
@@ -165,7 +180,7 @@ class _Stabilizer:
         self._changes = {layer: LayerChange(name) for name, layer in neuron_layers(network)}
         if not self._changes:
             raise ValueError("stabilize: network has no layer of neurons")
-        self._scaled: set[nn.Parameter] = set()
+        self._scaled: set[Tensor] = set()
         self._currents: dict[Neuron, tuple[Tensor, list[nn.Parameter]]] = {}
         self._on_currents: dict[Neuron, Tensor] = {}
         self._norms: dict[Neuron, float] = {}
@@ -177,9 +192,10 @@ class _Stabilizer:
         if unseen := [change.name for layer, change in self._changes.items() if layer not in before.rates]:
             raise ValueError(
                 f"stabilize: {', '.join(unseen)} did not run in a call of the network, or not as a module: what streams by "
-                "`run`, as inside rheobase.Recompute, is not seen; stabilise the network before it is wrapped"
+                "`run` is not seen; stabilise the network before it is wrapped"
             )
-        with torch.no_grad(), walking(self._network, self._set_rate), quiet(before.behind, self._scaled):
+        centred = centring(before.last_before_neurons, before.behind[-1:], self._scaled)
+        with torch.no_grad(), walking(self._network, self._set_rate), centred:
             self._network(self._batch)
         alive = self._measure()
         self._wanted_norm = alive.last
@@ -221,8 +237,10 @@ class _Stabilizer:
         if not bool(x.any()):
             raise ValueError(f"stabilize: no current reaches {change.name}: all of its input is 0 for this batch")
         source = self._take(in_front[-1], change.name)
+        change.centred = can_be_centred(in_front[-1])  # and is, by now
         recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
         if recurrent is not None:
+            _centre(recurrent)
             change.balance = _balance(recurrent, x, wanted)
             recurrent.mul_(change.balance)
         drawn = None if recurrent is None else recurrent.clone()
@@ -233,7 +251,8 @@ class _Stabilizer:
             return self._rate_at(layer, scale * few + shift)
 
         scale = solve(at, wanted)
-        if scale is not None:
+        # Neurons that fire at rest do so at about the same rate whatever the scale: there it is the mean that counts.
+        if scale is not None and (abs(at(scale) / wanted - 1) < _NEAR or len(source) == 1):
             at(scale)  # which sets the recurrent weights
             change.scale = scale
             for parameter in source:
@@ -259,7 +278,11 @@ class _Stabilizer:
         )
 
     def _shift(self, at: Callable[[float], float], wanted: float, name: str) -> float:
-        shift = solve(at, wanted)
+        if at(0.0) < wanted:
+            shift = solve(at, wanted)
+        else:  # what rises with a shift downwards is the time between spikes
+            shift = solve(lambda down: 1 / max(at(-down), _RAREST), 1 / wanted)
+            shift = None if shift is None else -shift
         if shift is None:
             raise ValueError(
                 f"stabilize: neither a scale of the weights nor a mean brings {name} to {wanted:.2g} spikes per step"
@@ -272,15 +295,17 @@ class _Stabilizer:
         # Neurons that fire at the last step at the latest do so whatever they hear.
         return (spikes[:-1].sum() / spikes.numel() if getattr(layer, "fire_by_end", False) else spikes.mean()).item()
 
-    def _take(self, module: nn.Module, name: str) -> list[nn.Parameter]:
-        """The weight and the bias of a layer, to be scaled."""
-        kind = type(module).__name__
-        if is_parametrized(module, "weight") or not isinstance(module._parameters.get("weight"), nn.Parameter):
+    def _take(self, module: nn.Module, name: str) -> list[Tensor]:
+        """The weight, or what it is scaled to, and the bias of a layer, to be scaled."""
+        kind, rule = type(module).__name__, standardised(module)
+        weight = module._parameters.get("weight") if rule is None else rule.deviation
+        if weight is None or (rule is None and is_parametrized(module, "weight")):
             raise ValueError(
                 f"stabilize: the weights of the {kind} in front of {name} cannot be scaled: it has none, or they are computed "
                 "by a parametrization; stabilise the network before that is registered"
             )
-        parameters = [each for key in ("weight", "bias") if (each := module._parameters.get(key)) is not None]
+        bias = module._parameters.get("bias")
+        parameters = [weight] if bias is None else [weight, bias]
         if self._scaled.intersection(parameters):
             raise ValueError(
                 f"stabilize: the weights of the {kind} in front of {name} are shared with an earlier layer, and cannot fit both"
@@ -325,7 +350,9 @@ class _Stabilizer:
                     f"stabilize: no dampening of {self._changes[layer].name} makes its gradient even; none reaches it, or it "
                     "is not finite"
                 )
-            dampening = min(found, _MOST * dampening)
+            most = _most(layer, dampening)
+            self._changes[layer].limited = found > most
+            dampening = min(found, most)
         self._on_currents[layer] = self._on_current(layer, x, on_spikes, dampening)
         self._norms[layer] = norm_for(self._on_currents[layer])
 
@@ -351,11 +378,30 @@ def _dampening(layer: Neuron) -> float | None:
     return surrogate.dampening if isinstance(surrogate, Surrogate) else None
 
 
+def _most(layer: Neuron, dampening: float) -> float:
+    """The largest dampening, where `dampening` is what was chosen."""
+    most = _MOST * dampening
+    if isinstance(layer, IntegrateAndFire) and layer.reset_gradient == "attached":
+        # Near the threshold a step multiplies the gradient by `decay * (1 - dampening * threshold)`: it changes its sign and
+        # grows. With more than this, few samples have most of it, and no two batches the same.
+        most = min(most, max(_MOST_ATTACHED / layer.threshold.mean().item(), dampening))
+    return most
+
+
 def _possible_rate(layer: Neuron, rate: float, steps: int) -> float:
     """What can be wanted of neurons that fire once, or that rest after a spike."""
     if isinstance(layer, SingleSpike):
         return min(rate, 0.5 / steps)
-    return min(rate, 0.5 / (1 + getattr(layer, "refractory", 0)))
+    refractory = getattr(layer, "refractory", 0)
+    return min(rate, 0.5 / (1 + refractory)) if refractory else rate
+
+
+def _centre(weight: Tensor) -> None:
+    """Take the mean out of the recurrent weights of each neuron, those to itself aside."""
+    count = len(weight)
+    if count > FEW:
+        others = ~torch.eye(count, dtype=torch.bool, device=weight.device)
+        weight.sub_(others * ((weight * others).sum(1, keepdim=True) / (count - 1)))
 
 
 def _balance(weight: Tensor, x: Tensor, rate: float) -> float:

@@ -28,7 +28,7 @@ from rheobase.layers.hold import Hold
 from rheobase.layers.order import in_order
 from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d
 from rheobase.layers.sequential import Sequential
-from rheobase.layers.standardised import standardised
+from rheobase.layers.standardised import free_weight, standardised
 from rheobase.neurons import SingleSpike
 
 Receives = Literal["the input", "spikes", "pooled spikes"]
@@ -246,7 +246,7 @@ def _draw(layer: nn.Linear | _ConvNd, deviation: float) -> None:
     if rule is None:
         layer.weight.uniform_(-width, width)
     else:
-        layer.get_parameter("parametrizations.weight.original").uniform_(-width, width)
+        free_weight(layer).uniform_(-width, width)
         rule.deviation.fill_(deviation)
         if rule.gain is not None:
             rule.gain.fill_(1)

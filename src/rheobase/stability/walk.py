@@ -16,6 +16,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.layers.recompute import Recompute
+from rheobase.layers.standardised import free_weight, standardised
 from rheobase.neurons import Neuron
 
 _MOST_SIGNS = 16
@@ -81,12 +83,14 @@ class Measured:
         gradients: the norm of the gradient of the weights in front of each; 0 if there are none that are learned.
         last: that of the weights which come last, in front of the output or of the last layer of neurons, on average over
             the signs of the samples' cotangents, see `signs`.
+        last_before_neurons: of the weighted layers in front of each layer of neurons, the one that runs last.
         behind: the weighted layers behind the last layer of neurons, in the order in which they run.
     """
 
     rates: dict[Neuron, float]
     gradients: dict[Neuron, float]
     last: float
+    last_before_neurons: tuple[nn.Module, ...]
     behind: tuple[nn.Module, ...]
 
 
@@ -94,9 +98,11 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     """Firing rates, and the norms of gradients for a random cotangent."""
     rates: dict[Neuron, float] = {}
     groups: dict[Neuron, list[nn.Parameter]] = {}
+    last_before_neurons: list[nn.Module] = []
 
     def before(layer: Neuron, x: Tensor, in_front: Sequence[nn.Module]) -> Tensor:
         groups[layer] = learned_weights(in_front)
+        last_before_neurons.extend(in_front[-1:])
         return x
 
     def after(layer: Neuron, spikes: Tensor) -> None:
@@ -109,12 +115,15 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     gradients = {layer: math.hypot(*(norms[weight] for weight in group)) for layer, group in groups.items()}
     last = learned_weights(behind) or next((group for group in reversed(groups.values()) if group), [])
     flipped = [_norms(output, last, each) for each in cotangents(output, batch, seed)]
-    return Measured(rates, gradients, rms([math.hypot(*each) for each in flipped]), tuple(behind))
+    norm = rms([math.hypot(*each) for each in flipped])
+    return Measured(rates, gradients, norm, tuple(last_before_neurons), tuple(behind))
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """Those that have a gradient; of a layer whose weights are computed by a parametrization, none."""
-    weights = (module._parameters.get("weight") for module in modules)
+    """Those that have a gradient: of standardised layers the free ones; of another parametrization, none."""
+    weights = (
+        module._parameters.get("weight") if standardised(module) is None else free_weight(module) for module in modules
+    )
     return [weight for weight in weights if weight is not None and weight.requires_grad]
 
 
@@ -228,7 +237,10 @@ def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, dropout is off and normalisation takes the statistics of the batch; afterwards all is as it was."""
+    """Within it, dropout is off, normalisation takes the statistics of the batch, and nothing runs in pieces.
+
+    Afterwards all is as it was. (What `Recompute` runs in pieces is unseen by hooks.)
+    """
     modes = {module: module.training for module in network.modules()}
     statistics = {
         buffer: buffer.clone() for module in modes if isinstance(module, _NormBase) for buffer in module.buffers()
@@ -236,9 +248,13 @@ def as_in_training(network: nn.Module) -> Iterator[None]:
     try:
         for module in modes:
             module.training = isinstance(module, _NormBase)
+            if isinstance(module, Recompute):
+                module.forward = module.layer.forward
         yield
     finally:
         for module, training in modes.items():
             module.training = training
+            if isinstance(module, Recompute):
+                vars(module).pop("forward", None)
         for buffer, before in statistics.items():
             buffer.copy_(before)

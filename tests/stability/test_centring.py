@@ -1,11 +1,11 @@
-"""Weights in front of the output that are deaf to the mean activity; and which are left alone."""
+"""Weights that are deaf to the mean of what they hear, biases that are equal; and which are left alone."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from rheobase.stability.output import quiet
+from rheobase.stability.centring import centring
 
 LAYERS = {
     "linear": (lambda: nn.Linear(20, 3), (50, 20)),
@@ -21,19 +21,19 @@ def test_the_mean_of_the_output_is_its_bias(kind):
     make, shape = LAYERS[kind]
     layer, x = make(), (torch.rand(shape) < 0.3).float()
     drawn = layer.weight.detach().clone()
-    with torch.no_grad(), quiet([nn.Linear(2, 2), layer]):
+    with torch.no_grad(), centring([], [layer]):
         layer(x)
     mean = layer(x).movedim(1, 0).flatten(1).mean(1)
     torch.testing.assert_close(mean, torch.zeros(len(mean)) if layer.bias is None else layer.bias)
     assert 0 < (layer.weight - drawn).norm() < 0.6 * drawn.norm()
     now = layer.weight.detach().clone()
-    with torch.no_grad(), quiet([layer]):
+    with torch.no_grad(), centring([], [layer]):
         layer(x)
     torch.testing.assert_close(layer.weight.detach(), now)
-    assert not layer._forward_hooks
+    assert not layer._forward_pre_hooks
 
 
-@pytest.mark.parametrize("why", ["few", "frozen", "parametrised", "shared", "not the last"])
+@pytest.mark.parametrize("why", ["few", "frozen", "parametrised", "shared", "a normalisation"])
 def test_left_alone(why):
     torch.manual_seed(0)
     layer = nn.Linear(4 if why == "few" else 20, 3)
@@ -43,9 +43,8 @@ def test_left_alone(why):
         parametrizations.weight_norm(layer)
     normal = nn.LayerNorm(3)
     others = {layer.weight} if why == "shared" else frozenset()
-    behind = [layer, normal] if why == "not the last" else [layer]
     before = layer.weight.detach().clone()
-    with torch.no_grad(), quiet(behind, others):
+    with torch.no_grad(), centring([], [normal if why == "a normalisation" else layer], others):
         normal(layer(torch.rand(9, layer.in_features)))
     assert torch.equal(layer.weight, before)
     assert bool((normal.weight == 1).all())
@@ -54,6 +53,36 @@ def test_left_alone(why):
 def test_silence_changes_nothing():
     layer = nn.Linear(20, 3)
     before = layer.weight.detach().clone()
-    with torch.no_grad(), quiet([layer]):
+    with torch.no_grad(), centring([], [layer]):
         layer(torch.zeros(9, 20))
+    assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_before_neurons_biases_are_equal(kind):
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer, x = make(), (torch.rand(shape) < 0.3).float()
+    bias = None if layer.bias is None else layer.bias.mean().item()
+    with torch.no_grad(), centring([layer], []):
+        heard = layer(x)
+    mean = heard.movedim(1, 0).flatten(1).mean(1)
+    torch.testing.assert_close(mean, torch.full_like(mean, bias or 0.0))
+    assert not layer._forward_pre_hooks
+
+
+def test_frozen_biases_stay():
+    layer = nn.Linear(20, 3)
+    layer.bias.requires_grad_(False)
+    before = layer.bias.clone()
+    with torch.no_grad(), centring([layer], []):
+        layer(torch.rand(9, 20))
+    assert torch.equal(layer.bias, before)
+
+
+def test_what_never_varies_is_all_there_is_to_hear():
+    layer = nn.Linear(20, 3)
+    before = layer.weight.detach().clone()
+    with torch.no_grad(), centring([layer], []):
+        layer(torch.rand(20).expand(9, 20))
     assert torch.equal(layer.weight, before)

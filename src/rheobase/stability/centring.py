@@ -1,0 +1,81 @@
+"""Weights that are deaf to the mean of what they hear, so that a new network listens to differences.
+
+Spikes are never negative. What the neurons of a layer do on average is large beside how they differ from step to step and from
+sample to sample, and weights drawn at random make a constant of it, another one for each unit behind them. To a hidden neuron
+it is a current that never ends: with one sign the neuron is silent whatever comes, with the other it fires at every step, and
+in deep networks a third of the neurons end so. To an output it is the same answer to all samples. A loss pushes that back with
+a gradient that is the same for all samples, too, and that, unlike the one for labels, points along the weights which it goes
+back through: it adds up over the batch, and grows on its way through layers in which all samples look alike, above all
+convolutions. After some steps of training it is gone.
+
+So a new network is spared it: weights at right angles to what they hear on average make nothing of it. Of n inputs that leaves
+n - 1 directions.
+"""
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import is_parametrized
+
+FEW = 16
+"""With fewer inputs their mean is much of what a unit can hear, as in `rheobase.layers.initialisation`."""
+
+_CONSTANT = 1e-9  # of the square of the mean: a variance that is rounding
+
+
+@contextmanager
+def centring(
+    before_neurons: Iterable[nn.Module], before_output: Iterable[nn.Module], others: AbstractSet[Tensor] = frozenset()
+) -> Iterator[None]:
+    """Within it, modules become deaf to the mean of their input, just before they run.
+
+    The mean of their output over steps, samples and places is their bias then. Before neurons, learned biases become their
+    mean; that of an output stays. A module is left as it is if it is no linear layer or convolution, if its weights are not
+    learned, computed by a parametrization or among `others`, and if there are fewer than 16 for each unit.
+    """
+
+    def about_to_hear(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        if module.weight not in others:
+            _deafen(module, arguments[0])
+
+    def about_to_drive(module: nn.Module, _: object) -> None:
+        bias = module._parameters.get("bias")
+        if module.weight not in others and bias is not None and bias.requires_grad:
+            with torch.no_grad():
+                bias.fill_(bias.mean())
+
+    drive, answer = (list(filter(can_be_centred, modules)) for modules in (before_neurons, before_output))
+    handles = [module.register_forward_pre_hook(about_to_hear) for module in (*drive, *answer)]
+    handles += [module.register_forward_pre_hook(about_to_drive) for module in drive]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def can_be_centred(module: nn.Module) -> bool:
+    """Whether it is a linear layer or a convolution with learned weights of its own, enough of them for each output."""
+    if not isinstance(module, nn.Linear | _ConvNd) or getattr(module, "transposed", False):
+        return False
+    return not is_parametrized(module, "weight") and module.weight.requires_grad and module.weight[0].numel() >= FEW
+
+
+def _deafen(module: nn.Module, x: Tensor) -> None:
+    """Take out of the weights of each output their part along the mean of what they are multiplied with."""
+    assert isinstance(module, nn.Linear | _ConvNd)
+    features = -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size)
+    with torch.enable_grad():
+        heard = module.forward(x.detach()).movedim(features, 0).flatten(1)
+        means = heard.mean(1)
+        if not bool(heard.detach().var(1).sum() > _CONSTANT * means.detach().square().sum()):
+            return  # there is nothing else to hear
+        (mean,) = torch.autograd.grad(means.sum(), module.weight)  # as the layer hears it, with its borders and groups
+    with torch.no_grad():
+        weight, mean = module.weight.flatten(1), mean.flatten(1)
+        along = (weight * mean).sum(1) / mean.square().sum(1).clamp(min=torch.finfo(mean.dtype).tiny)
+        module.weight.sub_((along.unsqueeze(1) * mean).view_as(module.weight))
