@@ -4,7 +4,8 @@ Every spike costs energy, and a network that fires little often generalises bett
 nothing. So activity is pulled towards a target, or kept between bounds, by a term of the loss. When that term comes in
 matters as much as its strength: networks that begin with high rates and are made sparse gradually can end up better than
 those that were sparse from the start (Herranz-Celotti and Rouat, arXiv 2202.00282). A schedule says how strong the penalty
-is, as a function of the progress of training.
+is, as a function of the progress of training. Who asks for a sparse network does not want the best of those before it became
+sparse: `rheobase.fit` takes the best epoch from those in which the penalty has come in.
 
 All classes here are regularizers for `rheobase.fit(regularizers=...)`, and for loops of your own: called with the spikes
 of each layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1.
@@ -76,6 +77,16 @@ def switch_off(progress: float) -> float:
         [1.0, 1.0, 0.0, 0.0]
     """
     return 1.0 - switch_on(progress)
+
+
+def has_come_in(schedule: Schedule, progress: float) -> bool:
+    """Whether a penalty is, but for a tenth, at least as strong as it will be at the end of training.
+
+    Example:
+        >>> [has_come_in(linear_annealing, progress) for progress in (0.0, 0.5, 0.6, 1.0)]
+        [False, False, True, True]
+    """
+    return schedule(progress) >= 0.9 * schedule(1.0)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from rheobase import RecurrentLIF
 from rheobase.recipes.stability import SHAPES, Initialisation, Shape, Stability
+from rheobase.recipes.tasks import TASKS
 from rheobase.regularizers import Sparsity
 from rheobase.surrogate import Exponential, FastSigmoid, QPseudoSpike
 from rheobase.training import Training
@@ -31,7 +32,7 @@ def prepared(recipe, splits):
 @pytest.mark.parametrize("initialisation", get_args(Initialisation))
 def test_initialisations(initialisation, splits):
     recipe = replace(SMALL, initialisation=initialisation)
-    if initialisation == "conditions":  # those of the paper, in which memory is in the recurrence
+    if initialisation.startswith("conditions"):  # those of the paper, in which memory is in the recurrence
         recipe = replace(recipe, decay=math.exp(-10), threshold=0.01)
     state = torch.get_rng_state()
     network, again = prepared(recipe, splits), prepared(recipe, splits)
@@ -43,9 +44,10 @@ def test_initialisations(initialisation, splits):
     rates = [each.mean().item() for each in (network[:2](x), network[:4](x))]
     if initialisation in ("default", "stabilize", "stabilize through time"):
         assert all(0.02 < rate < 0.3 for rate in rates), rates
-    elif initialisation == "conditions":
+    elif initialisation.startswith("conditions"):
         assert rates[0] > 0.3
-        assert all(0 < surrogate.dampening < math.inf for surrogate in ours)
+        # The largest gradient may not grow, or its variance: the first is much the narrower.
+        assert (ours[0].dampening > 2) == initialisation.endswith("IV")
     else:
         assert all(surrogate == FastSigmoid() for surrogate in ours)
 
@@ -71,8 +73,21 @@ def test_rates_at_the_start(rate, splits):
     assert all(each.mean().item() == pytest.approx(rate, abs=0.04) for each in (network[:2](x), network[:4](x)))
 
 
+def test_a_penalty_makes_a_network_sparse(splits):
+    recipe = replace(SMALL, hidden=(30,), initialisation="glorot", initial_rate=0.4)
+    training = Training(epochs=8, batch_size=20, learning_rate=1e-2, threads=1)
+    free, sparse = (
+        replace(recipe, sparsity=sparsity, training=training).train(splits).test.layers[0].rate
+        for sparsity in (0.0, 20.0)
+    )
+    assert sparse < 0.5 * free
+
+
 def test_the_penalty():
     assert SMALL.regularizers() == ()
-    assert replace(SMALL, sparse=True).regularizers() == (Sparsity(target=0.01),)
+    steps = TASKS["delayed-recall"].steps
+    assert replace(SMALL, sparsity=2.0).regularizers() == (Sparsity(target=0.01, weight=2.0 * steps),)
+    with pytest.raises(ValueError, match="sparsity must be at least 0"):
+        replace(SMALL, sparsity=-1.0)
     with pytest.raises(ValueError, match="initial_rate must be in"):
         replace(SMALL, initial_rate=1.0)

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from reproduce.toy import row
+from reproduce.toy import row, table_of
 from rheobase.reproduce.stability import STUDY, THEORY, experiments
 from rheobase.reproduce.study import Table, Verdict
 
@@ -49,9 +49,11 @@ def test_one_sided_failure(large: float, small: float, status: str) -> None:
 
 
 @pytest.mark.parametrize(("ours", "status"), [(0.8, "reproduced"), (0.6, "not reproduced")])
-def test_the_four_conditions(ours: float, status: str) -> None:
-    found = verdict("four conditions", by_arm({"glorot": 0.7, "four conditions": ours}))
+@pytest.mark.parametrize("arm", ["conditions I-III", "conditions I, II, IV"])
+def test_the_conditions(arm: str, ours: float, status: str) -> None:
+    found = verdict("conditions raise", by_arm({"glorot": 0.7, arm: ours}))
     assert found.status == status
+    assert f"spoken-digits, {arm}" in found.figures
 
 
 def test_the_best_shape() -> None:
@@ -99,5 +101,29 @@ def test_rates_at_the_start(high: float, low: float, status: str) -> None:
     found = verdict("start at high rates", by_arm(sparse))
     assert found.status == status
     assert "without" not in found.figures
-    free = {"fast sigmoid, free, 0.3": 0.7, "fast sigmoid, free, 0.03": 0.7}
-    assert "without the penalty" in verdict("start at high rates", by_arm(sparse | free)).figures
+
+
+@pytest.mark.parametrize(("spikes", "status"), [(40.0, "reproduced"), (60.0, "undecided")])
+def test_a_penalty_that_has_not_made_a_network_sparse_decides_nothing(spikes: float, status: str) -> None:
+    accuracy = {"sparse, 0.3": 0.8, "sparse, 0.03": 0.6, "free, 0.3": 0.7, "free, 0.03": 0.7}
+    results = {
+        ("spoken-digits-sparsity", f"fast sigmoid, {arm}"): [
+            {"test_accuracy": value + 0.001 * seed, "spikes_per_sample": spikes if "sparse" in arm else 100.0}
+            for seed in (0, 1)
+        ]
+        for arm, value in accuracy.items()
+    }
+    found = verdict("start at high rates", table_of(list(experiments(True)), results))
+    assert found.status == status
+    assert f"without the penalty 0.0 ± 0.0, and 100 spikes instead of {spikes:.0f}" in found.figures
+
+
+def test_a_setting_of_two_experiments_is_one_setting() -> None:
+    found = verdict("within half a point", table(lambda _, arm, seed: 0.8 if arm == THEORY else 0.7))
+    arms = [
+        str(recipe)
+        for experiment in experiments(True)
+        if experiment.name.endswith(("-rectangular", "-fast-sigmoid", "-rates"))
+        for recipe in experiment.arms.values()
+    ]
+    assert f"the best of {len(set(arms))} settings" in found.figures

@@ -18,6 +18,7 @@ import rheobase as rb
 from computing import computed_by
 from rheobase.data import ArrayDataset
 from rheobase.errors import DivergenceError, RunError
+from rheobase.regularizers import Schedule, Sparsity, constant, linear_annealing, switch_off, switch_on
 from rheobase.scheduled import Scheduled
 from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate, fit, randomness
 from training.tiny import (
@@ -346,6 +347,37 @@ def test_networks_that_are_not_yet_what_they_are_to_become_are_not_the_best(
                 fit(SettlesLate(script), data, data, settings=plan, display=Stop(epoch=stop), run=folder)
         result = fit(net, data, data, settings=plan, display=QUIET, run=folder, resume=stop is not None)
         assert (result.best_epoch, len(result.metrics), int(net.epoch)) == (best, epochs, best)
+
+
+@pytest.mark.parametrize(("schedule", "best"), [(constant, 1), (switch_on, 3), (switch_off, 1), (linear_annealing, 4)])
+def test_epochs_before_a_penalty_has_come_in_are_not_the_best(schedule: Schedule, best: int, tmp_path: Path) -> None:
+    script = [(4, 1.0), (3, 1.0), (2, 1.0), (1, 1.0), (1, 1.0)]
+    data = ArrayDataset(torch.rand(2, 4, 2), np.zeros(4, np.int64), ("a", "b"))
+    plan, penalties = settings(epochs=len(script), batch_size=4), [Sparsity(schedule=schedule)]
+    for stop in (None, 1, 2, 3, 4):
+        folder = tmp_path / str(stop)
+        if stop is not None:
+            with pytest.raises(Killed):
+                fit(
+                    Scripted(script),
+                    data,
+                    data,
+                    settings=plan,
+                    regularizers=penalties,
+                    display=Stop(epoch=stop),
+                    run=folder,
+                )
+        result = fit(
+            Scripted(script),
+            data,
+            data,
+            settings=plan,
+            regularizers=penalties,
+            display=QUIET,
+            run=folder,
+            resume=stop is not None,
+        )
+        assert result.best_epoch == best
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

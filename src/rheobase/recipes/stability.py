@@ -6,7 +6,6 @@ surrogate need a search. Here they can be searched, or left to the four conditio
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -54,7 +53,14 @@ SHAPES: Mapping[Shape, type[Surrogate]] = MappingProxyType(
 )
 
 Initialisation = Literal[
-    "pytorch", "glorot", "conditions", "fluctuations", "default", "stabilize", "stabilize through time"
+    "pytorch",
+    "glorot",
+    "conditions I-III",
+    "conditions I, II, IV",
+    "fluctuations",
+    "default",
+    "stabilize",
+    "stabilize through time",
 ]
 
 
@@ -75,19 +81,20 @@ class Stability(Recipe):
     shape: Shape = "fast sigmoid"
     """Of the surrogate gradient."""
     dampening: float = 1.0
-    """Of the surrogate gradient; with "conditions" and "stabilize" only where the search for it starts."""
+    """Of the surrogate gradient; with "stabilize" only where the search for it starts, with conditions of no effect."""
     sharpness: float = 1.0
     """Of the surrogate gradient."""
     tail: float = 1.56
     """Of the q-PseudoSpike: q."""
     initialisation: Initialisation = "stabilize"
-    """pytorch: as PyTorch draws linear layers; glorot: Glorot's uniform weights; conditions: these, changed by the four
-    conditions; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize: calibrated on a batch,
-    even through depth or through time."""
+    """pytorch: as PyTorch draws linear layers; glorot: Glorot's uniform weights; conditions: these, changed by conditions I and
+    II, with the dampening of III or of IV; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize:
+    calibrated on a batch, even through depth or through time."""
     initial_rate: float | None = None
     """Shift biases before training so that every layer fires at this rate, spikes per neuron and step; None leaves them."""
-    sparse: bool = False
-    """Pull rates to 0.01 by a penalty that comes in between a fifth and three fifths of training."""
+    sparsity: float = 0.0
+    """Pull rates to 0.01 by a penalty that comes in between a fifth and three fifths of training: its weight at each step, in
+    a sum over steps; 0 is none."""
     training: Training = field(
         default_factory=lambda: Training(epochs=20, batch_size=64, learning_rate=2e-3, weight_decay=0.0, threads=1)
     )
@@ -96,6 +103,8 @@ class Stability(Recipe):
         self.check_hidden(self.hidden)
         if self.initial_rate is not None and not 0 < self.initial_rate < 1:
             raise ValueError(f"initial_rate must be in (0, 1), or None, got {self.initial_rate}")
+        if not 0 <= self.sparsity < math.inf:
+            raise ValueError(f"sparsity must be at least 0 and finite, got {self.sparsity}")
         self.surrogate()
 
     def surrogate(self) -> Surrogate:
@@ -131,7 +140,7 @@ class Stability(Recipe):
         batch, _ = splits.train.batch(np.arange(0, len(splits.train), every)[:32])
         if self.initialisation.startswith("stabilize"):
             stabilize(network, batch, through_time=self.initialisation == "stabilize through time")
-        elif self.initialisation in ("glorot", "conditions", "fluctuations"):
+        elif self.initialisation not in ("pytorch", "default"):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.training.seed)
                 _draw(network, batch, self.initialisation)
@@ -140,7 +149,8 @@ class Stability(Recipe):
 
     def regularizers(self) -> Sequence[Regularizer]:
         """The penalty on firing rates, if the network is to become sparse."""
-        return (Sparsity(),) if self.sparse else ()
+        # Sparsity is a mean over steps.
+        return (Sparsity(weight=self.sparsity * TASKS[self.task].steps),) if self.sparsity else ()
 
 
 def _draw(network: Sequential, batch: Tensor, how: Initialisation) -> None:
@@ -155,8 +165,8 @@ def _draw(network: Sequential, batch: Tensor, how: Initialisation) -> None:
             for weight in (linear.weight, neurons.recurrent_weight):
                 nn.init.xavier_uniform_(weight)
             nn.init.zeros_(linear.bias)
-        if how == "conditions":
-            _meet_conditions(linear, neurons, x)
+        if how in ("conditions I-III", "conditions I, II, IV"):
+            _meet_conditions(linear, neurons, x, variance=how.endswith("IV"))
         with torch.no_grad():
             x = network[k : k + 2](x)
     if how != "fluctuations":
@@ -166,16 +176,16 @@ def _draw(network: Sequential, batch: Tensor, how: Initialisation) -> None:
         nn.init.zeros_(readout.bias)
 
 
-def _meet_conditions(linear: nn.Linear, neurons: RecurrentLIF, x: Tensor) -> None:
-    """Conditions I and II by the mean and variance of recurrent weights; III by the dampening, IV by the sharpness.
+def _meet_conditions(linear: nn.Linear, neurons: RecurrentLIF, x: Tensor, variance: bool) -> None:
+    """Conditions I and II by the mean and variance of recurrent weights; and IV by the dampening, or else III.
 
-    III makes the dampening small, and IV then has no solution but with long memory or loud recurrence: where there is none,
-    the sharpness stays as it is.
+    Not both, with the sharpness for IV: III makes the dampening so small that there is no such sharpness, but where the memory
+    is long or the recurrence loud.
     """
     count, decay, threshold = neurons.features, neurons.decay.mean().item(), neurons.threshold.mean().item()
     mean = conditions.recurrent_mean(count, decay, threshold)
     with torch.no_grad():
-        variance = conditions.recurrent_variance(
+        spread = conditions.recurrent_variance(
             count,
             linear.in_features,
             input_mean=x.mean().item(),
@@ -184,14 +194,13 @@ def _meet_conditions(linear: nn.Linear, neurons: RecurrentLIF, x: Tensor) -> Non
             recurrent_mean=mean,
         )
         drawn = neurons.recurrent_weight - neurons.recurrent_weight.mean()
-        neurons.recurrent_weight.copy_(drawn * math.sqrt(variance / drawn.var().item()) + mean)
-        current = linear(x)
-        deviation = (2 * current.var().item() / (1 - decay**2)) ** 0.5
-        dampening = conditions.dampening_of_extremes(neurons.recurrent_weight, decay).mean().item()
-    wanted = conditions.squared_slope_of_variance(variance + mean**2, count, decay)
-    surrogate = replace(neurons.surrogate, dampening=dampening)
-    with suppress(ValueError):  # where there is no such sharpness
-        surrogate = conditions.sharpness_for(
-            wanted, surrogate, lambda shape: conditions.squared_slope_if_normal(shape, 0.0, deviation)
+        neurons.recurrent_weight.copy_(drawn * math.sqrt(spread / drawn.var().item()) + mean)
+        deviation = (2 * linear(x).var().item() / (1 - decay**2)) ** 0.5
+    if variance:
+        wanted = conditions.squared_slope_of_variance(spread + mean**2, count, decay)
+        neurons.surrogate = conditions.dampening_for(
+            wanted, neurons.surrogate, lambda shape: conditions.squared_slope_if_normal(shape, 0.0, deviation)
         )
-    neurons.surrogate = surrogate
+    else:
+        dampening = conditions.dampening_of_extremes(neurons.recurrent_weight.detach(), decay).mean().item()
+        neurons.surrogate = replace(neurons.surrogate, dampening=dampening)

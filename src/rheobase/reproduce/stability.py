@@ -2,8 +2,8 @@
 
 The paper varies one setting of the surrogate at a time and finds that failure is one-sided: a surrogate that is too large or
 too wide explodes, a small or narrow one is safe. So do the curves here, on recurrent networks with Glorot's weights. Then what
-theory chooses is compared: the four conditions with Glorot's weights, and a calibration on one batch with the best point of all
-curves.
+theory chooses is compared: the conditions with Glorot's weights, and a calibration on one batch with the best that was found by
+any of the trainings here, those of a search by `rheobase sweep` among them.
 """
 
 import math
@@ -20,6 +20,13 @@ from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparab
 PUBLISHED: tuple[Shape, ...] = ("rectangular", "triangular", "exponential", "gaussian", "sigmoid", "fast sigmoid")
 """The shapes of the paper's main comparison."""
 
+CURVES: Mapping[TaskName, tuple[Shape, ...]] = {
+    "spoken-digits": PUBLISHED,
+    "mnist": ("rectangular", "exponential", "fast sigmoid"),
+    "delayed-recall": ("rectangular", "exponential", "fast sigmoid"),
+}
+"""Whose dampening and sharpness are varied."""
+
 THEORY = "stabilize"
 _SEEDS = (0, 1, 2)
 _SMALL, _LARGE = (0.25, 0.5, 0.75), (1.25, 1.5)
@@ -35,9 +42,11 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     found: list[Experiment] = []
     for task in tasks:
         recipe = _recipe(task, quick)
-        shapes: tuple[Shape, ...] = ("fast sigmoid", "rectangular") if quick else PUBLISHED
+        shapes: tuple[Shape, ...] = ("fast sigmoid", "rectangular") if quick else CURVES[task]
         found += [_curves(replace(recipe, shape=shape, initialisation="glorot"), quick) for shape in shapes]
-        found += [_conditions(recipe), _initialisations(recipe)]
+        if task != "delayed-recall":  # which nothing learns without a memory in the membrane
+            found.append(_conditions(recipe))
+        found.append(_initialisations(recipe))
         found.append(_learning_rates(replace(recipe, initialisation="glorot"), quick))
         found.append(_sparsity(replace(recipe, initialisation="glorot"), quick))
     return found
@@ -83,9 +92,10 @@ def _conditions(recipe: Stability) -> Experiment:
     recipe = replace(recipe, decay=math.exp(-10), threshold=0.01, shape="exponential")
     arms = {
         "glorot": replace(recipe, initialisation="glorot"),
-        "four conditions": replace(recipe, initialisation="conditions"),
+        "conditions I-III": replace(recipe, initialisation="conditions I-III"),
+        "conditions I, II, IV": replace(recipe, initialisation="conditions I, II, IV"),
     }
-    title = f"Glorot and the four conditions, decay exp(-10), threshold 0.01; {_title(recipe)}"
+    title = f"Glorot and the conditions, decay exp(-10), threshold 0.01; {_title(recipe)}"
     return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS)
 
 
@@ -101,11 +111,11 @@ def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
 
 def _sparsity(recipe: Stability, quick: bool) -> Experiment:
     arms = {
-        f"{shape}, {'sparse' if sparse else 'free'}, {rate:g}": replace(
-            recipe, shape=shape, sparse=sparse, initial_rate=rate
+        f"{shape}, {'sparse' if sparsity else 'free'}, {rate:g}": replace(
+            recipe, shape=shape, sparsity=sparsity, initial_rate=rate
         )
         for shape in _SPARSE_SHAPES[: 1 if quick else None]
-        for sparse in (True, False)
+        for sparsity in (1.0, 0.0)
         for rate in ((0.03, 0.3) if quick else _INITIAL_RATES)
     }
     return Experiment(f"{recipe.task}-sparsity", f"Firing rates at the start; {_title(recipe)}", arms, _SEEDS)
@@ -163,12 +173,15 @@ def _shape_of(experiment: str) -> str | None:
 def _conditions_help(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in table.experiments:
-        if name.endswith("-conditions"):
-            rows = [accuracies(table.of(name, arm)) for arm in ("four conditions", "glorot")]
+        for arm in table.experiments[name].arms if name.endswith("-conditions") else ():
+            rows = [accuracies(table.of(name, each)) for each in (arm, "glorot")]
             difference = paired(*rows)
-            if difference is not None:
+            if arm != "glorot" and difference is not None:
                 arms = ", ".join(Estimate.of(list(each.values())).percent(1) + " %" for each in rows)
-                findings[name] = above(difference), f"{difference.percent(1)} points ({arms})"
+                findings[f"{name.removesuffix('-conditions')}, {arm}"] = (
+                    above(difference),
+                    f"{difference.percent(1)} points ({arms})",
+                )
     return overall(findings)
 
 
@@ -176,43 +189,60 @@ def _theory_is_as_good(table: Table) -> Verdict:
     """Whether the calibrated network is at most half a point below the best arm of all curves, by validation accuracy."""
     findings: dict[str, Finding] = {}
     for task in dict.fromkeys(TASKS):
-        searched = {
-            (name, arm): rows
-            for name in table.experiments
-            if name.startswith(f"{task}-") and not name.endswith(("-initialisation", "-conditions", "-sparsity"))
-            for arm, rows in table.arms(name).items()
-        }
+        searched: dict[str, tuple[str, Mapping[int, Row]]] = {}  # a setting that is in two experiments is one
+        for name in table.experiments:
+            if name.startswith(f"{task}-") and not name.endswith(("-initialisation", "-conditions", "-sparsity")):
+                for arm, rows in table.arms(name).items():
+                    searched.setdefault(str(table.experiments[name].arms[arm]), (f"{arm} of {name}", rows))
         name = f"{task}-initialisation"
         ours = table.of(name, THEORY) if name in table.experiments else {}
         if not searched or not ours:
             continue
-        best = max(searched, key=lambda key: _mean(searched[key], validation=True))
-        difference = paired(accuracies(ours), accuracies(searched[best]))
+        best, rows = max(searched.values(), key=lambda found: _mean(found[1], validation=True))
+        difference = paired(accuracies(ours), accuracies(rows))
         if difference is not None:
-            figures = (
-                f"{difference.percent(1)} points against {best[1]} of {best[0]}, the best of {len(searched)} settings"
-            )
+            figures = f"{difference.percent(1)} points against {best}, the best of {len(searched)} settings"
             findings[task] = above(difference, -0.005), figures
     return overall(findings)
 
 
 def _high_rates_generalise(table: Table) -> Verdict:
-    """Whether networks that become sparse do better, the higher the rate at which they start: the highest and the lowest."""
+    """Whether networks that become sparse do better, the higher the rate at which they start: the highest and the lowest.
+
+    Nothing is decided where the penalty has not made them sparse: at most half of the spikes.
+    """
     findings: dict[str, Finding] = {}
     for name, experiment in table.experiments.items():
         if not name.endswith("-sparsity"):
             continue
         for shape in dict.fromkeys(arm.split(", ")[0] for arm in experiment.arms):
-            found = {kind: _highest_over_lowest(table, name, f"{shape}, {kind}, ") for kind in ("sparse", "free")}
-            if found["sparse"] is not None:
-                free = "" if found["free"] is None else f" (without the penalty {found['free'].percent(1)})"
-                findings[f"{name}, {shape}"] = above(found["sparse"]), f"{found['sparse'].percent(1)} points{free}"
+            kinds = {kind: f"{shape}, {kind}, " for kind in ("sparse", "free")}
+            sparse, free = (_highest_over_lowest(table, name, start) for start in kinds.values())
+            spikes, without = (_spikes(table, name, start) for start in kinds.values())
+            if sparse is None:
+                continue
+            figures = f"{sparse.percent(1)} points"
+            if free is None:
+                findings[f"{name}, {shape}"] = above(sparse), figures
+            else:
+                holds = above(sparse) if spikes < without / 2 else None
+                figures += (
+                    f" (without the penalty {free.percent(1)}, and {without:,.0f} spikes instead of {spikes:,.0f})"
+                )
+                findings[f"{name}, {shape}"] = holds, figures
     return overall(findings)
 
 
 def _highest_over_lowest(table: Table, experiment: str, start: str) -> Estimate | None:
     arms = [arm for arm in table.experiments[experiment].arms if arm.startswith(start)]  # from the lowest rate up
     return paired(accuracies(table.of(experiment, arms[-1])), accuracies(table.of(experiment, arms[0])))
+
+
+def _spikes(table: Table, experiment: str, start: str) -> float:
+    """Of a sample, on average over the arms whose names start so; 0 if there are none."""
+    arms = [rows for arm, rows in table.arms(experiment).items() if arm.startswith(start)]
+    spikes = [row.spikes_per_sample for rows in arms for row in rows.values()]
+    return math.fsum(spikes) / len(spikes) if spikes else 0.0
 
 
 def _fast_sigmoid_is_best(table: Table) -> Verdict:
@@ -250,10 +280,15 @@ STUDY = Study(
         "networks are nearly without memory in the membrane (decay 0.00005, threshold 0.01), trained longer, with two "
         "layers and early stopping, and its tasks are the Spiking Heidelberg Digits, sequential MNIST and the Penn "
         "Treebank. Here they are spoken digits, MNIST with one spike per pixel (3,000 training samples) and a "
-        "synthetic task. With the four conditions the dampening is that of condition III; condition IV sets the "
-        "sharpness where it has a solution beside it. A sharpness or dampening of 1 is the middle of the paper's "
-        "grid. Rates at the start are set by biases, and the highest is compared with the lowest; the penalty on rates "
-        "pulls them to 0.01, and comes in between a fifth and three fifths of training. A training that diverges fails, "
+        "synthetic task. Conditions III and IV cannot both hold where memory is short: III makes the dampening so small "
+        "that no sharpness meets IV. So there are two arms, one with the dampening of III and one with that of IV. A "
+        "sharpness or dampening of 1 is the middle of the paper's "
+        "grid. Rates at the start are set by biases, and the highest is compared with the lowest; the penalty on rates, "
+        "summed over steps as in the paper's program, "
+        "pulls them to 0.01, and comes in between a fifth and three fifths of training, after which the best epoch is "
+        "chosen. How a new network fires and "
+        "how large its gradients are, by layer and beside other libraries, is in [initialisation.md](initialisation.md) and "
+        "[initialisation-hard.md](initialisation-hard.md). A training that diverges fails, "
         "too, but has no row, and no part in a comparison; the arm then has "
         "fewer seeds."
     ),
@@ -264,7 +299,9 @@ STUDY = Study(
             "dampening 1.5: 16 to 51 %; 0.25: 89 to 92 %; sharpness 0.25: 21 to 36 %; 1.5: 89 to 91 %",
             _failure_is_one_sided,
         ),
-        Claim("The four conditions raise accuracy over Glorot", "SHD: 69.0 ± 5.8 to 75.8 ± 3.1 %", _conditions_help),
+        Claim(
+            "The conditions raise accuracy over Glorot", "SHD: 69.0 ± 5.8 to 75.8 ± 3.1 %, all four", _conditions_help
+        ),
         Claim("The fast sigmoid is the best shape over learning rates", "on all tasks", _fast_sigmoid_is_best),
         Claim(
             "Networks that start at high rates, and become sparse gradually, generalise better",

@@ -22,7 +22,6 @@ from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
-from rheobase.scheduled import is_settled
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.checkpoint import Position
@@ -90,7 +89,8 @@ def fit(
             output. A loss on logits is `lambda output, labels: loss(decoding.mean(output), labels)`.
         decode: from the output to one value per class; the largest is the answer.
         regularizers: penalties on the activity of neurons, each a function of the spikes of all layers of neurons and of the
-            progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training.
+            progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. One with
+            a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
@@ -261,18 +261,18 @@ class _Run:
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
         stale = patience is not None and position.epoch - position.best_epoch >= patience
-        return stale and is_settled(self.trainer.network)
+        return stale and self.trainer.is_settled(position.epoch)
 
     def _epoch(self, before: Position) -> tuple[Position, bool, dict[str, Any]]:
         """One epoch and its validation: the position after it, whether it is the best so far, and its metrics."""
         trainer = self.trainer
-        epoch, was_settled = before.epoch + 1, is_settled(self.trainer.network)
+        epoch, was_settled = before.epoch + 1, trainer.is_settled(before.epoch)
         began = time.monotonic()
         loss, accuracy = trainer.epoch(epoch)
         trained = time.monotonic() - began
         seen = trainer.validate(self.validation, epoch)
         # What networks could do that were not yet what they are to become does not count beside one that is.
-        settles = is_settled(trainer.network) and not was_settled
+        settles = trainer.is_settled(epoch) and not was_settled
         improved = settles or (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
         after = replace(before, epoch=epoch, seconds=before.seconds + seconds)

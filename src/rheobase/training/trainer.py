@@ -17,7 +17,8 @@ from rheobase.data import Dataset
 from rheobase.diagnosis.divergence import explain
 from rheobase.errors import DivergenceError
 from rheobase.health import listening
-from rheobase.scheduled import set_progress
+from rheobase.regularizers import constant, has_come_in
+from rheobase.scheduled import is_settled, set_progress
 from rheobase.training import randomness
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
@@ -96,7 +97,7 @@ class Trainer:
         """
         self.wrapped.train()
         engine, settings = self.engine, self.settings
-        progress = (epoch - 1) / max(settings.epochs - 1, 1)
+        progress = self._progress(epoch)
         set_progress(self.network, progress)
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
@@ -129,6 +130,14 @@ class Trainer:
         if not math.isfinite(loss):
             raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train), loss)
         return loss, correct
+
+    def is_settled(self, epoch: int) -> bool:
+        """Whether the network is what it is to become after `epoch`: modules are done changing, penalties have come in."""
+        schedules = [getattr(regularizer, "schedule", constant) for regularizer in self.regularizers]
+        return is_settled(self.network) and all(has_come_in(each, self._progress(epoch)) for each in schedules)
+
+    def _progress(self, epoch: int) -> float:
+        return max(epoch - 1, 0) / max(self.settings.epochs - 1, 1)
 
     def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
         return listening(self.network) if self.regularizers else nullcontext({})
