@@ -49,8 +49,8 @@ class Finding:
         return f"{where}{self.what}"
 
 
-RAISE = "rb.stabilize(network, batch), or rb.fit_initial_rates(network, batch, rate=0.1)"
-"""What raises the activity."""
+RAISE = "rb.stabilize(network, batch)"
+"""What wakes dead neurons. `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up."""
 LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
 """What lowers it."""
 
@@ -58,8 +58,7 @@ LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regulariz
 def raise_single_spikes(steps: int) -> str:
     """What raises the activity of neurons that fire once in so many steps.
 
-    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be. A rate, which
-    `rb.fit_initial_rates` wants, is not what they are about.
+    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be.
 
     Example:
         >>> print(raise_single_spikes(8))
