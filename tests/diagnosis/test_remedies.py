@@ -60,6 +60,7 @@ PATIENTS = {
         "vanishing through depth", partial(network, depth=6, surrogate=FastSigmoid(dampening=0.05))
     ),
     "vanishing in a layer": Patient("vanishing through depth", partial(narrow_in, 5, 1e-5)),
+    "uneven": Patient("uneven through depth", partial(narrow_in, 1, 0.04)),
     "exploding through time": Patient(
         "exploding through time", partial(RECURRENT, surrogate=FastSigmoid(dampening=10.0))
     ),

@@ -10,6 +10,7 @@ Kind = Literal[
     "surrogate too narrow",
     "vanishing through depth",
     "exploding through depth",
+    "uneven through depth",
     "vanishing through time",
     "exploding through time",
     "wrong time axis",
@@ -20,13 +21,17 @@ Kind = Literal[
     "readout ignores its input",
 ]
 
+MILD: tuple[Kind, ...] = ("uneven through depth",)
+"""What is worth a note, and does not make a network unhealthy: Adam divides by the size of each weight's gradient, so that
+layers whose gradients are small learn all the same. It is the price of plain gradient descent, and of clipping."""
+
 SHARE = 0.2
 """A layer with more than this share of dead or saturated neurons is one to look at."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong, or could be better.
 
     Args:
         kind: what it is, one of a fixed set of words.
@@ -39,6 +44,11 @@ class Finding:
     layer: str | None
     what: str
     remedy: str
+
+    @property
+    def mild(self) -> bool:
+        """Whether it is a note only: the network is healthy with it."""
+        return self.kind in MILD
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
