@@ -5,12 +5,14 @@ import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import rheobase as rb
 from rheobase import recipes
 from rheobase.cli import main
-from rheobase.data import spoken_digits
+from rheobase.data import Splits, spoken_digits
 from rheobase.recipes import RECIPES, Entry, SpokenDigits
 from rheobase.training import Display, Training
 
@@ -66,9 +68,25 @@ def test_a_recipe_that_is_dead_at_birth(capsys: pytest.CaptureFixture[str], monk
         torch.nn.init.constant_(network[1].bias, -50.0)
 
     monkeypatch.setattr(SpokenDigits, "prepare", kill)
+    out = " ".join(said(capsys, "spoken-digits").split())
+    assert "remedy: rb.stabilize(network, batch)" in out
+    assert out.endswith("In a recipe the place for calls is its method prepare(network, splits).")
     found = json.loads(said(capsys, "spoken-digits", "--json"))
     assert [finding["kind"] for finding in found["findings"]] == ["dead", "threshold out of reach"]
     assert {finding["layer"] for finding in found["findings"]} == {"2 LIF(8)"}
+
+
+def test_a_recipe_that_was_treated_where_the_doctor_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def treat(self: SpokenDigits, network: torch.nn.Module, splits: Splits) -> None:
+        torch.nn.init.constant_(network[1].bias, -50.0)
+        rb.stabilize(network, splits.train.batch(np.arange(32))[0])
+
+    monkeypatch.setattr(SpokenDigits, "prepare", treat)
+    out = said(capsys, "spoken-digits")
+    assert "Nothing is wrong" in out
+    assert "prepare" not in out
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ report in runs/. Each command explains itself: [bold]rheobase train mnist --help
 RHEOBASE_TRACEBACK=1 shows where in the code an error came from.\
 """
 
+WHERE = (
+    "Remedies are Python: arguments go where the layers are made, regularizers to rb.fit, and calls in between, on the new "
+    "network and a batch of training samples. In a recipe the place for calls is its method prepare(network, splits)."
+)
+"""Where to put what the doctor recommends, for those who only see the command line."""
+
 R = TypeVar("R", bound=Recipe)
 
 
@@ -200,6 +206,8 @@ def doctor(
             print(json.dumps(diagnosis.as_dict()))
         else:
             console.print(diagnosis)
+            if diagnosis.findings:
+                console.print(f"\n{WHERE}", style="dim", markup=False)
 
 
 def bench(

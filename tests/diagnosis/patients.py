@@ -52,5 +52,13 @@ def network(
     return net
 
 
+@torch.no_grad()
+def with_bias(layer: int, value: float) -> rb.Sequential:
+    """A network whose linear layer with this number drives all of its neurons up, or down."""
+    net = network()
+    linears(net)[layer].bias.fill_(value)
+    return net
+
+
 def linears(net: nn.Module) -> list[nn.Linear]:
     return [module for module in net.modules() if isinstance(module, nn.Linear)]

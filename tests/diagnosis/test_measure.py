@@ -1,6 +1,7 @@
 """What is measured is what it is called: against autograd, against the neurons' own membranes, and against theory."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_the_theory_of_time_for_recurrent_layers() -> None:
 
 @pytest.mark.parametrize("options", [
     {"decay": 0.5}, {"decay": 0.95}, {"decay": torch.linspace(0.3, 0.98, 50)},
-    {"make": rb.SynapticLIF, "gain": 0.4}, {"surrogate": rb.surrogate.Triangular(sharpness=0.5)},
+    {"make": rb.SynapticLIF, "gain": 0.4}, {"make": rb.RecurrentLIF}, {"surrogate": rb.surrogate.Triangular(sharpness=0.5)},
 ], ids=str)  # fmt: skip
 def test_the_theory_of_depth(options: dict) -> None:
     found = layers(network(depth=4, **options))
@@ -90,6 +91,39 @@ def test_the_theory_of_depth(options: dict) -> None:
     expected = math.prod(layer.expected_gain for layer in found[:-1])
     assert 0.5 < (gain / expected) ** (1 / 3) < 2
     assert math.isnan(found[-1].gain)
+
+
+def feedback(decay: float, loudness: float, dampening: float, sharpness: float = 1.0, **options: Any) -> rb.Sequential:
+    """Recurrent layers, so much louder than usual."""
+    surrogate = rb.surrogate.FastSigmoid(dampening=dampening, sharpness=sharpness)
+    net = network(depth=4, make=rb.RecurrentLIF, decay=decay, surrogate=surrogate, **options)
+    with torch.no_grad():
+        for neurons in (module for module in net if isinstance(module, rb.RecurrentLIF)):
+            neurons.recurrent_weight *= loudness
+    return net
+
+
+@pytest.mark.parametrize("settings", [(0.0, 2.0, 3.0), (0.5, 3.0, 1.5), (0.5, 2.0, 0.8, 0.3)], ids=str)
+def test_the_theory_of_depth_for_recurrent_layers(settings: tuple[float, ...]) -> None:
+    found = layers(feedback(*settings))[:-1]
+    ratio = math.prod(layer.expected_gain / layer.gain for layer in found) ** (1 / len(found))
+    # Without what comes back through the recurrent weights, a fifth to two fifths would be missing.
+    assert ratio == pytest.approx(1, rel=0.18)
+
+
+def test_without_a_way_back_through_recurrent_weights_the_theory_is_that_of_a_membrane() -> None:
+    detached = feedback(0.5, 3.0, 1.5, detach_recurrent=True)
+    for layer in layers(detached)[:-1]:
+        assert layer.expected_gain == pytest.approx(layer.gain, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "settings", [(0.0, 2.0, 3.0, 0.3), (0.0, 3.0, 12.0, 10.0)], ids=["by the mean", "by the variance"]
+)
+def test_there_is_no_gain_where_a_recurrent_gradient_grows_through_time(settings: tuple[float, ...]) -> None:
+    layer = layers(feedback(*settings))[0]
+    assert layer.expected_growth > 1
+    assert math.isnan(layer.expected_gain)
 
 
 def test_where_the_theory_does_not_know_it_says_nothing() -> None:

@@ -50,6 +50,8 @@ def metrics(epoch: int, **changes: object) -> dict[str, object]:
 def test_every_line_of_json_parses_and_the_last_is_the_summary(paper: TextIO) -> None:
     result = train(display=JsonLines(paper))
     lines = [json.loads(line) for line in read(paper).splitlines()]
+    assert lines[-1]["event"] == "summary"
+    lines = [line for line in lines if line["event"] != "warning"]
     assert [line.pop("event") for line in lines] == ["start", "epoch", "epoch", "epoch", "summary"]
     assert lines[0]["samples"] == {"train": 37, "validation": 7, "test": 11}
     assert lines[0]["layers"] == ["1 LIF(10)"]
@@ -195,18 +197,44 @@ def test_a_layer_that_dies_or_saturates_is_told_once(paper: TextIO) -> None:
     states = [{}, {"dead": 0.5}, {"dead": 1.0}, {}, {"dead": 0.5, "saturated": 0.3}]
     for epoch, state in enumerate(states, start=1):
         shown.epoch(metrics(epoch, layers=layers(**state)))
+    remedy = "; remedy, before training: rb.stabilize(network, batch)"
+    bounds = ", or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
     hint = "; rheobase doctor 'runs/my run' looks closer"
     assert [line for line in read(paper).splitlines() if not line.startswith(("epoch", "mine"))] == [
-        f"warning: 1 LIF(4): 50 % of its neurons are dead: no sample makes them fire{hint}",
-        f"warning: 1 LIF(4): 30 % of its neurons are saturated: they fire at nearly every step, whatever the input{hint}",
+        f"warning: 1 LIF(4): 50 % of its neurons are dead: no sample makes them fire{remedy}{hint}",
+        "warning: 1 LIF(4): 30 % of its neurons are saturated: they fire at nearly every step, whatever the input"
+        f"{remedy}{bounds}{hint}",
     ]
+
+
+def test_programs_are_told_once_with_the_remedy(paper: TextIO) -> None:
+    shown = JsonLines(paper)
+    shown.start(plan(run="runs/my run"))
+    states = [{}, {"dead": 0.5}, {"dead": 1.0}, {}, {"dead": 0.5, "saturated": 0.3}]
+    for epoch, state in enumerate(states, start=1):
+        shown.epoch(metrics(epoch, layers=layers(**state)))
+    lines = [json.loads(line) for line in read(paper).splitlines()]
+    # A warning comes behind its epoch, so that the summary stays the last line.
+    order = ["start", "epoch", "epoch", "warning", "epoch", "epoch", "epoch", "warning"]
+    assert [line["event"] for line in lines] == order
+    dead, saturated = (line for line in lines if line["event"] == "warning")
+    assert dead == {
+        "event": "warning", "epoch": 2, "kind": "dead", "layer": "1 LIF(4)",
+        "what": "50 % of its neurons are dead: no sample makes them fire", "remedy": "rb.stabilize(network, batch)",
+    }  # fmt: skip
+    assert (saturated["epoch"], saturated["kind"]) == (5, "saturated")
+    assert saturated["remedy"].startswith("rb.stabilize(network, batch), or in training regularizers=[")
 
 
 def test_without_a_folder_there_is_nothing_to_look_closer_at(paper: TextIO) -> None:
     shown = PlainLines(paper)
     shown.start(plan())
     shown.epoch(metrics(1))  # a quarter is dead
-    assert read(paper).splitlines()[-1] == "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire"
+    assert (
+        read(paper)
+        .splitlines()[-1]
+        .endswith("no sample makes them fire; remedy, before training: rb.stabilize(network, batch)")
+    )
 
 
 def test_the_live_display_keeps_warnings_above_its_picture() -> None:
@@ -215,7 +243,10 @@ def test_the_live_display_keeps_warnings_above_its_picture() -> None:
     for epoch in range(1, 4):
         shown.epoch(metrics(epoch))
     shown.close()
-    warning = "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire; rheobase doctor runs/a looks closer"
+    warning = (
+        "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire; "
+        "remedy, before training: rb.stabilize(network, batch); rheobase doctor runs/a looks closer"
+    )
     assert re.sub(r"\s+", " ", out.getvalue()).count(warning) == 1
 
 
@@ -227,5 +258,5 @@ def test_a_run_that_dies_says_so(tmp_path: Path, paper: TextIO) -> None:
     lines = [line for line in read(paper).splitlines() if line.startswith("warning")]
     assert lines == [
         "warning: 1 LIF(10): all of its neurons are dead: no sample makes them fire; "
-        f"rheobase doctor {tmp_path / 'a'} looks closer"
+        f"remedy, before training: rb.stabilize(network, batch); rheobase doctor {tmp_path / 'a'} looks closer"
     ]

@@ -44,7 +44,7 @@ class Diagnosis:
     """What the doctor has found; `print` shows it.
 
     Args:
-        findings: what is wrong; causes before consequences. Empty if nothing is.
+        findings: what is wrong, or could be better; causes before consequences. Empty if nothing is.
         measures: all that was measured; None if the batch could not be put through the network.
         title: what was looked at, in a line.
     """
@@ -55,8 +55,8 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
+        """Whether nothing is wrong; a mild finding, that gradients are uneven, is a note and leaves a network healthy."""
+        return all(finding.mild for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it for JSON; numbers that are not finite are None."""
@@ -88,9 +88,9 @@ def doctor(
     The network is not changed: a copy of it is looked at, in training mode, forwards and backwards.
 
     What it recognises: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane;
-    gradients that vanish or explode through depth or time; a readout that ignores what it gets; a batch that is
-    batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite, and the layer where
-    they begin.
+    gradients that vanish or explode through depth or time, or are uneven from layer to layer; a readout that ignores what it
+    gets; a batch that is batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite,
+    and the layer where they begin.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.

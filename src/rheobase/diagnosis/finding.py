@@ -10,6 +10,7 @@ Kind = Literal[
     "surrogate too narrow",
     "vanishing through depth",
     "exploding through depth",
+    "uneven through depth",
     "vanishing through time",
     "exploding through time",
     "wrong time axis",
@@ -20,13 +21,17 @@ Kind = Literal[
     "readout ignores its input",
 ]
 
+MILD: tuple[Kind, ...] = ("uneven through depth",)
+"""What is worth a note, and does not make a network unhealthy: Adam divides by the size of each weight's gradient, so that
+layers whose gradients are small learn all the same. It is the price of plain gradient descent, and of clipping."""
+
 SHARE = 0.2
 """A layer with more than this share of dead or saturated neurons is one to look at."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong, or could be better.
 
     Args:
         kind: what it is, one of a fixed set of words.
@@ -40,6 +45,11 @@ class Finding:
     what: str
     remedy: str
 
+    @property
+    def mild(self) -> bool:
+        """Whether it is a note only: the network is healthy with it."""
+        return self.kind in MILD
+
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
         return asdict(self)
@@ -49,8 +59,8 @@ class Finding:
         return f"{where}{self.what}"
 
 
-RAISE = "rb.stabilize(network, batch), or rb.fit_initial_rates(network, batch, rate=0.1)"
-"""What raises the activity."""
+RAISE = "rb.stabilize(network, batch)"
+"""What wakes dead neurons. `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up."""
 LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
 """What lowers it."""
 
@@ -58,8 +68,7 @@ LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regulariz
 def raise_single_spikes(steps: int) -> str:
     """What raises the activity of neurons that fire once in so many steps.
 
-    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be. A rate, which
-    `rb.fit_initial_rates` wants, is not what they are about.
+    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be.
 
     Example:
         >>> print(raise_single_spikes(8))

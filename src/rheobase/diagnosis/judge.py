@@ -24,6 +24,9 @@ NARROW = 0.01
 """The mean slope of a surrogate, as a share of its peak, below which hardly anything is learned."""
 DEPTH = 100.0
 """By what factor the gradient may differ between the first layer of neurons and the last."""
+UNEVEN = 10.0
+"""By what factor the gradients of the weights may differ between layers of neurons before it is worth a note. `stabilize` and
+the initialisation aim at 3; new networks of four linear layers stay below 5."""
 TIME = 1000.0
 """By what factor a gradient may grow over all steps."""
 FORGETFUL = 20
@@ -110,6 +113,8 @@ def judge(measures: Measures, *, input_is_wrong: bool = False) -> list[Finding]:
     silent = any(layer.rate == 0 for layer in measures.layers)
     if not silent:
         findings += _depth(measures.layers)
+        # Where anything is wrong so far, or with the input, it is the cause.
+        findings += [] if findings or input_is_wrong else _uneven(measures.layers)
         findings += _memory(measures)
     findings += _readout(measures, silent)
     return findings
@@ -181,6 +186,21 @@ def _depth(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
         )
         remedy = "rb.stabilize(network, batch), larger weights behind it, or a wider surrogate"
         yield Finding("vanishing through depth", worst.name, what, remedy)
+
+
+def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
+    # Of the weights, which are what learns and what `stabilize` makes even. Where inputs are sparse, the gradients of the
+    # currents cannot be even then. A layer that no gradient reaches is not uneven, and one without weights has none (NaN).
+    heard = [layer for layer in layers if layer.gradient > 0]
+    if not heard:
+        return
+    least, most = (choose(heard, key=lambda layer: layer.gradient) for choose in (min, max))
+    if most.gradient > UNEVEN * least.gradient:
+        what = (
+            f"the gradient of its weights is {most.gradient / least.gradient:,.3g} times smaller than that of the weights in "
+            f"front of {most.name}: at one learning rate they do not learn alike, if the optimiser does not make up for it"
+        )
+        yield Finding("uneven through depth", least.name, what, "rb.stabilize(network, batch)")
 
 
 def _memory(measures: Measures) -> Iterator[Finding]:

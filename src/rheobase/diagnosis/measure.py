@@ -81,8 +81,7 @@ class LayerMeasures:
         early: the error in the first third of the steps, as a multiple of that in the last third.
         growth: by what factor a gradient that enters the layer at the end grows per step back in time.
         expected_growth: the same by theory.
-        memory: how many steps before the last tenth of them the end of the output still depends on the layer's input, with
-        1 %
+        memory: how many steps before the last tenth of them the end of the output still depends on the layer's input, with 1 %
             of the largest gradient.
         membrane: potentials and slopes; None for neurons that have no membrane to look at.
         surrogate: the gradient of its spikes, if it has one.

@@ -81,7 +81,7 @@ def _findings(findings: tuple[Finding, ...]) -> list[RenderableType]:
         ]
     rows: list[RenderableType] = []
     for number, finding in enumerate(findings, start=1):
-        rows.append(Text(f"{number}. {finding.kind}", style="bold red"))
+        rows.append(Text(f"{number}. {finding.kind}", style="bold yellow" if finding.mild else "bold red"))
         remedy = Text.assemble(("remedy: ", "dim"), finding.remedy)
         rows.append(Padding(Group(Text(str(finding)), remedy), (0, 0, 0, 3), expand=False))
     return rows

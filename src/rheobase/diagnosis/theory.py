@@ -18,6 +18,9 @@ from torch.nn.modules.conv import _ConvNd
 from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
 from rheobase.ops.integrate import integrate
 
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Neurons of a layer may have different decays: those that these shares of them are below stand for all."""
+
 
 def expected_growth(neuron: Neuron, slope_square: float, spikes: Float[Tensor, "T B *features"]) -> float:
     """By what factor a layer's gradient should grow per step back in time: the square root of
@@ -40,13 +43,7 @@ def expected_growth(neuron: Neuron, slope_square: float, spikes: Float[Tensor, "
         kept *= 1 - spikes.detach().cpu().double().mean().item()
     if isinstance(neuron, SynapticLIF):
         kept = max(kept, neuron.synapse_decay.detach().cpu().double().square().mean().item())
-    if isinstance(neuron, RecurrentLIF) and not neuron.detach_recurrent:
-        kept += (
-            (neuron.features - 1)
-            * neuron.recurrent_weight.detach().cpu().double().square().mean().item()
-            * slope_square
-        )
-    return math.sqrt(kept)
+    return math.sqrt(kept + _feedback(neuron) * slope_square)
 
 
 def expected_gain(
@@ -60,6 +57,13 @@ def expected_gain(
     when it passes backwards through it: a gradient that is the same at all steps adds up, one that changes its sign does
     not.
 
+    A recurrent layer hears its own gradient one step later, through weights that multiply its variance by
+    `R = (N - 1) * E[recurrent_weight^2]`. What passes at the mean of the surrogate is remembered longer: the membrane's
+    spectrum is `1 / (|1 - decay z|^2 - E[surrogate']^2 R)`, that of a decay b, somewhat larger, times `b / decay`. So h^2 and F
+    are those of b, times `b / decay`. And what deviates from the mean is heard again and again: all of the square is divided by
+    `1 - R Var[surrogate'] * sum over k of h[k]^2`. Where the mean is 0, this is the `N V E[f^2] / (1 - c)` of
+    `rheobase.stability.calibration`.
+
     Args:
         neuron: the layer.
         slopes: the mean of the surrogate's derivative, and its mean square.
@@ -67,11 +71,11 @@ def expected_gain(
         error: the gradient with respect to the input of the next layer's neurons.
 
     Returns:
-        The factor; NaN where the theory does not know.
+        The factor; NaN where the theory does not know: of adaptive neurons, whose threshold has a memory of its own, and of
+        recurrent layers in which a gradient, by this theory, does not decay in time.
     """
-    if not isinstance(neuron, LIF | SynapticLIF) or [isinstance(layer, nn.Linear | _ConvNd) for layer in above] != [
-        True
-    ]:
+    known = isinstance(neuron, LIF | SynapticLIF | RecurrentLIF)
+    if not known or [isinstance(layer, nn.Linear | _ConvNd) for layer in above] != [True]:
         return math.nan
     backwards = error[:, :8].detach().cpu().double().flip(0).contiguous()
     power = backwards.square().mean().item()
@@ -84,17 +88,46 @@ def expected_gain(
     impulse = torch.zeros(len(error), 1, 1, dtype=torch.float64)
     impulse[:1] = 1
     mean, square = slopes
-    passed = [
-        mean**2 * _through(neuron, share, backwards).square().mean().item() / power
-        + (square - mean**2) * _through(neuron, share, impulse).square().sum().item()
-        for share in (0.1, 0.3, 0.5, 0.7, 0.9)
-    ]
-    return math.sqrt(fan_out * weight.square().mean().item() * sum(passed) / len(passed))
+    feedback = _feedback(neuron)
+    even = deviating = 0.0
+    for share in SHARES:
+        memory = _memory(neuron, share, mean**2 * feedback)
+        if memory is None:
+            return math.nan
+        decays, factor = memory
+        even += factor * mean**2 * _through(decays, backwards).square().mean().item() / power / len(SHARES)
+        deviating += factor * (square - mean**2) * _through(decays, impulse).square().sum().item() / len(SHARES)
+    if feedback * deviating >= 1:
+        return math.nan
+    return math.sqrt(fan_out * weight.square().mean().item() * (even + deviating) / (1 - feedback * deviating))
 
 
-def _through(neuron: Neuron, share: float, x: Tensor) -> Tensor:
-    """What becomes of `x` in a membrane without spikes; of many decays, one that this share of neurons is below."""
-    for name in ("synapse_decay", "decay"):
-        if name in neuron.values:
-            x = integrate(x, neuron.current(name).detach().cpu().double().quantile(share).item())[0]
+def _feedback(neuron: Neuron) -> float:
+    """By how much the variance of a gradient grows on its way through the recurrent weights; 0 if none goes there."""
+    if not isinstance(neuron, RecurrentLIF) or neuron.detach_recurrent:
+        return 0.0
+    return (neuron.features - 1) * neuron.recurrent_weight.detach().cpu().double().square().mean().item()
+
+
+def _memory(neuron: Neuron, share: float, feedback: float) -> tuple[list[float], float] | None:
+    """The decays that a gradient goes through, and what its power is multiplied with besides.
+
+    Of many decays, one that this share of neurons is below. None if feedback keeps the gradient from ever decaying.
+    """
+    names = [name for name in ("synapse_decay", "decay") if name in neuron.values]
+    decays = [neuron.current(name).detach().cpu().double().quantile(share).item() for name in names]
+    if not feedback:
+        return decays, 1.0
+    (decay,) = decays
+    left = 1 + decay**2 - feedback  # |1 - decay z|^2 - feedback = left - 2 decay Re z = factor (1 + b^2 - 2 b Re z)
+    if left <= 2 * decay:
+        return None
+    factor = (left + math.sqrt(left**2 - 4 * decay**2)) / 2
+    return [decay / factor], 1 / factor
+
+
+def _through(decays: list[float], x: Tensor) -> Tensor:
+    """What becomes of `x` in a membrane without spikes."""
+    for decay in decays:
+        x = integrate(x, decay)[0]
     return x

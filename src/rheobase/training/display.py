@@ -2,7 +2,7 @@
 
 On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a
 pipe, one plain line per epoch; for programs, one JSON object per line; or nothing. All are told the same four things. Whoever
-reads is warned once when a layer dies or saturates.
+reads, person or program, is warned once when a layer dies or saturates, and told the remedy.
 """
 
 import json
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from rheobase.diagnosis import SHARE, activity_findings
+from rheobase.diagnosis import SHARE, Finding, activity_findings
 
 Metrics = dict[str, Any]
 Style = Literal["auto", "live", "plain", "json", "quiet"]
@@ -62,21 +62,29 @@ class Display:
 
 
 class JsonLines(Display):
-    """One JSON object per line, each with an `event`: `start`, `epoch`s, and `summary` as the last."""
+    """One JSON object per line, each with an `event`: `start`, `epoch`s, and `summary` as the last.
+
+    Behind an epoch in which a layer has died or saturated comes a `warning`: the epoch, and `kind`, `layer`, `what` and
+    `remedy` of the finding, as `rheobase doctor --json` has them.
+    """
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
+        self._warnings = _Warnings()
 
     def _write(self, event: str, values: Metrics) -> None:
         print(json.dumps({"event": event, **values}), file=self._out, flush=True)
 
     def start(self, plan: Plan) -> None:
         """Write the plan."""
+        self._warnings.start(plan)
         self._write("start", asdict(plan))
 
     def epoch(self, metrics: Metrics) -> None:
-        """Write the metrics."""
+        """Write the metrics, and a warning when a layer has died or saturated."""
         self._write("epoch", metrics)
+        for finding in self._warnings.new(metrics["layers"]):
+            self._write("warning", {"epoch": metrics["epoch"], **finding.as_dict()})
 
     def finish(self, summary: Metrics) -> None:
         """Write the summary."""
@@ -111,8 +119,8 @@ class PlainLines(Display):
             f"  ETA {self._eta.after(metrics['epoch'])}",
             markup=False,
         )
-        for warning in self._warnings.new(metrics["layers"]):
-            self._console.print(f"warning: {warning}", markup=False)
+        for finding in self._warnings.new(metrics["layers"]):
+            self._console.print(f"warning: {self._warnings.words(finding)}", markup=False)
 
     def finish(self, summary: Metrics) -> None:
         """Write the result."""
@@ -158,8 +166,8 @@ class LiveDisplay(Display):
 
     def epoch(self, metrics: Metrics) -> None:
         """Add the epoch to the picture, and leave a warning above it when a layer has died or saturated."""
-        for warning in self._warnings.new(metrics["layers"]):
-            self._console.print(Text.assemble(("warning: ", "bold yellow"), warning))
+        for finding in self._warnings.new(metrics["layers"]):
+            self._console.print(Text.assemble(("warning: ", "bold yellow"), self._warnings.words(finding)))
         self._recent = [*self._recent, metrics][-self.RECENT :]
         self._bar.update(self._task, eta=f"ETA {self._eta.after(metrics['epoch'])}")
 
@@ -237,7 +245,7 @@ class _Warnings:
         self._hint = f"; rheobase doctor {shlex.quote(plan.run)} looks closer" if plan.run else ""
         self._given: set[tuple[str | None, str]] = set()
 
-    def new(self, layers: list[Metrics]) -> list[str]:
+    def new(self, layers: list[Metrics]) -> list[Finding]:
         found = [
             finding
             for layer in layers
@@ -245,7 +253,10 @@ class _Warnings:
             if (finding.layer, finding.kind) not in self._given
         ]
         self._given |= {(finding.layer, finding.kind) for finding in found}
-        return [f"{finding}{self._hint}" for finding in found]
+        return found
+
+    def words(self, finding: Finding) -> str:
+        return f"{finding}; remedy, before training: {finding.remedy}{self._hint}"
 
 
 def _headline(plan: Plan) -> Text:
