@@ -38,6 +38,31 @@ def test_the_formula_for_neurons_that_adapt():
     assert 0.02 < noise_driven_rate(resting, deviation(resting)) < 0.05
 
 
+PARALLEL = {
+    "parallel": lambda steps: rb.PSN(steps),
+    "masked": lambda steps: rb.MaskedPSN(steps, order=8),
+    "sliding": lambda steps: rb.SlidingPSN(order=8),
+}
+
+
+@pytest.mark.parametrize("kind", PARALLEL)
+def test_the_formula_for_neurons_that_learn_their_mixing(kind):
+    torch.manual_seed(0)
+    neurons = PARALLEL[kind](300)
+    assert noise_driven_rate(neurons, deviation(neurons), 300, 4000) == pytest.approx(HIDDEN_RATE, rel=0.2)
+
+
+@pytest.mark.parametrize("kind", PARALLEL)
+@pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
+def test_a_new_network_of_them_is_alive(kind, rate):
+    torch.manual_seed(0)
+    layers = [layer for n in (300, 128, 128) for layer in (nn.Linear(n, 128), PARALLEL[kind](100))]
+    network = rb.Sequential(*layers, nn.Linear(128, 20), rb.LeakyReadout(20))
+    with rb.health.Recorder(network) as recorder, torch.no_grad():
+        network((torch.rand(100, 8, 300) < rate).float())
+    assert all(0.02 < layer.rate < 0.4 and layer.dead < 0.1 for layer in recorder.layers())
+
+
 @pytest.mark.parametrize(("decay", "synapse_decay"), [(0.9, 0.8), (0.5, 0.7), (0.9, 0.0), (0.0, 0.6)])
 def test_the_kernel_is_the_response_to_a_spike(decay, synapse_decay):
     neurons = rb.SynapticLIF(decay=decay, synapse_decay=synapse_decay, threshold=1e9)

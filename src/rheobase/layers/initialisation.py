@@ -16,6 +16,9 @@ and a neuron fires at rate r if D, in units of the threshold, is
 where the normal distribution exceeds z with probability r. The first term is exact without resets; the second, what the resets
 take away, is fitted to simulations, for r up to 0.1: the rate comes out to 20 % (the tests repeat them). From these S follows.
 
+Neurons whose mixing over time is learned (`PSN`, `MaskedPSN`, `SlidingPSN`) have no reset, and K is the sum of squares of the
+weights of a step, on average over the steps.
+
 Three things make it robust where the true rate is unknown. Resets hold the rate back: D counts with less than its first power,
 so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So the rate of a hidden layer, too, is nearer to
 10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ
@@ -38,6 +41,7 @@ from torch import Tensor, nn
 from rheobase.neurons import Neuron, SingleSpike, SynapticLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
+from rheobase.neurons.psn import ParallelNeuron
 from rheobase.ops.lif import Reset
 from rheobase.surrogate import DEFAULT
 from rheobase.temporal import Temporal
@@ -62,7 +66,8 @@ FIRST = 1.8
 _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
 _FEW = 16  # with fewer inputs weights are not centred: their mean is much of what a neuron can hear
 _NORMALISED = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
-_Known = IntegrateAndFire | AdaptiveNeuron
+_Leaky = IntegrateAndFire | AdaptiveNeuron
+_Known = _Leaky | ParallelNeuron
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
@@ -88,7 +93,7 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
                 continue
             rate = input_rate if heard is None else ONCE_RATE if isinstance(heard, SingleSpike) else HIDDEN_RATE
             _scale(layer, neurons, rate, 0.0 if heard is None else CORRELATION)
-            if neurons.surrogate is DEFAULT and not isinstance(neurons, SingleSpike):
+            if isinstance(neurons, _Leaky) and neurons.surrogate is DEFAULT and not isinstance(neurons, SingleSpike):
                 # In units of the threshold, so that weights and threshold scaled alike give the same gradients.
                 unit = neurons.threshold.detach().mean().item()
                 dampening = _dampening(neurons) * (FIRST if heard is None else 1.0)
@@ -123,7 +128,7 @@ def is_untouched(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
     return all(_looks_uniform(each.detach(), bound) for each in parameters)
 
 
-def deviation(neurons: IntegrateAndFire | AdaptiveNeuron, rate: float = HIDDEN_RATE) -> Tensor:
+def deviation(neurons: _Known, rate: float = HIDDEN_RATE) -> Tensor:
     """D: the standard deviation of the membrane potential, without resets, at which neurons fire at `rate`.
 
     Args:
@@ -138,7 +143,10 @@ def deviation(neurons: IntegrateAndFire | AdaptiveNeuron, rate: float = HIDDEN_R
         >>> deviation(rb.LIF(decay=0.9)), deviation(rb.LIF(decay=0.9, reset="none", threshold=2.0))
         (tensor(2.0403), tensor(1.5606))
     """
-    threshold, decay = neurons.threshold.detach(), neurons.decay.detach().clamp(max=_LONGEST)
+    threshold = neurons.threshold.detach()
+    if isinstance(neurons, ParallelNeuron):
+        return threshold.mean() / NormalDist().inv_cdf(1 - rate)
+    decay = neurons.decay.detach().clamp(max=_LONGEST)
     if isinstance(neurons, AdaptiveNeuron):
         rate = min(rate, 0.5 / (1 + neurons.refractory))
         # The trace of past spikes adds its mean to the threshold.
@@ -153,17 +161,21 @@ def deviation(neurons: IntegrateAndFire | AdaptiveNeuron, rate: float = HIDDEN_R
     return threshold * (1 / NormalDist().inv_cdf(1 - rate) + lost)
 
 
-def kernel(neurons: IntegrateAndFire | AdaptiveNeuron) -> tuple[Tensor, Tensor]:
+def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
     """The sum of a spike's effect on the membrane potential over all later steps, and the sum of its square, K.
 
     `1 / (1 - a)` and `1 / (1 - a^2)` with the decay a; with that of a synapse, b, besides, `1 / ((1 - a) (1 - b))` and
-    `(1 + a b) / ((1 - a^2) (1 - b^2) (1 - a b))`. Decays above 0.99 count as 0.99.
+    `(1 + a b) / ((1 - a^2) (1 - b^2) (1 - a b))`. Decays above 0.99 count as 0.99. Of learned weights over time, the sums over
+    these and their squares, on average over the steps.
 
     Example:
         >>> import rheobase as rb
         >>> kernel(rb.LIF(decay=0.5))
         (tensor(2.), tensor(1.3333))
     """
+    if isinstance(neurons, ParallelNeuron):
+        rows = torch.atleast_2d(neurons.kernel().detach())
+        return rows.sum(1).mean(), rows.square().sum(1).mean()
     a = neurons.decay.detach().clamp(max=_LONGEST)
     b = neurons.synapse_decay.detach().clamp(max=_LONGEST) if isinstance(neurons, SynapticLIF) else torch.zeros_like(a)
     return 1 / ((1 - a) * (1 - b)), (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
@@ -172,8 +184,10 @@ def kernel(neurons: IntegrateAndFire | AdaptiveNeuron) -> tuple[Tensor, Tensor]:
 def _scale(layer: _Synapses, neurons: _Known, rate: float, correlation: float) -> None:
     """Give the weights mean 0 and the standard deviation that drives `neurons` as wanted, by spikes of `rate`."""
     weight, fan_in = layer.weight, layer.weight[0].numel()
-    decay = neurons.decay.detach().clamp(max=_LONGEST)
-    power = kernel(neurons)[1] * (1 + correlation * decay / (1 - decay))
+    power = kernel(neurons)[1]
+    if not isinstance(neurons, ParallelNeuron):
+        decay = neurons.decay.detach().clamp(max=_LONGEST)
+        power = power * (1 + correlation * decay / (1 - decay))
     spread = deviation(neurons) / (fan_in * rate * (1 - rate) * power).sqrt()
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
@@ -187,7 +201,7 @@ def _scale(layer: _Synapses, neurons: _Known, rate: float, correlation: float) -
             layer.bias.zero_()
 
 
-def _dampening(neurons: _Known) -> float:
+def _dampening(neurons: _Leaky) -> float:
     """What `rheobase.stabilize` comes to, within a third or so, for gradients that are even through hidden layers.
 
     The longer the memory, the more steps a gradient is summed over: `sqrt(1 - decay^2)` for the membrane and for the synapse.
@@ -199,7 +213,7 @@ def _dampening(neurons: _Known) -> float:
     return keeps.mean().item() * {"subtract": 0.85, "zero": 1.4, "none": 2.5}[_reset(neurons)]
 
 
-def _reset(neurons: _Known) -> Reset:
+def _reset(neurons: _Leaky) -> Reset:
     return neurons.reset if isinstance(neurons, IntegrateAndFire) else "zero"
 
 

@@ -20,7 +20,7 @@ from rheobase.scheduled import Scheduled
 from rheobase.surrogate import Arctan, Surrogate
 
 
-class _Parallel(Neuron):
+class ParallelNeuron(Neuron):
     """What the three have in common: a threshold and a surrogate."""
 
     def __init__(self, surrogate: Surrogate | None, thresholds: tuple[int, ...]) -> None:
@@ -30,6 +30,10 @@ class _Parallel(Neuron):
             raise TypeError(f"{type(self).__name__}: surrogate must be an object such as Arctan(), got {surrogate!r}")
         self.surrogate = surrogate
         self.threshold = nn.Parameter(torch.ones(thresholds))
+
+    def kernel(self) -> Tensor:
+        """The weights over time, as they count at present: those of each step, or of all."""
+        raise NotImplementedError
 
     def _fire(self, h: Tensor, threshold: Tensor | float) -> Tensor:
         """Spikes where `h >= threshold`: those of leaky neurons that keep nothing, in one pass of their kernels."""
@@ -41,7 +45,7 @@ class _Parallel(Neuron):
             raise ValueError(f"{type(self).__name__}: {name} must be a whole number, at least 1, got {value}")
 
 
-class PSN(_Parallel):
+class PSN(ParallelNeuron):
     """Parallel spiking neurons: `h = W x` over time, with a spike where `h[t] >= threshold[t]`.
 
     Every step sees all others, those to come included, so that a sequence cannot come in pieces, and must have the length
@@ -77,7 +81,7 @@ class PSN(_Parallel):
         self.check(x, None)
         if len(x) != self.steps:
             raise ValueError(f"{type(self).__name__}({self.steps}): x must have {self.steps} steps, got {len(x)}")
-        return self._spikes(self._matrix(), x, self.threshold)
+        return self._spikes(self.kernel(), x, self.threshold)
 
     def _spikes(self, matrix: Tensor, x: Tensor, threshold: Tensor) -> Tensor:
         """The spikes of some steps, from the rows of the matrix and the thresholds that are theirs."""
@@ -87,7 +91,8 @@ class PSN(_Parallel):
         above = h - threshold.unsqueeze(1)  # in the type of the threshold, whatever that of the product
         return self._fire(above.view(len(matrix), *x.shape[1:]), 0.0)
 
-    def _matrix(self) -> Tensor:
+    def kernel(self) -> Tensor:
+        """The weights over time, `(T, T)`."""
         return self.weight
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Tensor, Any]:
@@ -147,7 +152,8 @@ class MaskedPSN(PSN, Scheduled):
         band: Tensor = self._band  # pyright: ignore[reportAssignmentType]
         return self.weight * torch.lerp(torch.ones_like(band), band, self.progress.to(band))
 
-    def _matrix(self) -> Tensor:
+    def kernel(self) -> Tensor:
+        """The weights over time, as they count at present, `(T, T)`."""
         return self.masked_weight
 
     def is_settled(self) -> bool:
@@ -185,7 +191,7 @@ class MaskedPSN(PSN, Scheduled):
         return f"steps={self.steps}, order={self.order}"
 
 
-class SlidingPSN(_Parallel):
+class SlidingPSN(ParallelNeuron):
     """Parallel spiking neurons whose weights slide along time: the same `order` weights at every step, of any sequence.
 
         h[t] = sum_k weight[k] * x[t - order + 1 + k],  a spike where h[t] >= threshold
@@ -213,6 +219,10 @@ class SlidingPSN(_Parallel):
         super().__init__(surrogate, ())
         self.order = order
         self.weight = nn.Parameter(0.5 ** torch.arange(order - 1, -1, -1))
+
+    def kernel(self) -> Tensor:
+        """The weights over time, `(order,)`, the present step last."""
+        return self.weight
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "K B *features"] | None = None
