@@ -30,7 +30,7 @@ from rheobase.health import listening
 from rheobase.layers import standardised
 from rheobase.recipes import RECIPES, TimeToFirstSpike, find, from_config, ttfs
 from rheobase.recipes.recipe import Recipe
-from rheobase.recipes.ttfs import MOST_SPIKES
+from rheobase.recipes.ttfs import FASHION_MNIST, MNIST, MOST_SPIKES
 from rheobase.stability import spike_moment
 from rheobase.surrogate import Arctan, FastSigmoid, Triangular
 from rheobase.training import Display, Result, RunFolder, Training, checkpoint, evaluate, fit
@@ -478,4 +478,7 @@ def test_recipes_are_offered() -> None:
     names = [name for name, entry in RECIPES.items() if isinstance(entry.recipe, TimeToFirstSpike)]
     assert names == ["ttfs", "ttfs-mnist", "ttfs-mlp", "ttfs-cifar10-reduced", "ttfs-cifar10", "ttfs-gesture"]
     assert isinstance(find("ttfs").recipe, Recipe)
+    assert (find("ttfs").recipe, find("ttfs-mnist").recipe) == (FASHION_MNIST, MNIST)
+    assert (FASHION_MNIST.flip, MNIST.flip) == (True, False)
+    assert all("to reach" in entry.aim for entry in RECIPES.values() if "published" in entry.aim)
     assert standardised(inner(find("ttfs").recipe.network())[0]) is not None

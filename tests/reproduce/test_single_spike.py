@@ -42,7 +42,12 @@ def test_nothing_is_decided_without_results() -> None:
 
 @pytest.mark.parametrize(
     ("found", "status"),
-    [((0.981, 0.982), "reproduced"), ((0.97, 0.98), "undecided"), ((0.97, 0.971), "not reproduced")],
+    [
+        ((0.981, 0.982), "reproduced"),
+        ((0.97, 0.98), "undecided"),
+        ((0.97, 0.971), "not reproduced"),
+        ((0.99,), "undecided"),
+    ],
 )
 def test_as_accurate_as_published(found: tuple[float, ...], status: str) -> None:
     results = table({("yin-yang", BLOCK): accuracies(*found), ("spoken-digits", BLOCK): accuracies(0.2)})
