@@ -62,7 +62,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         ),
         "mnist": Entry(Mnist(), "about 98.8 % test accuracy"),
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
-        "single-spike": Entry(SingleSpikes(input_gain=4.0), "98 % test accuracy on Yin-Yang, in a few minutes"),
+        "single-spike": Entry(SingleSpikes(), "98 % test accuracy on Yin-Yang, in a few minutes"),
         "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
         "ttfs": Entry(FASHION_MNIST, "to reach the published 92.90 % test accuracy on Fashion-MNIST"),
         "ttfs-mnist": Entry(MNIST, "to reach the published 99.48 % test accuracy on MNIST"),

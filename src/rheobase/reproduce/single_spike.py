@@ -33,8 +33,10 @@ PUBLISHED = {
 
 def experiments(quick: bool) -> Sequence[Experiment]:
     """All experiments, or those of the quick version."""
+    # Rows are known by their settings, so what None stands for is written out.
     yin_yang = SingleSpikes(input_gain=4.0)
-    digits = SingleSpikes(task="spoken-digits", hidden=(300,))
+    plain = SingleSpikes(input_gain=1.0)
+    digits = replace(plain, task="spoken-digits", hidden=(300,))
     if quick:
         few = _epochs(replace(yin_yang, samples=5_000), 20)
         return [
@@ -43,10 +45,10 @@ def experiments(quick: bool) -> Sequence[Experiment]:
             _from_silence("yin-yang", few),
         ]
     images = {
-        "mnist": SingleSpikes(task="mnist", hidden=(800,)),
-        "fashion-mnist": SingleSpikes(task="fashion-mnist", hidden=(1000,)),
+        "mnist": replace(plain, task="mnist", hidden=(800,)),
+        "fashion-mnist": replace(plain, task="fashion-mnist", hidden=(1000,)),
     }
-    n_mnist = SingleSpikes(task="n-mnist-simulated", hidden=(300,), samples=10_000)
+    n_mnist = replace(plain, task="n-mnist-simulated", hidden=(300,), samples=10_000)
     return [
         _experiment("yin-yang", _epochs(yin_yang, 200)),
         _experiment("spoken-digits", _epochs(digits, 50)),
@@ -80,7 +82,7 @@ def _experiment(name: str, recipe: SingleSpikes | SingleSpikeConvolutions, *, fi
 
 def _from_silence(name: str, recipe: SingleSpikes, gain: float = 0.1) -> Experiment:
     """Where no neuron fires at first: the first layer's weights are `gain` times the usual ones, a tenth in the paper."""
-    quiet = replace(recipe, input_gain=gain * recipe.input_gain)
+    quiet = replace(recipe, input_gain=gain * recipe.first_gain)
     arms = {kind: replace(quiet, neurons=kind) for kind in (BLOCK, PRODUCT, LOOP, MULTI)}
     return Experiment(f"silence-{name}", f"From silence, first layer times {gain:g}: {_title(recipe)}", arms, SEEDS)
 
