@@ -10,6 +10,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -252,12 +253,36 @@ def test_evaluate(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"accuracy {summary['test_accuracy']:.2%}" in out
     assert "weights of epoch" in out
     assert "2 LIF(8)" in out
+    assert "also measured" not in out
     for split in ("test", "validation"):
         found = json.loads(succeeding(capsys, "evaluate", str(finished), "--split", split, "--json"))
         assert found[f"{split}_accuracy"] == summary[f"{split}_accuracy"]
         assert found[f"{split}_loss"] == pytest.approx(summary[f"{split}_loss"], rel=1e-6)
         assert found["layers"][0]["name"] == "2 LIF(8)"
     assert succeeding(capsys, "evaluate", str(finished), "--quiet") == ""
+
+
+def test_evaluate_finds_what_the_run_found(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a recipe with a loss and measures of its own, dropout, and a lower precision."""
+
+    def images(count: int) -> rb_data.Images:
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        return rb_data.Images(pixels, np.arange(count) % 10)
+
+    monkeypatch.setattr("rheobase.recipes.ttfs.fashion_mnist", lambda *_, **__: (images(90), images(40)))
+    small = ["--hidden", "12", "--dropout", "0.5", "--batch-size", "9", "--epochs", "2", "--device", "cpu"]
+    succeeding(capsys, "train", "ttfs-mlp", *small, "--precision", "bfloat16", "--quiet", "--name", "a")
+    summary = RunFolder(place / "runs" / "a").summary
+    found = json.loads(succeeding(capsys, "evaluate", "runs/a", "--json"))
+    assert found["test_accuracy"] == summary["test_accuracy"]
+    assert found["test_loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+    assert found["measures"] == summary["measures"]
+    assert found["measures"]["most spikes of a neuron"] == 1
+    words = succeeding(capsys, "evaluate", "runs/a").split("also measured", 1)[1]
+    assert re.search(rf"steps / decision +{summary['measures']['steps / decision']:.4g}\n", words)
+    assert "most spikes of a neuron" in (place / "runs" / "a" / "report.html").read_text()
 
 
 def test_evaluate_interrupted(

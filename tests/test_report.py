@@ -160,6 +160,21 @@ def test_same_folder_same_page(tmp_path: Path) -> None:
     assert sorted(os.listdir(run)) == ["config.json", "evaluation.npz", "metrics.jsonl", "report.html", "summary.json"]
 
 
+def test_what_the_recipe_measured(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", epochs=2, neurons=(4,), steps=5, inputs=3)
+    assert "Also measured" not in Page(write_report(run)).text
+    measures = {"steps / decision": 2.4711, "undecided, %": 0.0, EVIL: None}
+    edit_json(run / "summary.json", lambda summary: summary.update(measures={}))
+    assert "Also measured" not in Page(write_report(run)).text
+    edit_json(run / "summary.json", lambda summary: summary.update(measures=measures))
+    page = Page(write_report(run))
+    told = f"on the test set. measure value steps / decision 2.47 undecided, % 0 {EVIL} n/a"
+    assert told in page.text
+    edit_json(run / "summary.json", lambda summary: summary.update(measures={"steps / decision": "few"}))
+    with pytest.raises(RunError, match=r"summary\.json, measures: 'steps / decision' should be a number, got 'few'"):
+        write_report(run)
+
+
 def test_nothing_outside_and_no_script(tmp_path: Path) -> None:
     page = Page(write_report(make_run(tmp_path / "run", holdout=True)))
     for name in ("src", "href", "srcset", "action", "data", "xlink:href"):

@@ -111,14 +111,27 @@ def evaluate(
     position = checkpoint.load(folder.best, network)
     dataset = splits.test if split == "test" else splits.validation
     engine = Engine.start(recipe.training)
-    seen = training.evaluate(network.to(engine.device), dataset, decode=recipe.decode, engine=engine)
+    settings = recipe.training
+    with engine.threads(settings.threads):
+        seen = training.evaluate(
+            network.to(engine.device).eval(),
+            dataset,
+            batch_size=settings.evaluation_batch_size,
+            loss=recipe.loss,
+            decode=recipe.decode,
+            engine=engine,
+            seed=settings.seed,
+        )
+        with engine.precision():
+            measures = dict(recipe.measure(network, dataset))
     if not engine.is_main:
         return
     if output.json:
+        found = {f"{split}_accuracy": seen.accuracy, f"{split}_loss": seen.loss}
         layers = [layer.as_dict() for layer in seen.layers]
-        print(json.dumps({f"{split}_accuracy": seen.accuracy, f"{split}_loss": seen.loss, "layers": layers}))
+        print(json.dumps({**found, "layers": layers, "measures": measures}))
     elif not output.quiet:
-        _show(f"{run}, weights of epoch {position.best_epoch}, {len(dataset):,} {split} samples", seen)
+        _show(f"{run}, weights of epoch {position.best_epoch}, {len(dataset):,} {split} samples", seen, measures)
 
 
 def write_report(run: Run) -> None:
@@ -374,7 +387,7 @@ def _train(
             Console(highlight=False, soft_wrap=True).print(f"report: {page}", markup=False)
 
 
-def _show(title: str, seen: Evaluation) -> None:
+def _show(title: str, seen: Evaluation, measures: Mapping[str, float]) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]accuracy {seen.accuracy:.2%}[/bold], loss {seen.loss:.4f}:", end=" ")
     console.print(title, markup=False, soft_wrap=True)
@@ -391,3 +404,10 @@ def _show(title: str, seen: Evaluation) -> None:
             f"{layer.synaptic_operations_per_sample:,.0f}",
         )
     console.print(table)
+    if measures:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("also measured")
+        table.add_column("value", justify="right")
+        for name, value in measures.items():
+            table.add_row(name, f"{value:,.4g}")
+        console.print("", table)

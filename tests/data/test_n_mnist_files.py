@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,21 @@ def test_a_file_written_by_hand(tmp_path):
     assert recording.times.tolist() == pytest.approx([0.000654, 0.311175, 8.388607], rel=1e-7)
     write_n_mnist(tmp_path / "again.bin", recording)
     assert (tmp_path / "again.bin").read_bytes() == BY_HAND
+
+
+def test_an_official_file():
+    """The figures were counted in the bytes, without this reader."""
+    content = (Path(__file__).parent / "n_mnist" / "sample.bin").read_bytes()
+    times, units = parse_n_mnist(content, "sample.bin")
+    assert len(times) == len(units) == 4325
+    assert (times[0], times[-1]) == (654, 311_175)
+    assert (np.diff(times.astype(np.int64)) >= 0).all()
+    assert (units.min(), units.max(), units[0], units[-1]) == (56, 2296, 1673, 1653)
+    assert (units >= 34 * 34).sum() == 2145  # brighter
+    assert pack_n_mnist(times, units) == content
+    recording = read_n_mnist(Path(__file__).parent / "n_mnist" / "sample.bin")
+    assert np.array_equal(np.round(recording.times * 1e6), times)
+    assert np.array_equal(recording.units, units)
 
 
 TIMES = hnp.arrays(np.int64, st.shared(st.integers(0, 40), key="events"), elements=st.integers(0, 2**23 - 1))

@@ -1,14 +1,16 @@
 """The networks of one spike per neuron, as published, and their controls."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from rheobase import LIF, LeakyReadout, Neuron, SingleSpike
-from rheobase.recipes import SingleSpikeConvolutions, SingleSpikes
+from rheobase.recipes import SingleSpikeConvolutions, SingleSpikes, find
 from rheobase.recipes.single_spike import Kind
 
 
@@ -32,7 +34,24 @@ def test_the_published_network() -> None:
 
 
 def test_yin_yang_starts_with_wider_weights() -> None:
-    assert 1.9 < SingleSpikes(input_gain=4.0).network()[0].weight.abs().max() <= 2
+    """And no other task: the recipe that is offered is the same for all."""
+    offered = find("single-spike").recipe
+    assert isinstance(offered, SingleSpikes)
+    for recipe, greatest in (
+        (offered, 2.0),
+        (replace(offered, task="mnist", hidden=(800,)), 1 / 28),
+        (replace(offered, task="spoken-digits"), 140**-0.5),
+        (replace(offered, input_gain=0.5), 0.25),
+    ):
+        assert 0.95 * greatest < recipe.network()[0].weight.abs().max() <= greatest
+
+
+def test_yin_yang_starts_with_spikes() -> None:
+    splits = SingleSpikes().splits()
+    x, _ = splits.test.batch(np.arange(50))
+    with torch.no_grad():
+        assert SingleSpikes().seeded_network()[:2](x).mean() * len(x) > 0.3
+        assert SingleSpikes(input_gain=1.0).seeded_network()[:2](x).mean() * len(x) < 0.01
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

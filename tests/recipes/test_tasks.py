@@ -1,15 +1,27 @@
 """The tasks that methods are compared on: their sizes, their codes, their splits."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from rheobase.data import EventDataset, ImageDataset, Images
-from rheobase.recipes import tasks
-from rheobase.recipes.tasks import TASKS, load_task
+from rheobase.data import (
+    EventDataset,
+    Events,
+    ImageDataset,
+    Images,
+    Recording,
+    n_mnist_files,
+    write_events,
+    write_n_mnist,
+)
+from rheobase.errors import DataError
+from rheobase.recipes import SingleSpikes, Thresholds, tasks
+from rheobase.recipes.tasks import SEQUENCES, TASKS, SequenceName, Task, TaskName, load_task
 
 
 @pytest.fixture
@@ -64,15 +76,83 @@ def test_pictures(name: str) -> None:
 def test_pixels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     images = Images(np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8), np.arange(60) % 10)
     monkeypatch.setattr(tasks, "mnist", lambda **_: (images, images))
-    splits = load_task(name)
+    splits = load_task(SEQUENCES[name])
     x, _ = splits.test.batch(np.arange(3))
     assert x.shape == (784, 3, 1)
     in_order = torch.from_numpy(images.pixels[:3].reshape(3, 784)).float().T / 255
     assert torch.equal(x[:, :, 0], in_order) == (name == "sequential-mnist")
 
 
-def test_what_is_simulated_says_so() -> None:
-    assert "simulated" in TASKS["n-mnist-simulated"].title
+def test_the_tables_have_all_names() -> None:
+    assert set(TASKS) == set(get_args(TaskName))
+    assert set(SEQUENCES) == set(get_args(SequenceName))
+
+
+@pytest.mark.parametrize(
+    ("task", "dt", "steps"), [(TASKS["shd"], 0.002, 500), (SEQUENCES["shd"], 0.001, 1370)], ids=["tasks", "sequences"]
+)
+def test_shd(tmp_path: Path, task: Task, dt: float, steps: int) -> None:
+    assert (task.title, task.channels, task.classes, task.steps) == ("Spiking Heidelberg Digits", 700, 20, steps)
+    times, units = np.tile(np.float32([0.0035, 1.2]), 40), np.tile([699, 3], 40)
+    labels, names = np.arange(40) % 20, tuple(f"digit {label}" for label in range(20))
+    recordings = Events(times, units, 2 * np.arange(41), labels, 700, names)
+    for part in ("train", "test"):
+        (tmp_path / "shd").mkdir(exist_ok=True)
+        write_events(tmp_path / f"shd/shd_{part}.h5", recordings)
+    splits = load_task(task, data_dir=tmp_path)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [20, 20, 40]
+    x, _ = splits.test.batch(np.arange(4))
+    assert x.shape == (steps, 4, 700)
+    assert x[int(0.0035 / dt), :, 699].tolist() == [1] * 4
+    assert x.sum() == 4 * (1 if steps * dt < 1.2 else 2)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("n-mnist", "n_mnist"), ("n-mnist-simulated", "n_mnist_simulated")])
+def test_n_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: TaskName, folder: str) -> None:
+    samples = {"Train": 20, "Test": 3}
+    monkeypatch.setattr(n_mnist_files, "PARTS", samples)
+    # Of each polarity an event at the same place and time; and one that is too late.
+    recording = Recording(np.float32([0.0065, 0.0065, 0.3005]), np.int32([35, 35 + 1156, 1]), 2312)
+    for part, count in samples.items():
+        for number in range(1, count + 1):
+            path = tmp_path / folder / part / str(number % 10) / f"{number:05d}.bin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_n_mnist(path, recording)
+    if name == "n-mnist-simulated":
+        (tmp_path / folder / "simulation.json").write_text(json.dumps({"done": samples, "samples": samples}))
+    task = TASKS[name]
+    assert (task.channels, task.classes, task.steps) == (1156, 10, 300)
+    assert ("simulated" in task.title) == (name == "n-mnist-simulated")
+    splits = load_task(name, data_dir=tmp_path)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [10, 10, 3]
+    x, labels = splits.test.batch(np.arange(3))
+    assert labels.tolist() == [1, 2, 3]
+    assert x.shape == (300, 3, 1156)
+    assert x[6, :, 35].tolist() == [2] * 3
+    assert x.sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shd", r"shd/shd_train.h5.*: there is no such file.*--data-dir or RHEOBASE_DATA, or fetch it .* --download"),
+        (
+            "n-mnist",
+            r"n_mnist/Train.zip: there is no such file.*--data-dir or RHEOBASE_DATA, or fetch it .* --download",
+        ),
+        ("n-mnist-simulated", r"there is no simulation of N-MNIST; `rheobase simulate n-mnist` makes it"),
+    ],
+)
+def test_data_that_is_missing(tmp_path: Path, name: TaskName, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_task(name, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("recipe", [SingleSpikes, Thresholds])
+def test_methods_are_trained_on_the_published_data(recipe: type[SingleSpikes | Thresholds]) -> None:
+    for name, inputs, classes in (("shd", 700, 20), ("n-mnist", 1156, 10)):
+        shapes = [weight.shape for weight in recipe(task=name).network().parameters() if weight.ndim == 2]
+        assert (shapes[0][1], shapes[-1][0]) == (inputs, classes)
 
 
 @pytest.mark.parametrize("samples", [0, 20_000])

@@ -30,6 +30,7 @@ from rheobase.health import listening
 from rheobase.layers import standardised
 from rheobase.recipes import RECIPES, TimeToFirstSpike, find, from_config, ttfs
 from rheobase.recipes.recipe import Recipe
+from rheobase.recipes.ttfs import FASHION_MNIST, MNIST, MOST_SPIKES
 from rheobase.stability import spike_moment
 from rheobase.surrogate import Arctan, FastSigmoid, Triangular
 from rheobase.training import Display, Result, RunFolder, Training, checkpoint, evaluate, fit
@@ -117,6 +118,7 @@ CHOICES: list[dict[str, Any]] = [
     {"normalisation": "none"},
     {"affine": "membrane"},
     {"affine": "none"},
+    {"pooling": "maximum"},
     {"decoder": "linear"},
     {"decoder": "learned"},
     {"decoder": "count"},
@@ -140,6 +142,7 @@ def test_one_spike_at_most_whatever_is_chosen(choice: dict[str, Any]) -> None:
     fires_once(network, x)
     measures = result.summary["measures"]
     assert 0 <= measures["spikes / neuron"] <= 1
+    assert measures[MOST_SPIKES] in (0, 1)
     assert 1 <= measures["steps / decision"] <= recipe.steps
     with torch.no_grad():
         assert torch.equal(fold(network)(x), network(x))
@@ -335,8 +338,45 @@ def test_measures() -> None:
     assert measures["undecided, %"] == pytest.approx(100 * (found.steps == 5).float().mean().item())
     each = torch.cat([layer.sum(0) for layer in spikes.values()], dim=1)
     assert measures["spikes / neuron"] == pytest.approx(each.mean().item())
+    assert measures[MOST_SPIKES] == 1
     waiting = replace(recipe, decoder="membrane").measure(network, parts.test)
     assert (waiting["steps / decision"], waiting["undecided, %"]) == (5, 0)
+
+
+def test_a_neuron_that_fires_twice_is_told_of() -> None:
+    """It may be one of many, on one sample of another batch than the last, in any layer; the mean says nothing of it."""
+    recipe = replace(PERCEPTRON, training=training(batch_size=5))
+    parts = splits(recipe)
+    network = recipe.seeded_network().eval()
+    recipe.prepare(network, parts)
+    first = next(layer for layer in network.modules() if isinstance(layer, SingleSpike))
+    calls: list[int] = []
+
+    def fires_often(*arguments: Any) -> Tensor:
+        calls.append(1)
+        spikes = arguments[-1].clone()
+        if len(calls) == 1:
+            spikes[:3, 2, 4] = 1
+            spikes[3:, 2, 4] = 0
+        return spikes
+
+    first.register_forward_hook(fires_often)
+    measures = recipe.measure(network, parts.test)
+    assert len(calls) == 3
+    assert measures["spikes / neuron"] < 1
+    assert measures[MOST_SPIKES] == 3
+
+
+def test_measures_in_bfloat16_are_of_the_network_in_bfloat16() -> None:
+    recipe = replace(PERCEPTRON, training=training(precision="bfloat16"))
+    parts = splits(recipe)
+    network, result = train(recipe, parts)
+    with torch.autocast("cpu", torch.bfloat16):
+        measures = recipe.measure(network, parts.test)
+        output = network(parts.test.batch(np.arange(22))[0])
+    assert result.summary["measures"] == measures
+    found = first_spike.decide(output.float())
+    assert measures["steps / decision"] == pytest.approx(found.latency(len(output)).float().mean().item())
 
 
 class TestData:
@@ -438,4 +478,7 @@ def test_recipes_are_offered() -> None:
     names = [name for name, entry in RECIPES.items() if isinstance(entry.recipe, TimeToFirstSpike)]
     assert names == ["ttfs", "ttfs-mnist", "ttfs-mlp", "ttfs-cifar10-reduced", "ttfs-cifar10", "ttfs-gesture"]
     assert isinstance(find("ttfs").recipe, Recipe)
+    assert (find("ttfs").recipe, find("ttfs-mnist").recipe) == (FASHION_MNIST, MNIST)
+    assert (FASHION_MNIST.flip, MNIST.flip) == (True, False)
+    assert all("to reach" in entry.aim for entry in RECIPES.values() if "published" in entry.aim)
     assert standardised(inner(find("ttfs").recipe.network())[0]) is not None

@@ -1,6 +1,7 @@
 """What decides the claims about trainable thresholds, on results made up for it; and the recipe behind them."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from reproduce.toy import row, table_of
 from rheobase import Rouser
 from rheobase.recipes.thresholds import PerNeuron, Thresholds
 from rheobase.reproduce import thresholds
+from rheobase.reproduce.command import write
 from rheobase.reproduce.study import Table, Verdict
 from rheobase.reproduce.thresholds import FIXED, LEARNED, POSITIVE, STUDY, experiments
 
@@ -62,10 +64,46 @@ def test_faster() -> None:
     results = table({("spoken-digits", FIXED): curves(slow, slow), ("spoken-digits", LEARNED): curves(fast, fast)})
     found = verdict("fewer epochs", results)
     assert found.status == "reproduced"
-    assert found.figures == "spoken-digits: 33 ± 0 % fewer epochs"
+    assert found.figures == "spoken-digits: gets there in 2 of 2 runs, with 33 ± 0 % fewer epochs"
     results = table({("spoken-digits", FIXED): curves(fast, fast), ("spoken-digits", LEARNED): curves(slow, fast)})
     found = verdict("fewer epochs", results)
-    assert (found.status, found.figures) == ("not reproduced", "spoken-digits: gets there in 1 of 2 runs")
+    figures = "spoken-digits: gets there in 1 of 2 runs, with 0 % fewer epochs"
+    assert (found.status, found.figures) == ("not reproduced", figures)
+    results = table({("spoken-digits", FIXED): curves(fast, fast), ("spoken-digits", LEARNED): curves(slow, slow)})
+    found = verdict("fewer epochs", results)
+    assert (found.status, found.figures) == ("not reproduced", "spoken-digits: gets there in 0 of 2 runs")
+
+
+@pytest.mark.parametrize("learned", [(0.1, 0.2), (0.9, 0.9)])
+def test_one_seed_does_not_say_who_is_faster(learned: tuple[float, ...]) -> None:
+    results = table({("spoken-digits", FIXED): curves((0.3, 0.5)), ("spoken-digits", LEARNED): curves(learned)})
+    assert verdict("fewer epochs", results).status == "undecided"
+
+
+def test_every_arm_tells_when_it_gets_to_the_end_of_the_fixed_one() -> None:
+    slow, fast = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), (0.3, 0.5, 0.6, 0.7, 0.7, 0.7)
+    arms = {FIXED: (slow, fast), "learned bias": (fast, slow), "learned gain": (fast, fast)}
+    results = table({("spoken-digits", arm): curves(*values) for arm, values in arms.items()})
+    rescue = table({("rescue-spoken-digits", LEARNED): curves(slow)})
+    measured = {
+        arm: [tuple(row.measures.values()) for row in rows.values()]
+        for arm, rows in STUDY.derived(results).arms("spoken-digits").items()
+    }
+    assert measured == {
+        FIXED: [(100, 6), (100, 6)],
+        "learned bias": [(100, 4), (0,)],
+        "learned gain": [(100, 4), (100, 6)],
+    }
+    assert STUDY.derived(rescue).of("rescue-spoken-digits", LEARNED)[0].measures == {}
+
+
+def test_the_page_has_the_epochs(tmp_path: Path) -> None:
+    fast = (0.3, 0.5, 0.6, 0.7, 0.7, 0.7)
+    rows = [{**one, **LAYERS, "dead": ((0.0,) * 3,) * 6, "silent": ((0.0,) * 3,) * 6} for one in curves(fast, fast)]
+    results = table({("spoken-digits", FIXED): rows, ("spoken-digits", LEARNED): rows})
+    page = write(STUDY, results, tmp_path / "thresholds.md", True).read_text()
+    assert "| runs that get to the end of fixed 1.25, % | epochs of these |" in page
+    assert page.count("| 100 | 6 |") == 2
 
 
 def test_one_seed_decides_nothing() -> None:
@@ -131,12 +169,20 @@ def test_the_arms_start_from_the_same_weights() -> None:
 def test_the_arms_compute_the_same_at_first() -> None:
     (comparison, _) = experiments(True)
     x = (torch.rand(20, 2, 140) < 0.1).float()
+    others = ("fixed 0.25", "fixed 2.5")
     with torch.no_grad():
-        outputs = {arm: recipe.seeded_network()(x) for arm, recipe in comparison.arms.items() if arm != "fixed 0.25"}
+        outputs = {arm: recipe.seeded_network()(x) for arm, recipe in comparison.arms.items() if arm not in others}
     assert len(outputs) == 5
     assert all(torch.equal(output, outputs[FIXED]) for output in outputs.values())
     learned = {arm: len(list(recipe.network().parameters())) for arm, recipe in comparison.arms.items()}
-    assert learned == {FIXED: 3, "fixed 0.25": 3, LEARNED: 6, POSITIVE: 6, "learned bias": 6, "learned gain": 6}
+    assert learned == {
+        FIXED: 3,
+        **dict.fromkeys(others, 3),
+        LEARNED: 6,
+        POSITIVE: 6,
+        "learned bias": 6,
+        "learned gain": 6,
+    }
 
 
 def test_the_network_is_the_published_one() -> None:

@@ -761,6 +761,18 @@ def test_what_is_measured_is_measured_once_on_the_test_set_with_the_best_weights
     assert RunFolder(tmp_path / "run").summary == result.summary
 
 
+def test_what_is_measured_is_measured_in_the_precision_of_training() -> None:
+    types: list[torch.dtype] = []
+
+    def measure(net: nn.Module, dataset: rb.data.Dataset) -> dict[str, float]:
+        types.append(nn.functional.linear(torch.ones(1, 2), torch.ones(1, 2)).dtype)
+        return {}
+
+    for precision in ("bfloat16", "float32"):
+        fit(network(), *splits(), settings(epochs=1, precision=precision), measure=measure, display=QUIET)
+    assert types == [torch.bfloat16, torch.float32]
+
+
 def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[bool] = []
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ from rheobase.recipes.spoken_digits import SpokenDigits
 from rheobase.recipes.stability import Stability
 from rheobase.recipes.stochastic import Stochastic
 from rheobase.recipes.thresholds import Thresholds
-from rheobase.recipes.ttfs import CIFAR10, CIFAR10_REDUCED, GESTURE, PERCEPTRON, TimeToFirstSpike
+from rheobase.recipes.ttfs import CIFAR10, CIFAR10_REDUCED, FASHION_MNIST, GESTURE, MNIST, PERCEPTRON, TimeToFirstSpike
 from rheobase.training import Training
 
 __all__ = [
@@ -62,14 +62,14 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         ),
         "mnist": Entry(Mnist(), "about 98.8 % test accuracy"),
         "fashion-mnist": Entry(FashionMnist(), "about 89 % test accuracy"),
-        "single-spike": Entry(SingleSpikes(input_gain=4.0), "98 % test accuracy on Yin-Yang, in a few minutes"),
+        "single-spike": Entry(SingleSpikes(), "98 % test accuracy on Yin-Yang, in a few minutes"),
         "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
-        "ttfs": Entry(TimeToFirstSpike(), "the published 92.90 % test accuracy on Fashion-MNIST"),
-        "ttfs-mnist": Entry(TimeToFirstSpike(task="mnist", shift=2), "the published 99.48 % test accuracy on MNIST"),
+        "ttfs": Entry(FASHION_MNIST, "to reach the published 92.90 % test accuracy on Fashion-MNIST"),
+        "ttfs-mnist": Entry(MNIST, "to reach the published 99.48 % test accuracy on MNIST"),
         "ttfs-mlp": Entry(PERCEPTRON, "89 % test accuracy on Fashion-MNIST, an epoch in seconds"),
         "ttfs-cifar10-reduced": Entry(CIFAR10_REDUCED, "the direction, on a CPU: 80 % test accuracy on CIFAR-10"),
-        "ttfs-cifar10": Entry(CIFAR10, "the published 90.56 % test accuracy on CIFAR-10, on a GPU"),
-        "ttfs-gesture": Entry(GESTURE, "the published 95.83 % test accuracy on DVS128 Gesture, on a GPU"),
+        "ttfs-cifar10": Entry(CIFAR10, "to reach the published 90.56 % test accuracy on CIFAR-10, on a GPU"),
+        "ttfs-gesture": Entry(GESTURE, "to reach the published 95.83 % test accuracy on DVS128 Gesture, on a GPU"),
         "stochastic": Entry(Stochastic(), "to compare; `rheobase reproduce stochastic-parallel` does it"),
         "stability": Entry(Stability(), "to compare; `rheobase reproduce stability` does it"),
         "thresholds": Entry(Thresholds(), "to compare; `rheobase reproduce thresholds` does it"),

@@ -55,16 +55,22 @@ class SingleSpikes(Recipe):
     """Time constant of hidden neurons at the start, in steps."""
     readout_tau: float = 20.0
     """Time constant of the readout at the start, in steps."""
-    input_gain: float = 1.0
-    """The first layer's weights are drawn so many times as large: 4 for Yin-Yang with its four inputs; 0.1 keeps all silent."""
+    input_gain: float | None = None
+    """The first layer's weights are drawn so many times as large. None is 1; but 4 for Yin-Yang, whose four inputs of a spike
+    each would leave nearly all neurons silent."""
     training: Training = field(default_factory=lambda: _training(100))
 
     def __post_init__(self) -> None:
         self.check_hidden(self.hidden)
         for name in ("tau", "readout_tau", "input_gain"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
+
+    @property
+    def first_gain(self) -> float:
+        """What the first layer's weights are multiplied with: `input_gain`, or that of the task."""
+        return self.input_gain or (4.0 if self.task == "yin-yang" else 1.0)
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -83,7 +89,7 @@ class SingleSpikes(Recipe):
         """Linear layers, neurons, and a leaky readout."""
         task = TASKS[self.task]
         layers: list[nn.Module] = []
-        inputs, gain = task.channels, self.input_gain
+        inputs, gain = task.channels, self.first_gain
         for count in self.hidden:
             decay = math.exp(-1 / self.tau)
             layers += [_linear(inputs, count, gain), _neurons(self.neurons, count, decay, self.learn_decay)]

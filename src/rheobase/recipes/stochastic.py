@@ -19,7 +19,7 @@ from rheobase.layers import NoiseAveraged, SynapticReadout
 from rheobase.layers import Sequential as Network
 from rheobase.neurons import PSN, SPSN, MaskedPSN, SlidingPSN, SynapticLIF
 from rheobase.recipes.recipe import Recipe
-from rheobase.recipes.tasks import TASKS, SequenceName, load_task
+from rheobase.recipes.tasks import SEQUENCES, SequenceName, load_task
 from rheobase.regularizers import TotalRate
 from rheobase.surrogate import FastSigmoid
 from rheobase.training import Regularizer, Training, evaluate
@@ -80,14 +80,14 @@ class Stochastic(Recipe):
     ) -> Splits:
         """The task's official split, with a part of the training set for validation."""
         source = {"data_dir": data_dir, "download": download, "progress": progress}
-        splits = load_task(self.task, samples=self.samples, **source)
+        splits = load_task(SEQUENCES[self.task], samples=self.samples, **source)
         if self.augment and isinstance(splits.train, EventDataset):
             splits = replace(splits, train=splits.train.augmented(Zoom()))
         return splits
 
     def network(self) -> Network:
         """Linear layers, neurons, and a readout; weights do not depend on the neurons."""
-        task, decay = TASKS[self.task], math.exp(-1 / self.tau)
+        task, decay = SEQUENCES[self.task], math.exp(-1 / self.tau)
         layers: list[nn.Module] = []
         inputs = task.channels
         for count in self.hidden:

@@ -1,7 +1,7 @@
 """Data sets as tasks for the recipes that compare methods: the same split, coded the same way, whatever the network."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -31,10 +31,19 @@ from rheobase.data import (
     spoken_digits,
 )
 
-TaskName = Literal["yin-yang", "spoken-digits", "mnist", "fashion-mnist", "n-mnist-simulated", "delayed-recall"]
+TaskName = Literal[
+    "yin-yang",
+    "spoken-digits",
+    "shd",
+    "mnist",
+    "fashion-mnist",
+    "n-mnist",
+    "n-mnist-simulated",
+    "delayed-recall",
+]
 
 SequenceName = Literal["spoken-digits", "shd", "sequential-mnist", "permuted-mnist"]
-"""Tasks whose sequences are long, or whose order is what matters."""
+"""Sequences that are long, or whose order is what matters."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Task:
 
 
 def load_task(
-    name: TaskName | SequenceName,
+    task: TaskName | Task,
     *,
     samples: int | None = None,
     steps: int | None = None,
@@ -72,7 +81,7 @@ def load_task(
     """The official split of a task, a tenth of the training set kept for validation.
 
     Args:
-        name: which task.
+        task: which; or what it is, as for those of `SEQUENCES`.
         samples: keep so many samples for training, and at most half as many for validation; None keeps all.
         steps: the number of time steps; None is that of the task.
         flatten: rows of pixels; otherwise images keep their shape, as convolutions need it.
@@ -85,7 +94,7 @@ def load_task(
         DataError: if data is missing or damaged.
         ValueError: if there are not so many samples.
     """
-    task = TASKS[name]
+    task = TASKS[task] if isinstance(task, str) else task
     source = {"data_dir": data_dir, "download": download, "progress": progress}
     train, validation, test = task.load(steps=steps or task.steps, flatten=flatten, source=source)
     train = some_of(train, samples)
@@ -131,9 +140,12 @@ def _spoken_digits(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[
     return *split(train, 0.1, seed=0), test
 
 
-def _shd(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
-    train, test = (EventDataset(events, dt=0.001, steps=steps) for events in shd(**source))
-    return *split(train, 0.1, seed=0), test
+def _shd(dt: float) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
+    def loaded(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+        train, test = (EventDataset(events, dt=dt, steps=steps) for events in shd(**source))
+        return *split(train, 0.1, seed=0), test
+
+    return loaded
 
 
 def _pixels(permutation: int | None) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
@@ -144,10 +156,13 @@ def _pixels(permutation: int | None) -> Callable[..., tuple[Dataset, Dataset, Da
     return loaded
 
 
-def _n_mnist(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
-    parts = n_mnist(source["data_dir"], simulated=True, progress=source["progress"])
-    train, test = (EventDataset(events, dt=0.001, steps=steps, merge_polarities=True) for events in parts)
-    return *split(train, 0.1, seed=0), test
+def _n_mnist(simulated: bool) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
+    def loaded(*, steps: int, source: Mapping[str, Any], **_: Any) -> tuple[Dataset, Dataset, Dataset]:
+        parts = n_mnist(simulated=simulated, **source)
+        train, test = (EventDataset(events, dt=0.001, steps=steps, merge_polarities=True) for events in parts)
+        return *split(train, 0.1, seed=0), test
+
+    return loaded
 
 
 def _images(load: Callable[..., Any]) -> Callable[..., tuple[Dataset, Dataset, Dataset]]:
@@ -160,13 +175,11 @@ def _images(load: Callable[..., Any]) -> Callable[..., tuple[Dataset, Dataset, D
     return loaded
 
 
-TASKS: Mapping[TaskName | SequenceName, Task] = MappingProxyType(
+TASKS: Mapping[TaskName, Task] = MappingProxyType(
     {
         "yin-yang": Task("Yin-Yang", 4, 3, 100, _yin_yang),
         "spoken-digits": Task("spoken digits (cochlea spikes, compact set)", 140, 10, 100, _spoken_digits),
-        "shd": Task("Spiking Heidelberg Digits", 700, 20, 1370, _shd),
-        "sequential-mnist": Task("MNIST, one pixel a step", 1, 10, 784, _pixels(None)),
-        "permuted-mnist": Task("MNIST, one pixel a step, in a random order", 1, 10, 784, _pixels(0)),
+        "shd": Task("Spiking Heidelberg Digits", 700, 20, 500, _shd(0.002)),
         "mnist": Task(
             "MNIST, one spike per pixel",
             784,
@@ -184,7 +197,19 @@ TASKS: Mapping[TaskName | SequenceName, Task] = MappingProxyType(
             (Perspective(0.1, 0.3), Flip(0.5), ShiftPixels(1), PixelNoise(0.05, 0.5)),
         ),
         "delayed-recall": Task("delayed recall, the sum of two cues 25 steps apart", 30, 3, 40, _delayed_recall),
-        "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist),
+        "n-mnist": Task("N-MNIST, polarities merged", 1156, 10, 300, _n_mnist(simulated=False)),
+        "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist(simulated=True)),
     }
 )
-"""Images are coded and augmented as for the block model (Taylor, King, Harper, arXiv 2205.15286, its published program)."""
+"""Images are coded and augmented, and SHD is binned, as for the block model (Taylor, King, Harper, arXiv 2205.15286, its
+published program): steps of 2 ms, and what comes after a second is left out."""
+
+SEQUENCES: Mapping[SequenceName, Task] = MappingProxyType(
+    {
+        "spoken-digits": TASKS["spoken-digits"],
+        "shd": replace(TASKS["shd"], steps=1370, load=_shd(0.001)),
+        "sequential-mnist": Task("MNIST, one pixel a step", 1, 10, 784, _pixels(None)),
+        "permuted-mnist": Task("MNIST, one pixel a step, in a random order", 1, 10, 784, _pixels(0)),
+    }
+)
+"""SHD is binned as for stochastic neurons: steps of 1 ms, and nothing is left out."""

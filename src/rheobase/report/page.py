@@ -33,6 +33,7 @@ def render(run: Run) -> str:
         _section("One sample, layer by layer", figures.raster(evaluation)) if evaluation else "",
         _section("Health of the layers", _warnings(run) + figures.layers(run)) if run.epochs else "",
         _section("Spikes and cost", _cost(run)) if run.epochs or run.summary else "",
+        _section("Also measured", _measures(run.summary)) if run.summary and run.summary.measures else "",
         _section("How to reproduce", _reproduction(run)),
     ]
     title = escape(f"{run.setup.recipe} · {run.folder.name}")
@@ -276,6 +277,12 @@ def _activity(layer: LayerHealth, dt: float) -> tuple[str, ...]:
         percent(layer.silent),
         percent(layer.saturated),
     )
+
+
+def _measures(summary: Summary) -> str:
+    rows = ((name, amount(value)) for name, value in summary.measures.items())
+    note = f"<p>What this recipe measures of the trained network besides, on the {summary.split} set.</p>"
+    return note + table(("measure", "value"), rows, "numbers")
 
 
 def _reproduction(run: Run) -> str:

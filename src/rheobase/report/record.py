@@ -110,6 +110,8 @@ class Summary:
     layers: tuple[LayerSummary, ...]
     input: Work
     others: tuple[Other, ...]
+    measures: dict[str, float]
+    """What the recipe measured besides, by name."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,9 @@ def _read_summary(path: Path) -> Summary:
     fields = parse(str(path), read_text(path))
     samples = fields.sub("samples")
     split = "test" if "test_accuracy" in fields.values else "validation"
-    others = fields.sub("also_tested") if "also_tested" in fields.values else Fields("", {})
+    others, measures = (
+        fields.sub(key) if key in fields.values else Fields("", {}) for key in ("also_tested", "measures")
+    )
     return Summary(
         split=split,
         accuracy=fields.fraction(f"{split}_accuracy"),
@@ -243,6 +247,7 @@ def _read_summary(path: Path) -> Summary:
             Other(name, others.sub(name).fraction("accuracy"), others.sub(name).whole("samples"))
             for name in others.values
         ),
+        measures={name: measures.number(name) for name in measures.values},
     )
 
 

@@ -81,7 +81,14 @@ def overview(results: Path) -> None:
 def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
     """Write the page and the plots of the rows that there are; returns the page."""
     figures = draw(table, page.parent, page.stem)
-    write_page(page, study, table, f"rheobase reproduce {study.name}{' --quick' if quick else ''}", quick, figures)
+    write_page(
+        page,
+        study,
+        study.derived(table),
+        f"rheobase reproduce {study.name}{' --quick' if quick else ''}",
+        quick,
+        figures,
+    )
     return page
 
 

@@ -15,7 +15,7 @@ from rheobase.recipes.tasks import TASKS
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
+from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall, reaches
 
 BLOCK, PRODUCT, LOOP, MULTI = get_args(Kind)
 FIXED = "single spike, fixed decays"
@@ -33,8 +33,10 @@ PUBLISHED = {
 
 def experiments(quick: bool) -> Sequence[Experiment]:
     """All experiments, or those of the quick version."""
+    # Rows are known by their settings, so what None stands for is written out.
     yin_yang = SingleSpikes(input_gain=4.0)
-    digits = SingleSpikes(task="spoken-digits", hidden=(300,))
+    plain = SingleSpikes(input_gain=1.0)
+    digits = replace(plain, task="spoken-digits", hidden=(300,))
     if quick:
         few = _epochs(replace(yin_yang, samples=5_000), 20)
         return [
@@ -43,10 +45,10 @@ def experiments(quick: bool) -> Sequence[Experiment]:
             _from_silence("yin-yang", few),
         ]
     images = {
-        "mnist": SingleSpikes(task="mnist", hidden=(800,)),
-        "fashion-mnist": SingleSpikes(task="fashion-mnist", hidden=(1000,)),
+        "mnist": replace(plain, task="mnist", hidden=(800,)),
+        "fashion-mnist": replace(plain, task="fashion-mnist", hidden=(1000,)),
     }
-    n_mnist = SingleSpikes(task="n-mnist-simulated", hidden=(300,), samples=10_000)
+    n_mnist = replace(plain, task="n-mnist-simulated", hidden=(300,), samples=10_000)
     return [
         _experiment("yin-yang", _epochs(yin_yang, 200)),
         _experiment("spoken-digits", _epochs(digits, 50)),
@@ -80,7 +82,7 @@ def _experiment(name: str, recipe: SingleSpikes | SingleSpikeConvolutions, *, fi
 
 def _from_silence(name: str, recipe: SingleSpikes, gain: float = 0.1) -> Experiment:
     """Where no neuron fires at first: the first layer's weights are `gain` times the usual ones, a tenth in the paper."""
-    quiet = replace(recipe, input_gain=gain * recipe.input_gain)
+    quiet = replace(recipe, input_gain=gain * recipe.first_gain)
     arms = {kind: replace(quiet, neurons=kind) for kind in (BLOCK, PRODUCT, LOOP, MULTI)}
     return Experiment(f"silence-{name}", f"From silence, first layer times {gain:g}: {_title(recipe)}", arms, SEEDS)
 
@@ -114,8 +116,7 @@ def _as_accurate_as_published(table: Table) -> Verdict:
         rows = table.of(name, BLOCK) if name in table.experiments else {}
         if rows:
             found = Estimate.of(list(accuracies(rows).values()))
-            holds = found.count > 1 and (found.mean >= published / 100 or above(found, published / 100))
-            findings[name] = holds, f"{found.percent()} % (published {published})"
+            findings[name] = reaches(found, published / 100), f"{found.percent()} % (published {published})"
     return overall(findings)
 
 
@@ -178,7 +179,8 @@ STUDY = Study(
         "standard single-spike loop, whose mask is part of the gradient in some "
         "versions of its program; *product* is that of a loop whose mask is differentiated; *multi-spike* has a soft "
         "reset in the gradient, as published. Not less accurate means by less than a point; as accurate as published, "
-        "that the mean is not below. Seconds per epoch are those of kernels in all arms, on one thread."
+        "that the mean is not below; less accurate than published, that the whole interval is. Seconds per epoch are those of "
+        "kernels in all arms, on one thread."
     ),
     experiments=experiments,
     claims=(

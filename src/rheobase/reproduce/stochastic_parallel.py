@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import get_args
 
 from rheobase.recipes.stochastic import Kind, Stochastic
-from rheobase.recipes.tasks import TASKS, SequenceName
+from rheobase.recipes.tasks import SEQUENCES, SequenceName
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
@@ -58,7 +58,7 @@ def _epochs(recipe: Stochastic, epochs: int) -> Stochastic:
 
 def _experiment(name: str, setting: str, arms: Mapping[str, Stochastic]) -> Experiment:
     recipe = next(iter(arms.values()))
-    task = TASKS[recipe.task]
+    task = SEQUENCES[recipe.task]
     sizes = "-".join(str(size) for size in (task.channels, *recipe.hidden, task.classes))
     return Experiment(name, f"{task.title}, {setting}: {sizes}, T = {task.steps}", arms, SEEDS)
 

@@ -72,6 +72,7 @@ class Study:
         remarks: what a reader must know to read the figures rightly, in Markdown.
         experiments: by whether it is the quick version.
         claims: what is to be decided.
+        derived: the table with what runs tell only beside other runs, as further measures, for the page.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Study:
     remarks: str
     experiments: Callable[[bool], Sequence[Experiment]]
     claims: Sequence[Claim]
+    derived: Callable[["Table"], "Table"] = lambda table: table
 
 
 class Table:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rheobase.recipes.ttfs import CIFAR10_REDUCED, PERCEPTRON, TaskName, TimeToFirstSpike
+from rheobase.recipes.ttfs import CIFAR10_REDUCED, FASHION_MNIST, MNIST, MOST_SPIKES, PERCEPTRON, TimeToFirstSpike
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
+from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall, reaches
 
 FRAMEWORK, NOTHING = "framework", "nothing of it"
 MEMBRANE, GROWING = "membrane decoder", "growing steps"
@@ -78,12 +78,8 @@ def experiments(quick: bool) -> Sequence[Experiment]:
             _latency_code(shallow, (0, 1)),
             *(_depth(_quick(deep, 1e-3), depth, 50, (0, 1)) for depth in (2, 10)),
         ]
-    pictures = _trained(TimeToFirstSpike(channels=(32, 64), hidden=(256,)), 25)
-    pictures = replace(pictures, training=replace(pictures.training, precision="bfloat16"))
     return [
-        _published("fashion-mnist", pictures),
-        _published("mnist", pictures),
-        _published("cifar10", CIFAR10_REDUCED),
+        *(_published(recipe) for recipe in (FASHION_MNIST, MNIST, CIFAR10_REDUCED)),
         _ablation(_trained(TimeToFirstSpike(samples=20_000), 15), SEEDS),
         _decisions(_trained(perceptron, 15), DECISIONS, SEEDS),
         _latency_code(_trained(perceptron, 15), SEEDS),
@@ -100,12 +96,11 @@ def _trained(recipe: TimeToFirstSpike, epochs: int) -> TimeToFirstSpike:
     return replace(recipe, training=replace(recipe.training, epochs=epochs))
 
 
-def _published(task: TaskName, recipe: TimeToFirstSpike) -> Experiment:
+def _published(recipe: TimeToFirstSpike) -> Experiment:
     """The framework, and what its sequel changes."""
-    recipe = recipe if task == "cifar10" else replace(recipe, task=task, shift=2, flip=task != "mnist")
     membrane = replace(recipe, decoder="membrane", scale=1.0)
     arms = {FRAMEWORK: recipe, MEMBRANE: membrane, GROWING: replace(membrane, grow=(recipe.steps // 2,))}
-    return Experiment(task, _title(recipe), arms, SEEDS)
+    return Experiment(recipe.task, _title(recipe), arms, SEEDS)
 
 
 def _ablation(recipe: TimeToFirstSpike, seeds: tuple[int, ...]) -> Experiment:
@@ -150,7 +145,7 @@ def _title(recipe: TimeToFirstSpike) -> str:
 
 
 def _as_accurate_as(published: Callable[[str], float], arms: Sequence[str]) -> Callable[[Table], Verdict]:
-    """Whether the arm of the highest validation accuracy is as accurate as published: its mean is not below."""
+    """Whether the arm of the highest validation accuracy is as accurate as published."""
 
     def judge(table: Table) -> Verdict:
         findings: dict[str, Finding] = {}
@@ -161,7 +156,7 @@ def _as_accurate_as(published: Callable[[str], float], arms: Sequence[str]) -> C
             arm = max(found, key=lambda arm: _mean([row.validation_accuracy for row in found[arm].values()]))
             estimate, goal = Estimate.of(list(accuracies(found[arm]).values())), published(task) / 100
             figures = f"{estimate.percent()} % ({arm}; published {100 * goal:.2f})"
-            findings[task] = estimate.mean >= goal, figures
+            findings[task] = reaches(estimate, goal), figures
         return overall(dict(sorted(findings.items())))
 
     return judge
@@ -223,23 +218,19 @@ def _keeps_its_accuracy(table: Table) -> Verdict:
     return overall({f"{names[-1]} against {names[0]}": (above(difference, -MARGIN), f"{difference.percent()} points")})
 
 
-def _measured(measure: str, holds: Callable[[float], bool]) -> Callable[[Table], Verdict]:
-    """Whether what the framework measures of itself is as claimed."""
-
-    def judge(table: Table) -> Verdict:
-        findings: dict[str, Finding] = {}
-        for name in table.experiments:
-            values = [row.measures[measure] for row in table.of(name, FRAMEWORK).values() if measure in row.measures]
-            if values:
-                estimate = Estimate.of(values)
-                findings[name] = holds(max(values)), f"{estimate.text(2)} {measure}"
-        return overall(findings)
-
-    return judge
+def _at_most_a_spike(table: Table) -> Verdict:
+    """Whether the neuron of most spikes fires once, on any test sample and with any seed."""
+    findings: dict[str, Finding] = {}
+    for name in table.experiments:
+        rows = table.of(name, FRAMEWORK).values()
+        most = [row.measures[MOST_SPIKES] for row in rows if MOST_SPIKES in row.measures]
+        if most:
+            findings[name] = max(most) <= 1, f"{max(most):g} at most"
+    return overall(findings)
 
 
 def _latency(table: Table) -> Verdict:
-    """Of Fashion-MNIST with T = 8, which is what the figure is of."""
+    """Of Fashion-MNIST with T = 8, which is what the figure is of. Half a step more is still about two."""
     rows = table.of("decisions", FRAMEWORK) if "decisions" in table.experiments else {}
     values = [row.measures["steps / decision"] for row in rows.values() if "steps / decision" in row.measures]
     if not values:
@@ -270,8 +261,8 @@ STUDY = Study(
         "test set, and the first 1,000 official test images, all that was at hand, are a measure beside. *Membrane decoder* "
         "and *growing steps* (the same decoder, half of the training at T / 2) are our reading of the sequel's abstract. The "
         "depth study has T = 4, a surrogate three times as wide, a rate of 0.001 instead of 0.02 and batches of 32 instead of "
-        "128. As accurate as published means that the mean is not below. A decision takes one step more than the index of the "
-        "first output spike, and T where there is none."
+        "128. As accurate as published means that the mean is not below; less accurate, that the whole interval is. A decision "
+        "takes one step more than the index of the first output spike, and T where there is none."
     ),
     experiments=experiments,
     claims=(
@@ -293,16 +284,20 @@ STUDY = Study(
         Claim("Each part makes it more accurate", "its Table 4, whose rows are not known", _each_part),
         Claim(
             "It trains deep networks better than PyTorch's weights alone",
-            "gradients of 1e-7 against 1e-3",
+            "gradients of 1e-7 against 1e-3; accuracy not compared",
             _depths(lambda table, name: _difference(table, name, FRAMEWORK, NOTHING)),
         ),
         Claim("20 layers are not less accurate than 2", "not compared", _keeps_its_accuracy),
-        Claim("About two steps of eight until a decision on Fashion-MNIST", "about 2 (a reader's figure)", _latency),
+        Claim(
+            "At most about two steps of eight until a decision on Fashion-MNIST",
+            "about 2 (a reader's figure)",
+            _latency,
+        ),
         Claim("Direct input is more accurate than a latency code", "taken, not compared", _direct_input),
         Claim(
             "No neuron spends more than a spike on a sample",
             "by construction",
-            _measured("spikes / neuron", lambda value: value <= 1),
+            _at_most_a_spike,
         ),
         Claim(
             "A decoder of the membrane potential is more accurate (sequel)",

@@ -2,7 +2,8 @@
 
 The rule is the same for all claims that compare: one holds where the whole confidence interval of the difference lies above the
 margin (0, or what is called as good), it does not where the whole interval lies below, and in between, or with a single
-seed, the runs do not decide it.
+seed, the runs do not decide it. What is as good as a published figure, of which no interval is known, only has to have a mean
+that is not below it.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,20 @@ def above(estimate: Estimate | None, margin: float = 0.0) -> bool | None:
         return None
     excess = replace(estimate, mean=estimate.mean - margin)
     return True if excess.is_positive else False if excess.is_negative else None
+
+
+def reaches(estimate: Estimate, goal: float) -> bool | None:
+    """Whether the mean is at least `goal`; False if the whole interval lies below, else None, as for a single value.
+
+    Example:
+        >>> found = Estimate(0.92, 0.05, 3)
+        >>> reaches(found, 0.91), reaches(found, 0.93), reaches(found, 0.98)
+        (True, None, False)
+        >>> reaches(Estimate.of([0.99]), 0.9)
+    """
+    if estimate.count == 1:
+        return None
+    return True if estimate.mean >= goal else above(estimate, goal)
 
 
 def overall(findings: Mapping[str, Finding]) -> Verdict:

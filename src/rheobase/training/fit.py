@@ -92,7 +92,7 @@ def fit(
             progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. One with
             a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
-            of the network and the data that returns `{name: number}`; the summary has it.
+            of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
         resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped.
         also_test: further sets that are looked at once, with the test set; the summary has their accuracies by name.
@@ -328,7 +328,8 @@ class _Run:
                 for name, dataset in also_test.items()
             }
         if self.measure is not None:
-            summary["measures"] = dict(self.measure(trainer.network, test or self.validation))
+            with trainer.engine.precision():
+                summary["measures"] = dict(self.measure(trainer.network, test or self.validation))
         if self.folder is not None and self.writes:
             file = self.folder.path / "evaluation.npz"
             write_evaluation(file, trainer.network, test or self.validation, seen, trainer.decode)

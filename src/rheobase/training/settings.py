@@ -81,6 +81,11 @@ class Training:
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
 
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Samples per step where nothing is learned, which takes half of the memory."""
+        return 2 * self.batch_size
+
     def decisive(self) -> str:
         """The settings that decide what a run comes to, as JSON: all but the device."""
         return json.dumps({name: value for name, value in asdict(self).items() if name != "device"})

@@ -158,7 +158,7 @@ class Trainer:
         return evaluate(
             self.network,
             dataset,
-            batch_size=2 * self.settings.batch_size,
+            batch_size=self.settings.evaluation_batch_size,
             loss=self.loss,
             decode=self.decode,
             engine=self.engine,
