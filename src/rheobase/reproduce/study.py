@@ -44,12 +44,21 @@ class Experiment:
         return len(self.arms) * len(self.seeds)
 
 
+Finding = tuple[bool | None, str]
+"""Whether a claim holds in an experiment, None where that is undecided; and the figures that say so."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim, and the figures that say so."""
+    """What became of a claim, and what was found in each experiment; of all of them under `""`."""
 
     status: Status
-    figures: str
+    findings: Mapping[str, Finding]
+
+    @property
+    def figures(self) -> str:
+        """What was found, in one line."""
+        return "; ".join(f"{name}: {figures}" if name else figures for name, (_, figures) in self.findings.items())
 
 
 @dataclass(frozen=True)
