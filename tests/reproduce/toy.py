@@ -37,9 +37,8 @@ def experiments(quick: bool) -> list[Experiment]:
 
 
 def judge(table: Table) -> Verdict:
-    return (
-        Verdict("reproduced", f"{len(table.arms('first'))} arms") if table.arms("first") else Verdict("not run yet", "")
-    )
+    arms = len(table.arms("first"))
+    return Verdict("reproduced", {"": (True, f"{arms} arms")}) if arms else Verdict("not run yet", {})
 
 
 STUDY = Study("toy", "A toy", "nobody, nowhere", "Nothing to know.", experiments, [Claim("It runs", "always", judge)])

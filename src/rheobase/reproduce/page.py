@@ -1,16 +1,20 @@
 """The page of a study, in Markdown: claims with their verdicts, a table for each experiment, where the figures came from."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rheobase.files import atomic_write
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
-from rheobase.reproduce.study import Experiment, Study, Table
+from rheobase.reproduce.study import Claim, Experiment, Finding, Study, Table, Verdict
 from rheobase.reproduce.verdicts import accuracies
 
 _QUICK = "**The quick version:** smaller networks, fewer samples and epochs than described here; it shows directions."
+
+_MANY = " --only ..."
+_HOLDS = {True: "holds", False: "does not hold", None: "undecided"}
 
 
 def write_page(path: Path, study: Study, table: Table, command: str, quick: bool, figures: Mapping[str, Path]) -> None:
@@ -24,17 +28,22 @@ def write_page(path: Path, study: Study, table: Table, command: str, quick: bool
         quick: whether the rows are of the quick version.
         figures: pictures beside the page, by experiment.
     """
+    verdicts = {claim: claim.judge(table) for claim in study.claims}
     parts = [
         f"# {study.title}",
         f"Source: {study.source}. Written by `{command}`; all rows are in [{path.stem}.json]({path.stem}.json).",
         *([_QUICK] if quick else []),
         study.remarks,
         "## Claims",
-        _claims(study, table),
-        "± is half of a 95 % confidence interval (Student's, over seeds). A claim that compares is reproduced where the whole "
-        "interval of the difference, seed by seed, lies on the right side, and undecided where it lies on both. Networks are "
-        "chosen by validation accuracy, and each run reads the test set once, at its end.",
+        _claims(verdicts),
+        "± is half of a 95 % confidence interval (Student's, over seeds); where that is more than 30 points, the values of the "
+        "seeds stand there instead. A claim that compares is reproduced where the whole interval of the difference, seed by "
+        "seed, lies on the right side, and undecided where it lies on both. Networks are chosen by validation accuracy, and "
+        "each run reads the test set once, at its end.",
     ]
+    for claim, verdict in verdicts.items():
+        if _is_long(verdict):
+            parts += [f"### {claim.text}", _findings(verdict.findings)]
     for experiment in table.experiments.values():
         parts += [f"## {experiment.title}", _experiment(experiment, table)]
         if experiment.name in figures:
@@ -44,12 +53,33 @@ def write_page(path: Path, study: Study, table: Table, command: str, quick: bool
         file.write(("\n\n".join(parts) + "\n").encode())
 
 
-def _claims(study: Study, table: Table) -> str:
+def _claims(verdicts: Mapping[Claim, Verdict]) -> str:
     lines = ["| claim | published | verdict | found |", "| --- | --- | --- | --- |"]
-    for claim in study.claims:
-        verdict = claim.judge(table)
-        lines.append(f"| {claim.text} | {claim.published} | **{verdict.status}** | {verdict.figures} |")
+    for claim, verdict in verdicts.items():
+        found = f"{_count(verdict.findings)}: see below" if _is_long(verdict) else verdict.figures
+        lines.append(f"| {claim.text} | {claim.published} | **{verdict.status}** | {found} |")
     return "\n".join(lines)
+
+
+def _is_long(verdict: Verdict) -> bool:
+    """Whether what was found is too much for a cell."""
+    return len(verdict.findings) > 2
+
+
+def _count(findings: Mapping[str, Finding]) -> str:
+    """In how many experiments a claim holds.
+
+    Example:
+        >>> _count({"digits": (True, "+2"), "MNIST": (None, "1 ± 3"), "SHD": (True, "+3")})
+        'holds in 2 of 3, undecided in 1'
+    """
+    held = [holds for holds, _ in findings.values()]
+    counts = [f"{how} in {held.count(holds)}" for holds, how in _HOLDS.items() if holds in held]
+    return ", ".join([f"{counts[0]} of {len(held)}", *counts[1:]])
+
+
+def _findings(findings: Mapping[str, Finding]) -> str:
+    return "\n".join(f"- {name}: {_HOLDS[holds]}, {figures}" for name, (holds, figures) in findings.items())
 
 
 def _experiment(experiment: Experiment, table: Table) -> str:
@@ -110,15 +140,21 @@ def _mean(values: Sequence[float | int]) -> float:
 
 
 def _origins(table: Table) -> str:
-    """Commits, machines and commands, with the number of runs that came from each."""
+    """Commits, machines and commands, with the number of runs that came from each; names of many experiments are left out."""
     counts: dict[tuple[str, str, str], int] = {}
     for experiment in table.experiments:
         for rows in table.arms(experiment).values():
             for row in rows.values():
-                origin = row.commit or "no checkout", row.machine, row.command
+                command = re.sub(r" --only( (?!-)\S+){4,}", _MANY, row.command)
+                origin = row.commit or "no checkout", row.machine, command
                 counts[origin] = counts.get(origin, 0) + 1
     lines = ["| runs | commit | machine | command |", "| ---: | --- | --- | --- |"]
     lines += [
         f"| {count} | {commit} | {machine} | `{command}` |" for (commit, machine, command), count in counts.items()
     ]
+    if any(_MANY in command for *_, command in counts):
+        lines += [
+            "",
+            f"`{_MANY.strip()}` stands for more than three experiments; the JSON file has every row's whole command.",
+        ]
     return "\n".join(lines)

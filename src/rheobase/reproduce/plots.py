@@ -1,14 +1,14 @@
 """The pictures of a study: how each arm learns, and how many of its neurons are silent or dead meanwhile.
 
 Of many arms that differ in a number, nobody could tell the curves apart. There the picture is of what each came to, over the
-number.
+number, which is a setting of the recipe: the axis has its name. An arm where two curves meet is a point of both.
 
 matplotlib draws them. It is not a requirement of the library: `pip install 'rheobase[plots]'`; without it the page has no
 pictures.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rheobase.files import atomic_write
+from rheobase.recipes import Recipe
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.study import Table
 
@@ -65,41 +66,65 @@ class _Curves:
     dead: Sequence[Values]
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """Curves over the same axis: epochs, where there are no ticks, or settings, with a tick at each value."""
+
+    axis: str
+    curves: Mapping[str, _Curves]
+    ticks: Sequence[float] = ()
+
+
 def _draw(table: Table, name: str, path: Path) -> Path:
     from matplotlib.figure import Figure
 
-    arms = table.arms(name)
-    layers = _layers([row for rows in arms.values() for row in rows.values()])
-    series = _series(arms) if len(arms) > len(_COLOURS) else None
-    drawn = {arm: _over_epochs(rows) for arm, rows in arms.items()} if series is None else series
-    figure = Figure(figsize=(4.2 * (1 + len(layers)), 3.6), layout="constrained")
-    axes = figure.subplots(1, 1 + len(layers), squeeze=False)[0]
-    for colour, (label, curves) in zip(_COLOURS * 3, drawn.items(), strict=False):
-        _curve(axes[0], curves.at, curves.accuracy, colour, label)
-        # An arm may have fewer layers of neurons, or none.
-        for axis, silent, dead in zip(axes[1:], curves.silent, curves.dead, strict=False):
-            _curve(axis, curves.at, silent, colour, label)
-            means = [100 * np.mean(values) for values in dead]
-            axis.plot(curves.at, means, color=colour, linewidth=1, linestyle="dashed")
-    axes[0].set_title("validation accuracy" if series is None else "test accuracy", fontsize=10)
-    for axis, layer in zip(axes[1:], layers, strict=True):
+    layers = _layers([row for rows in table.arms(name).values() for row in rows.values()])
+    panels = _panels(table, name)
+    figure = Figure(figsize=(4.2 * (1 + len(layers)), 0.8 + 2.8 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 1 + len(layers), squeeze=False, sharey="col")
+    colours = iter(_COLOURS * 3)
+    for panel, axes in zip(panels, grid, strict=True):
+        for label, curves in panel.curves.items():
+            colour = next(colours)
+            _curve(axes[0], curves.at, curves.accuracy, colour, label)
+            # An arm may have fewer layers of neurons, or none.
+            for axis, silent, dead in zip(axes[1:], curves.silent, curves.dead, strict=False):
+                _curve(axis, curves.at, silent, colour, label)
+                means = [100 * np.mean(values) for values in dead]
+                axis.plot(curves.at, means, color=colour, linewidth=1, linestyle="dashed")
+        _finish(panel, axes, table.experiments[name].chance)
+    grid[0][0].set_title("test accuracy" if panels[0].ticks else "validation accuracy", fontsize=10)
+    for axis, layer in zip(grid[0][1:], layers, strict=True):
         axis.set_title(f"{layer}: silent in a sample, dead (dashed)", fontsize=9)
-        axis.set_ylim(0, 100)
-    for axis in axes:
-        axis.set_xlabel("epoch" if series is None else "value")
-        axis.grid(alpha=0.3)
-        if series is not None:
-            axis.set_xscale("log")
-    axes[0].set_ylabel("%")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(len(drawn), 5, 1 + 2 * len(layers)),
-        fontsize=9,
-    )
+    keys = [axes[0].get_legend_handles_labels() for axes in grid]
+    lines, labels = ([item for key in keys for item in key[which]] for which in (0, 1))
+    ncols = min(len(labels), 5, 1 + 2 * len(layers))
+    figure.legend(lines, labels, loc="outside lower center", ncols=ncols, fontsize=9)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return path
+
+
+def _finish(panel: _Panel, axes: Any, chance: float | None) -> None:
+    """What belongs to a panel beside its curves."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in axes:
+        axis.set_xlabel(panel.axis)
+        axis.grid(alpha=0.3)
+        if panel.ticks:
+            axis.set_xscale("log")
+            axis.set_xticks(panel.ticks, [f"{value:g}" for value in panel.ticks], fontsize=7.5)
+            axis.minorticks_off()
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("%")
+    if chance is not None:
+        axes[0].axhline(100 * chance, color="#666666", linewidth=1, linestyle="dotted")
+        beside = {"ha": "right", "va": "bottom", "fontsize": 8, "color": "#666666"}
+        axes[0].text(0.99, 100 * chance, "chance", transform=axes[0].get_yaxis_transform(), **beside)
+    for axis in axes[1:]:
+        axis.set_ylim(0, 100)
 
 
 def _layers(rows: Sequence[Row]) -> Sequence[str]:
@@ -121,10 +146,61 @@ def _over_epochs(rows: Mapping[int, Row]) -> _Curves:
     )
 
 
-def _series(arms: Mapping[str, Mapping[int, Row]]) -> dict[str, _Curves] | None:
-    """Arms `"NAME VALUE"` or `"NAME, VALUE"` as a curve for each name, over values above 0; None if one is called otherwise."""
-    found: dict[str, dict[float, list[Row]]] = {}
-    for arm, rows in arms.items():
+@dataclass(frozen=True)
+class _Series:
+    """Arms that are a curve over a setting: the value of each."""
+
+    setting: str
+    arms: dict[str, float]
+
+    def meets(self, other: "_Series") -> bool:
+        """Whether both are over the same setting, or have an arm in common."""
+        return self.setting == other.setting or bool(self.arms.keys() & other.arms)
+
+
+def _panels(table: Table, name: str) -> list[_Panel]:
+    planned, arms = table.experiments[name].arms, table.arms(name)
+    series = _series(planned) if len(planned) > len(_COLOURS) else None
+    if series is None:
+        return [_Panel("epoch", {arm: _over_epochs(rows) for arm, rows in arms.items()})]
+    done = {
+        label: _Series(one.setting, {arm: value for arm, value in one.arms.items() if arm in arms})
+        for label, one in series.items()
+    }
+    return [
+        _Panel(
+            " or ".join(dict.fromkeys(one.setting.replace("_", " ") for one in group.values())),
+            {
+                label: _over_values({value: list(arms[arm].values()) for arm, value in one.arms.items()})
+                for label, one in group.items()
+            },
+            sorted({value for one in group.values() for value in one.arms.values()}),
+        )
+        for group in _grouped({label: one for label, one in done.items() if one.arms})
+    ]
+
+
+def _grouped(series: Mapping[str, _Series]) -> list[dict[str, _Series]]:
+    """Those that meet, together."""
+    groups: list[dict[str, _Series]] = []
+    for label, one in series.items():
+        group = next((group for group in groups if any(one.meets(other) for other in group.values())), None)
+        if group is None:
+            groups.append({label: one})
+        else:
+            group[label] = one
+    return groups
+
+
+def _series(arms: Mapping[str, Recipe]) -> dict[str, _Series] | None:
+    """Arms `"NAME VALUE"` or `"NAME, VALUE"` as a curve for each name, over a setting that has this value, above 0.
+
+    An arm whose name no other has is a point of all curves from whose arms it differs in nothing but their setting. None if an
+    arm has no place.
+    """
+    settings = {arm: _settings(recipe) for arm, recipe in arms.items()}
+    named: dict[str, dict[str, float]] = {}
+    for arm in arms:
         label, _, number = arm.rpartition(" ")
         try:
             value = float(number)
@@ -132,8 +208,34 @@ def _series(arms: Mapping[str, Mapping[int, Row]]) -> dict[str, _Curves] | None:
             return None
         if not (label and value > 0):
             return None
-        found.setdefault(label.removesuffix(","), {})[value] = list(rows.values())
-    return {label: _over_values(by_value) for label, by_value in found.items()}
+        named.setdefault(label.removesuffix(","), {})[arm] = value
+    found: dict[str, _Series] = {}
+    for label, values in named.items():
+        if len(values) > 1:
+            keys = settings[next(iter(values))]
+            setting = next((key for key in keys if all(settings[arm][key] == values[arm] for arm in values)), None)
+            if setting is None:
+                return None
+            found[label] = _Series(setting, values)
+    for arm in (next(iter(values)) for values in named.values() if len(values) == 1):
+        fitting = [
+            one for one in found.values() if _differ_in(settings[arm], settings[next(iter(one.arms))], one.setting)
+        ]
+        if not fitting:
+            return None
+        for one in fitting:
+            one.arms[arm] = settings[arm][one.setting]
+    return found
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    found = asdict(recipe)
+    return found.pop("training") | found
+
+
+def _differ_in(settings: Mapping[str, Any], others: Mapping[str, Any], setting: str) -> bool:
+    """Whether these are the same but for `setting`."""
+    return {**settings, setting: None} == {**others, setting: None}
 
 
 def _over_values(by_value: Mapping[float, Sequence[Row]]) -> _Curves:
@@ -149,8 +251,10 @@ def _over_values(by_value: Mapping[float, Sequence[Row]]) -> _Curves:
 
 
 def _curve(axis: Any, at: Sequence[float], values: Values, colour: str, name: str) -> None:
-    """The mean over seeds, and the range from the least to the greatest."""
+    """The mean over seeds, and the range from the least to the greatest, so light that the others are seen through it."""
     marker = "o" if len(at) < 10 else ""  # of few places, each is seen, and a single one at all
-    axis.plot(at, [100 * np.mean(each) for each in values], color=colour, label=name, linewidth=1.5, marker=marker)
+    means = [100 * np.mean(each) for each in values]
+    axis.plot(at, means, color=colour, label=name, linewidth=1.5, marker=marker, markersize=5, zorder=3)
     low, high = ([100 * pick(each) for each in values] for pick in (min, max))
-    axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    edge = 0.6 if marker else 0.0  # of many, edges are one more tangle
+    axis.fill_between(at, low, high, facecolor=(colour, 0.08), edgecolor=(colour, 0.35), linewidth=edge)

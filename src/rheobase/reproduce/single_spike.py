@@ -77,14 +77,15 @@ def _experiment(name: str, recipe: SingleSpikes | SingleSpikeConvolutions, *, fi
     arms = {kind: replace(recipe, neurons=kind) for kind in (BLOCK, PRODUCT, LOOP, MULTI)}
     if fixed and isinstance(recipe, SingleSpikes):
         arms[FIXED] = replace(recipe, learn_decay=False)
-    return Experiment(name, _title(recipe), arms, SEEDS)
+    return Experiment(name, _title(recipe), arms, SEEDS, chance=1 / TASKS[recipe.task].classes)
 
 
 def _from_silence(name: str, recipe: SingleSpikes, gain: float = 0.1) -> Experiment:
     """Where no neuron fires at first: the first layer's weights are `gain` times the usual ones, a tenth in the paper."""
     quiet = replace(recipe, input_gain=gain * recipe.first_gain)
     arms = {kind: replace(quiet, neurons=kind) for kind in (BLOCK, PRODUCT, LOOP, MULTI)}
-    return Experiment(f"silence-{name}", f"From silence, first layer times {gain:g}: {_title(recipe)}", arms, SEEDS)
+    title = f"From silence, first layer times {gain:g}: {_title(recipe)}"
+    return Experiment(f"silence-{name}", title, arms, SEEDS, chance=1 / TASKS[recipe.task].classes)
 
 
 def _title(recipe: SingleSpikes | SingleSpikeConvolutions) -> str:

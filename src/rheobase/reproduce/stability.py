@@ -73,7 +73,13 @@ def _curves(recipe: Stability, quick: bool) -> Experiment:
         tails = (1.3, 4.08) if quick else _TAILS
         arms |= {f"tail {value:g}": replace(recipe, shape="q-pseudo-spike", tail=value) for value in tails}
     name = f"{recipe.task}-{recipe.shape.replace(' ', '-')}"
-    return Experiment(name, f"Dampening and sharpness of the {recipe.shape}; {_title(recipe)}", arms, _SEEDS)
+    return Experiment(
+        name,
+        f"Dampening and sharpness of the {recipe.shape}; {_title(recipe)}",
+        arms,
+        _SEEDS,
+        chance=1 / TASKS[recipe.task].classes,
+    )
 
 
 def _initialisations(recipe: Stability) -> Experiment:
@@ -84,7 +90,13 @@ def _initialisations(recipe: Stability) -> Experiment:
         THEORY: replace(recipe, initialisation="stabilize"),
         "stabilize through time": replace(recipe, initialisation="stabilize through time"),
     }
-    return Experiment(f"{recipe.task}-initialisation", f"Initialisations; {_title(recipe)}", arms, _SEEDS)
+    return Experiment(
+        f"{recipe.task}-initialisation",
+        f"Initialisations; {_title(recipe)}",
+        arms,
+        _SEEDS,
+        chance=1 / TASKS[recipe.task].classes,
+    )
 
 
 def _conditions(recipe: Stability) -> Experiment:
@@ -96,7 +108,7 @@ def _conditions(recipe: Stability) -> Experiment:
         "conditions I, II, IV": replace(recipe, initialisation="conditions I, II, IV"),
     }
     title = f"Glorot and the conditions, decay exp(-10), threshold 0.01; {_title(recipe)}"
-    return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS)
+    return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS, chance=1 / TASKS[recipe.task].classes)
 
 
 def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
@@ -106,7 +118,13 @@ def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
         for shape in (("fast sigmoid", "rectangular") if quick else PUBLISHED)
         for rate in rates
     }
-    return Experiment(f"{recipe.task}-rates", f"Shapes and learning rates; {_title(recipe)}", arms, _SEEDS)
+    return Experiment(
+        f"{recipe.task}-rates",
+        f"Shapes and learning rates; {_title(recipe)}",
+        arms,
+        _SEEDS,
+        chance=1 / TASKS[recipe.task].classes,
+    )
 
 
 def _sparsity(recipe: Stability, quick: bool) -> Experiment:
@@ -118,7 +136,13 @@ def _sparsity(recipe: Stability, quick: bool) -> Experiment:
         for sparsity in (1.0, 0.0)
         for rate in ((0.03, 0.3) if quick else _INITIAL_RATES)
     }
-    return Experiment(f"{recipe.task}-sparsity", f"Firing rates at the start; {_title(recipe)}", arms, _SEEDS)
+    return Experiment(
+        f"{recipe.task}-sparsity",
+        f"Firing rates at the start; {_title(recipe)}",
+        arms,
+        _SEEDS,
+        chance=1 / TASKS[recipe.task].classes,
+    )
 
 
 def _title(recipe: Stability) -> str:
@@ -265,7 +289,7 @@ def _fast_sigmoid_is_best(table: Table) -> Verdict:
             continue
         holds = [above(difference) for difference in differences.values()]
         verdict = True if all(holds) else False if False in holds else None
-        found = ", ".join(f"{difference.percent(1)} to {shape}" for shape, difference in differences.items())
+        found = "; ".join(f"{difference.percent(1)} to {shape}" for shape, difference in differences.items())
         findings[name] = verdict, f"points: {found}"
     return overall(findings)
 

@@ -13,6 +13,10 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 """The 97.5 % quantiles of Student's t with 1 to 10 degrees of freedom (W. S. Gosset, 1908; any table of it)."""
 
 
+WIDE = 0.3
+"""Of a fraction: an interval of a larger half width says nothing that the values themselves do not say better."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its 95 % confidence interval.
@@ -20,12 +24,12 @@ class Estimate:
     Args:
         mean: of the values.
         half_width: of the interval; NaN for a single value.
-        count: how many values there are.
+        values: what it is estimated from.
     """
 
     mean: float
     half_width: float
-    count: int
+    values: tuple[float, ...]
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
@@ -42,10 +46,15 @@ class Estimate:
             raise ValueError("values must hold at least one number, got none")
         count, mean = len(values), math.fsum(values) / len(values)
         if count == 1:
-            return cls(mean, math.nan, 1)
+            return cls(mean, math.nan, tuple(values))
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
         quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else 2.2
-        return cls(mean, quantile * deviation / math.sqrt(count), count)
+        return cls(mean, quantile * deviation / math.sqrt(count), tuple(values))
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        return len(self.values)
 
     @property
     def is_positive(self) -> bool:
@@ -58,12 +67,16 @@ class Estimate:
         return self.mean + self.half_width < 0
 
     def percent(self, digits: int = 2) -> str:
-        """The estimate of a fraction, in per cent, as text.
+        """The estimate of a fraction, in per cent, as text: the values themselves where the half width is over 30 points.
 
         Example:
-            >>> Estimate(0.92, 0.05, 3).percent(), Estimate(0.92, float("nan"), 1).percent(0)
-            ('92.00 ± 5.00', '92')
+            >>> Estimate.of([0.9, 0.92, 0.94]).percent(), Estimate.of([0.92]).percent(0)
+            ('92.00 ± 4.97', '92')
+            >>> Estimate.of([0.33, 0.989, 0.991]).percent(1)
+            '33.0, 98.9, 99.1'
         """
+        if self.half_width > WIDE:
+            return ", ".join(f"{100 * value:,.{digits}f}" for value in self.values)
         return self.text(digits, 100.0)
 
     def text(self, digits: int = 1, unit: float = 1.0) -> str:

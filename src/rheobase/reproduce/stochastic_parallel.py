@@ -60,7 +60,8 @@ def _experiment(name: str, setting: str, arms: Mapping[str, Stochastic]) -> Expe
     recipe = next(iter(arms.values()))
     task = SEQUENCES[recipe.task]
     sizes = "-".join(str(size) for size in (task.channels, *recipe.hidden, task.classes))
-    return Experiment(name, f"{task.title}, {setting}: {sizes}, T = {task.steps}", arms, SEEDS)
+    title = f"{task.title}, {setting}: {sizes}, T = {task.steps}"
+    return Experiment(name, title, arms, SEEDS, chance=1 / task.classes)
 
 
 Rows = Mapping[int, Row]

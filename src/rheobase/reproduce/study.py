@@ -7,7 +7,7 @@ that what there is at any moment is a fair comparison of all arms.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,12 +31,14 @@ class Experiment:
         title: what is trained on what, for the tables.
         arms: the recipe of each arm, by name; their data must be the same, since it is loaded once.
         seeds: of the weights and of the order of samples.
+        chance: the accuracy of a guess, for a line in the picture; None if it is not known.
     """
 
     name: str
     title: str
     arms: Mapping[str, Recipe]
     seeds: tuple[int, ...]
+    chance: float | None = field(default=None, kw_only=True)
 
     @property
     def trainings(self) -> int:
@@ -44,12 +46,21 @@ class Experiment:
         return len(self.arms) * len(self.seeds)
 
 
+Finding = tuple[bool | None, str]
+"""Whether a claim holds in an experiment, None where that is undecided; and the figures that say so."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim, and the figures that say so."""
+    """What became of a claim, and what was found in each experiment; of all of them under `""`."""
 
     status: Status
-    figures: str
+    findings: Mapping[str, Finding]
+
+    @property
+    def figures(self) -> str:
+        """What was found, in one line."""
+        return "; ".join(f"{name}: {figures}" if name else figures for name, (_, figures) in self.findings.items())
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _comparison(task: TaskName, recipe: Thresholds, grid: Sequence[float], seeds
         "learned bias": replace(recipe, learned="bias"),
         "learned gain": replace(recipe, learned="gain"),
     }
-    return Experiment(task, _title(recipe), arms, seeds)
+    return Experiment(task, _title(recipe), arms, seeds, chance=1 / TASKS[task].classes)
 
 
 def _rescue(task: TaskName, recipe: Thresholds, seeds: tuple[int, ...]) -> Experiment:
@@ -67,9 +67,8 @@ def _rescue(task: TaskName, recipe: Thresholds, seeds: tuple[int, ...]) -> Exper
         LEARNED: replace(learned, learned="threshold"),
         POSITIVE: replace(learned, learned="positive threshold"),
     }
-    return Experiment(
-        f"rescue-{task}", f"From a bad start: threshold 0.25, width 3, scale 3; {_title(recipe)}", arms, seeds
-    )
+    title = f"From a bad start: threshold 0.25, width 3, scale 3; {_title(recipe)}"
+    return Experiment(f"rescue-{task}", title, arms, seeds, chance=1 / TASKS[task].classes)
 
 
 def _title(recipe: Thresholds) -> str:

@@ -56,6 +56,8 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
 
 DEPTHS = (2, 5, 10, 20)
 SEEDS = (0, 1, 2)
+CHANCE = 0.1
+"""All tasks have ten classes."""
 MARGIN = 0.01
 """By how much less accurate is still as accurate, where depth is compared: a point."""
 
@@ -100,13 +102,14 @@ def _published(recipe: TimeToFirstSpike) -> Experiment:
     """The framework, and what its sequel changes."""
     membrane = replace(recipe, decoder="membrane", scale=1.0)
     arms = {FRAMEWORK: recipe, MEMBRANE: membrane, GROWING: replace(membrane, grow=(recipe.steps // 2,))}
-    return Experiment(recipe.task, _title(recipe), arms, SEEDS)
+    return Experiment(recipe.task, _title(recipe), arms, SEEDS, chance=CHANCE)
 
 
 def _ablation(recipe: TimeToFirstSpike, seeds: tuple[int, ...]) -> Experiment:
     nothing = {name: value for without in WITHOUT.values() for name, value in without.items()}
     arms = {FRAMEWORK: recipe, **{f"without {part}": replace(recipe, **changes) for part, changes in WITHOUT.items()}}
-    return Experiment("ablation", f"Ablation: {_title(recipe)}", {**arms, NOTHING: replace(recipe, **nothing)}, seeds)
+    arms[NOTHING] = replace(recipe, **nothing)
+    return Experiment("ablation", f"Ablation: {_title(recipe)}", arms, seeds, chance=CHANCE)
 
 
 def _decisions(
@@ -114,14 +117,14 @@ def _decisions(
 ) -> Experiment:
     arms = {FRAMEWORK: recipe, **{name: replace(recipe, **DECISIONS[name]) for name in names}}
     arms = {name: arm for name, arm in arms.items() if name == FRAMEWORK or arm != recipe}
-    return Experiment("decisions", f"What is open, one at a time: {_title(recipe)}", arms, seeds)
+    return Experiment("decisions", f"What is open, one at a time: {_title(recipe)}", arms, seeds, chance=CHANCE)
 
 
 def _latency_code(recipe: TimeToFirstSpike, seeds: tuple[int, ...]) -> Experiment:
     """D8. Other data, so that it is not an arm of the decisions."""
     recipe = replace(recipe, encoding="latency")
     arms = {FRAMEWORK: recipe, **{name: replace(recipe, **DECISIONS[name]) for name in ("D3 detached", "D7 membrane")}}
-    return Experiment("latency-code", f"D8, one spike per pixel: {_title(recipe)}", arms, seeds)
+    return Experiment("latency-code", f"D8, one spike per pixel: {_title(recipe)}", arms, seeds, chance=CHANCE)
 
 
 def _depth(recipe: TimeToFirstSpike, depth: int, width: int, seeds: tuple[int, ...]) -> Experiment:
@@ -133,7 +136,8 @@ def _depth(recipe: TimeToFirstSpike, depth: int, width: int, seeds: tuple[int, .
         "initialisation alone": replace(recipe, normalisation="none"),
         NOTHING: replace(recipe, initialisation="pytorch", normalisation="none"),
     }
-    return Experiment(f"depth-{depth}", f"{depth} layers of {width} neurons: {_title(recipe)}", arms, seeds)
+    title = f"{depth} layers of {width} neurons: {_title(recipe)}"
+    return Experiment(f"depth-{depth}", title, arms, seeds, chance=CHANCE)
 
 
 def _title(recipe: TimeToFirstSpike) -> str:

@@ -11,17 +11,14 @@ from dataclasses import replace
 
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate
-from rheobase.reproduce.study import Status, Verdict
-
-Finding = tuple[bool | None, str]
-"""Whether a claim holds in an experiment, None where that is undecided; and the figures that say so."""
+from rheobase.reproduce.study import Finding, Status, Verdict
 
 
 def above(estimate: Estimate | None, margin: float = 0.0) -> bool | None:
     """Whether the whole interval of `estimate` lies above `margin`; False if it lies below, else None.
 
     Example:
-        >>> above(Estimate(2.0, 1.0, 3)), above(Estimate(-2.0, 1.0, 3)), above(Estimate(0.5, 1.0, 3)), above(None)
+        >>> above(Estimate.of([2.0, 2.1])), above(Estimate.of([-2.0, -2.1])), above(Estimate.of([0.5, -0.5])), above(None)
         (True, False, None, None)
     """
     if estimate is None:
@@ -48,13 +45,14 @@ def overall(findings: Mapping[str, Finding]) -> Verdict:
     """One verdict from those of several experiments.
 
     Example:
-        >>> overall({"digits": (True, "+2 points"), "MNIST": (None, "1 ± 3 points")})
-        Verdict(status='partly reproduced', figures='digits: +2 points; MNIST: 1 ± 3 points')
+        >>> verdict = overall({"digits": (True, "+2 points"), "MNIST": (None, "1 ± 3 points")})
+        >>> verdict.status, verdict.figures
+        ('partly reproduced', 'digits: +2 points; MNIST: 1 ± 3 points')
         >>> overall({"digits": (False, "-9 points"), "MNIST": (None, "1 ± 3 points")}).status
         'not reproduced'
     """
     if not findings:
-        return Verdict("not run yet", "")
+        return Verdict("not run yet", findings)
     held = [holds for holds, _ in findings.values()]
     status: Status = "undecided"
     if all(held):
@@ -63,12 +61,12 @@ def overall(findings: Mapping[str, Finding]) -> Verdict:
         status = "partly reproduced"
     elif False in held:
         status = "not reproduced"
-    return Verdict(status, "; ".join(f"{name}: {figures}" for name, (_, figures) in findings.items()))
+    return Verdict(status, findings)
 
 
 def not_comparable(why: str) -> Verdict:
     """The verdict on a figure of data or a machine that is not at hand."""
-    return Verdict("not comparable", why)
+    return Verdict("not comparable", {"": (None, why)})
 
 
 def accuracies(rows: Mapping[int, Row]) -> dict[int, float]:
