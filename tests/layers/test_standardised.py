@@ -127,6 +127,16 @@ def test_a_whole_network_folds_and_computes_the_same():
     assert torch.equal(nested(spikes()), trained(spikes()))
 
 
+@pytest.mark.parametrize("steps", [20, 50])
+def test_a_hidden_layer_folds_bit_for_bit_whether_or_not_it_is_computed_as_one(steps):
+    torch.manual_seed(0)
+    layers = standardise(nn.Linear(300, 64), 0.1), SingleSpike(64, decay=1.0), standardise(nn.Linear(64, 16), 0.1)
+    trained = Sequential(*layers)
+    y = trained(spikes(steps))
+    assert y.count_nonzero() > steps
+    assert torch.equal(fold(trained)(spikes(steps)), y)
+
+
 def test_spike_lists_compute_it(monkeypatch):
     cpu = pytest.importorskip("rheobase.ops.linear.cpu")
     torch.manual_seed(0)

@@ -132,6 +132,17 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
     return next((rule for rule in rules if isinstance(rule, StandardisedWeight)), None)
 
 
+def only_standardised(layer: nn.Module) -> bool:
+    """Whether the weight of `layer` is standardised, and nothing else is done to it.
+
+    Example:
+        >>> layer = standardise(nn.Linear(3, 2), variance=1.0)
+        >>> only_standardised(layer), only_standardised(nn.utils.parametrizations.spectral_norm(layer))
+        (True, False)
+    """
+    return standardised(layer) is not None and len(layer.get_submodule("parametrizations.weight")) == 1  # pyright: ignore[reportArgumentType]
+
+
 def fold(network: L) -> L:
     """A copy of `network` whose standardised weights are plain ones: what it computes is the same, bit for bit.
 
