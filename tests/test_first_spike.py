@@ -184,6 +184,34 @@ class TestEarlyExit:
         decide_early(network, torch.rand(6, 3, 20).double())
         assert network[1].fire_by_end
 
+    def test_what_is_nested_is_in_sequence(self) -> None:
+        """A `Hold` in a container in a container, and what recomputes."""
+        torch.manual_seed(0)
+        layers = list(convolutional(False))
+        network = Sequential(nn.Sequential(layers[0]), Sequential(*layers[1:3]), rb.Recompute(Sequential(*layers[3:])))
+        x, calls, rows = torch.rand(1, 60, 1, 8, 8).double(), [], []
+        whole = decide(network(x))
+        layers[0].register_forward_hook(lambda *_: calls.append(1))
+        layers[-2].register_forward_hook(lambda _, arguments, __: rows.append(len(arguments[0])))
+        early = decide_early(network, x)
+        assert calls == [1]
+        assert rows == [int((whole.steps >= step).sum()) for step in range(len(rows))]
+        assert len(whole.steps.unique()) > 1
+        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.steps, whole.steps)
+
+    @pytest.mark.usefixtures("as_a_user")
+    def test_what_it_does_not_take(self) -> None:
+        network, x = convolutional(False), torch.rand(1, 3, 1, 8, 8).double()
+        weighing = Sequential(network, LearnedWeights(6))
+        for ends in (weighing, Sequential(nn.Identity(), weighing)):
+            with pytest.raises(
+                TypeError, match=r"decide_early: network must end in the membrane potential .* LearnedWeights"
+            ):
+                decide_early(ends, x)
+        with pytest.raises(TypeError, match="decide_early: network, NoiseAveraged, holds a Hold"):
+            decide_early(rb.NoiseAveraged(network, draws=1), x)
+
     def test_no_samples_and_a_single_step(self) -> None:
         network = perceptron(True)
         assert len(decide_early(network, torch.rand(6, 0, 20).double()).answers) == 0

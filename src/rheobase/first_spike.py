@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rheobase.layers import Hold, Sequential
+from rheobase.layers.order import check_order, in_order
 from rheobase.neurons import SingleSpike
 from rheobase.ops.arguments import check_sequence
 from rheobase.ops.single_spike import Credit, first_spikes, single_spike
@@ -245,16 +246,20 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
 
 
 @torch.no_grad()
-def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
+def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
     """The answers of `decide(network(x))`, without computing what comes after the first output spike.
 
     Step by step, and at each step only for the samples that are still undecided. Where neurons are to fire by the end, the last
     step is that of the whole sequence, computed anew for the samples that come so far.
 
     Args:
-        network: ends in the membrane potential of output units. What comes before its last `Hold` is computed once.
+        network: a container in sequence that ends in the membrane potential of output units. What comes before its last `Hold`
+            is computed once.
         x: the input, `(T, B, *features)`.
         threshold: where the output units fire.
+
+    Raises:
+        TypeError: if the network ends in `LearnedWeights`, or a `Hold` is inside of a module that is no container in sequence.
 
     Example:
         >>> import rheobase as rb
@@ -263,9 +268,16 @@ def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], thresho
         >>> torch.equal(decide_early(network, x).answers, decide(network(x)).answers)
         True
     """
-    last_hold = max((k for k, layer in enumerate(network) if isinstance(layer, Hold)), default=-1)
-    layers = list(network)
-    currents, rest = Sequential(*layers[: last_hold + 1])(x), Sequential(*layers[last_hold + 1 :])
+    check_order(network, "decide_early", Hold)
+    layers = [layer for _, layer in in_order(network)]
+    if layers and isinstance(layers[-1], LearnedWeights):
+        raise TypeError(
+            "decide_early: network must end in the membrane potential of output units, got one that ends in LearnedWeights, "
+            "with which the answer is known after the last step only: rheobase.decoding.sum(network(x)).argmax(1)"
+        )
+    last_hold = max((k for k, layer in enumerate(layers) if isinstance(layer, Hold)), default=-1)
+    first, rest = layers[: last_hold + 1], Sequential(*layers[last_hold + 1 :], input_rate=None)
+    currents = Sequential(*first, input_rate=None)(x)
     steps, samples = currents.shape[:2]
     answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
     left = torch.arange(samples, device=x.device)

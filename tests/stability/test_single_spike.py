@@ -3,6 +3,7 @@
 import math
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -239,8 +240,67 @@ class TestAnotherNumberOfSteps:
         y.sum().backward()
 
 
+class Blackbox(nn.Module):
+    """Layers of which nobody knows in which order data passes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.weights = Hold(4), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps(self.weights(x))
+
+
+norms = nn.utils.parametrizations
+
+
 @pytest.mark.usefixtures("as_a_user")
 class TestErrors:
+    @pytest.mark.parametrize(
+        "network", [Blackbox(), nn.Sequential(SingleSpike(3), Blackbox())], ids=["alone", "inside"]
+    )
+    def test_layers_in_an_order_that_nobody_knows(self, network: nn.Module) -> None:
+        for call in (
+            lambda: change_steps(network, 4, 8),
+            lambda: initialise_single_spike(network, 4, 1.0),
+        ):
+            with pytest.raises(TypeError, match=r"Blackbox, holds a Hold \(steps\), and is no container in sequence"):
+                call()
+        assert [module.steps for module in network.modules() if isinstance(module, Hold)] == [4]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            norms.weight_norm,
+            norms.spectral_norm,
+            lambda layer: norms.spectral_norm(standardise(layer, 0.1)),
+            lambda layer: nn.utils.spectral_norm(layer),
+        ],
+        ids=["weight_norm", "spectral_norm", "on top of standardised", "spectral_norm by a hook"],
+    )
+    def test_weights_that_are_computed_from_others(self, change: Callable[[nn.Module], nn.Module]) -> None:
+        network = Sequential(nn.Linear(3, 2), Hold(4), SingleSpike(2), change(nn.Linear(2, 2)))
+        before = network[0].weight.detach().clone()
+        message = "layer 3, .*Linear, must have a weight of its own, but it is computed from other parameters"
+        for call in (lambda: change_steps(network, 4, 8), lambda: initialise_single_spike(network, 4, 1.0)):
+            with pytest.raises(TypeError, match=message):
+                call()
+        assert torch.equal(network[0].weight, before)
+        assert network[1].steps == 4
+
+    def test_biases_that_are_computed_from_others(self) -> None:
+        network = Sequential(norms.spectral_norm(nn.Linear(3, 2), "bias"))
+        with pytest.raises(TypeError, match=r"must have a bias of its own.*remove_parametrizations\(layer, 'bias'\)"):
+            initialise_single_spike(network, 4, 1.0)
+
+    def test_weights_that_do_not_learn_are_written_to(self) -> None:
+        layer = nn.Linear(3, 2)
+        weight = layer.weight.detach().clone()
+        del layer.weight
+        layer.register_buffer("weight", weight.clone())
+        initialise_single_spike(Sequential(layer), 4, 1.0)
+        assert not torch.equal(layer.weight, weight)
+
     def test_numbers(self) -> None:
         network = Sequential(nn.Linear(3, 2))
         for call, message in (
@@ -264,8 +324,12 @@ class TestErrors:
             initialise_single_spike(Sequential(nn.Linear(3, 2)), STEPS, batch)
 
     def test_no_weights(self) -> None:
-        with pytest.raises(ValueError, match="has no linear or convolutional layer"):
-            initialise_single_spike(Sequential(SingleSpike(decay=1.0)), STEPS, 1.0)
+        network = Sequential(Hold(4), SingleSpike(decay=1.0))
+        with pytest.raises(ValueError, match="initialise_single_spike: network has no linear or convolutional layer"):
+            initialise_single_spike(network, STEPS, 1.0)
+        with pytest.raises(ValueError, match="change_steps: network has no linear or convolutional layer"):
+            change_steps(network, 4, 8)
+        assert network[0].steps == 4
 
     @pytest.mark.parametrize(
         ("between", "named"),
