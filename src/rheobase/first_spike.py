@@ -13,6 +13,7 @@ Source: Che et al., arXiv 2410.23619, for the exponential weights, as others res
 what a silent network answers are choices made here.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +58,14 @@ def spikes_of(
         >>> spikes_of(torch.tensor([0.5, 1.2, 0.9, 3.0]).view(4, 1, 1)).flatten()
         tensor([0., 1., 0., 0.])
     """
-    return first_spikes(membrane, 0.0, threshold, surrogate=surrogate, credit=credit)
+    check_sequence(membrane, "spikes_of")
+    return first_spikes(_finite(membrane), 0.0, threshold, surrogate=surrogate, credit=credit)
+
+
+def _finite(membrane: Tensor) -> Tensor:
+    """Potentials that a neuron can forget: it keeps 0 times the last one, which of an infinite one is NaN."""
+    limits = torch.finfo(membrane.dtype)
+    return membrane.clamp(limits.min, limits.max)
 
 
 def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
@@ -68,7 +76,7 @@ def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
         base: above 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or so large for so many steps that the last spike counts nothing.
 
     Example:
         >>> exponential(3, base=2.0)
@@ -76,7 +84,16 @@ def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
     """
     if not base > 1:
         raise ValueError(f"exponential: base must be above 1, for a later spike to count less, got {base}")
-    return base ** -_positions(steps, "exponential")
+    positions = _positions(steps, "exponential")
+    smallest = torch.finfo(positions.dtype).tiny
+    if (steps - 1) * math.log(base) > -math.log(smallest):
+        works = math.floor(1e6 * smallest ** (-1 / (steps - 1))) / 1e6
+        raise ValueError(
+            f"exponential: with base {base} and {steps} steps, late spikes would count no more than none, for base^-t is below "
+            f"{smallest:.1e}, the smallest number that {positions.dtype} knows well; take a base of at most {works}, or "
+            "weights that fall linearly"
+        )
+    return base**-positions
 
 
 def linear(steps: int) -> Float[Tensor, " T"]:
@@ -155,6 +172,8 @@ class LearnedWeights(Temporal):
         credit: Credit = "product",
     ) -> None:
         super().__init__()
+        if steps < 1:
+            raise ValueError(f"LearnedWeights: steps must be at least 1, got {steps}")
         self.raw_weights = nn.Parameter(linear(steps).expm1().log())
         self.scale = scale
         self.threshold = threshold
@@ -176,7 +195,7 @@ class LearnedWeights(Temporal):
         if now > len(self.raw_weights):
             raise ValueError(f"LearnedWeights: x must have at most {len(self.raw_weights)} steps, got {now}")
         rule = {"surrogate": self.surrogate, "credit": self.credit}
-        spikes, fired = single_spike(x, 0.0, self.threshold, fired, **rule)
+        spikes, fired = single_spike(_finite(x), 0.0, self.threshold, fired, **rule)
         return spikes * (self.scale * self.weights[before:now]).view(-1, *[1] * (x.ndim - 1)), (now, fired)
 
 
