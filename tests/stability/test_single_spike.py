@@ -45,10 +45,12 @@ def draw(network: Sequential, kind: str, x: Tensor) -> None:
             nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
 
 
-def statistics(kind: str, fire_by_end: bool) -> list[list[float]]:
+def statistics(kind: str, fire_by_end: bool, draws: int = 4) -> list[list[float]]:
     """Of layers 1, 3 and 6: the variance of the current, the share of neurons that fire, the mean step at which they do."""
     found = torch.zeros(6, 3)
-    for seed in range(4):  # the share differs between draws by some hundredths, for the sum of a neuron's weights stays
+    for seed in range(
+        draws
+    ):  # the share differs between them by some hundredths, for the sum of a neuron's weights stays
         torch.manual_seed(seed)
         network, x = perceptron(6, fire_by_end), once(STEPS, 16, NEURONS)
         draw(network, kind, x)
@@ -57,12 +59,27 @@ def statistics(kind: str, fire_by_end: bool) -> list[list[float]]:
                 currents = network[2 * depth : 2 * depth + 1](x)
                 x = network[2 * depth + 1](currents)
             when = (x.sum((1, 2)) * torch.arange(STEPS)).sum() / x.sum().clamp(min=1)
-            found[depth] += torch.stack((currents.var(), x.sum(0).mean(), when)) / 4
-    return [found[depth - 1].tolist() for depth in (1, 3, 6)]
+            found[depth] += torch.stack((currents.var(), x.sum(0).mean(), when))
+    return [(found[depth - 1] / draws).tolist() for depth in (1, 3, 6)]
 
 
 class TestTheTable:
-    """Six layers of 400, T = 8, inputs that spike once."""
+    """Six layers of 400, T = 8, inputs that spike once: layers 1, 3 and 6."""
+
+    @pytest.mark.parametrize(
+        ("kind", "variances", "steps"),
+        [
+            ("1 / 3N", (0.042, 0.043, 0.043), (6.91, 7.00, 7.00)),  # forced, they say nothing
+            ("2 / N", (0.251, 0.253, 0.257), (5.65, 6.92, 7.00)),
+        ],
+    )
+    def test_other_weights_where_all_fire(
+        self, kind: str, variances: tuple[float, ...], steps: tuple[float, ...]
+    ) -> None:
+        found = statistics(kind, fire_by_end=True, draws=12)  # expected is what one draw gave; they differ by so much
+        assert [layer[0] for layer in found] == pytest.approx(list(variances), rel=0.05)
+        assert [layer[1] for layer in found] == [1, 1, 1]
+        assert [layer[2] for layer in found] == pytest.approx(list(steps), abs=0.06)
 
     def test_steps_over_inputs_is_variance_1_where_all_fire(self) -> None:
         for variance, fired, when in statistics("T / N", fire_by_end=True):
@@ -82,10 +99,6 @@ class TestTheTable:
         assert first[0] == pytest.approx(1 / 24, rel=0.05)
         assert first[1] == pytest.approx(0.05, abs=0.02)
         assert third[:2] == sixth[:2] == [0, 0]
-        for variance, fired, when in statistics("1 / 3N", fire_by_end=True)[1:]:  # forced, they say nothing
-            assert variance < 0.4
-            assert fired == 1
-            assert when > 6.8
 
     def test_he_s_are_dead_by_the_sixth(self) -> None:
         first, third, sixth = statistics("2 / N", fire_by_end=False)
