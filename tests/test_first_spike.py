@@ -1,6 +1,7 @@
 """Tests of rheobase.first_spike: what the first output spike says, and that nothing changes for stopping there."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 import rheobase as rb
 from rheobase import Hold, LeakyReadout, Sequential, SingleSpike, decoding, first_spike
 from rheobase.first_spike import LearnedWeights, decide, decide_early, exponential, linear, scores, spikes_of, weighted
+from rheobase.ops.single_spike import Credit
 from rheobase.surrogate import Arctan
 
 
@@ -73,6 +75,26 @@ def test_decoders_that_prefer_early_spikes_agree_with_it(steps: int, seed: int) 
         assert (decoded.gather(1, answers.unsqueeze(1))[:, 0] == decoded.amax(1)).all()
 
 
+@pytest.mark.parametrize("far", [-math.inf, math.inf])
+@pytest.mark.parametrize("credit", ["product", "ramp"])
+def test_infinite_potentials_are_potentials(far: float, credit: Credit) -> None:
+    """What is kept of the step before is nothing, also of what is infinite."""
+    membrane = torch.tensor([0.5, far, 0.2, 1.5, 1.0]).view(5, 1, 1).requires_grad_()
+    spikes = spikes_of(membrane, credit=credit)
+    assert spikes.flatten().nonzero().item() == decide(membrane.detach()).steps.item() == (1 if far > 0 else 3)
+    (gradient,) = torch.autograd.grad(spikes, membrane, torch.rand(5, 1, 1))
+    assert gradient.isfinite().all()
+    assert gradient[0] != 0
+    layer = LearnedWeights(5, scale=1.0)
+    torch.testing.assert_close(layer(membrane), spikes * linear(5).view(-1, 1, 1))
+
+
+def test_what_is_no_number_is_not_hidden() -> None:
+    membrane = torch.tensor([0.5, math.nan, 1.5]).view(3, 1, 1).requires_grad_()
+    spikes_of(membrane).sum().backward()
+    assert membrane.grad.isnan().any()
+
+
 def test_potentials_far_apart_or_near_keep_their_order() -> None:
     membrane = torch.tensor([[1.0, 1.0000001, 500.0, 500.001, -3e4]]).unsqueeze(0)
     assert scores(membrane).argsort(1).tolist() == [[4, 0, 1, 2, 3]]
@@ -86,6 +108,24 @@ def test_weights() -> None:
             assert weights[0] == 1
             assert (weights > 0).all()
             assert (weights.diff() < 0).all()
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(("steps", "base"), [(300, 1.5), (257, 1.5), (90, 3.0), (100_000, 1.01)])
+def test_weights_that_would_be_nothing_are_refused(steps: int, base: float) -> None:
+    message = rf"exponential: with base {base} and {steps} steps, late spikes .* take a base of at most ([\d.]+),"
+    with pytest.raises(ValueError, match=message) as caught:
+        exponential(steps, base=base)
+    works = float(re.search(message, str(caught.value))[1])
+    weights = exponential(steps, base=works)
+    assert (weights.diff() < 0).all()
+    assert 1e-38 < weights[-1] < 1e-30
+
+
+def test_so_many_steps_go_with_the_usual_base() -> None:
+    weights = exponential(216)
+    assert (weights.diff() < 0).all()
+    assert weights[-1] > 1e-38
 
 
 class TestLearnedWeights:
@@ -184,6 +224,34 @@ class TestEarlyExit:
         decide_early(network, torch.rand(6, 3, 20).double())
         assert network[1].fire_by_end
 
+    def test_what_is_nested_is_in_sequence(self) -> None:
+        """A `Hold` in a container in a container, and what recomputes."""
+        torch.manual_seed(0)
+        layers = list(convolutional(False))
+        network = Sequential(nn.Sequential(layers[0]), Sequential(*layers[1:3]), rb.Recompute(Sequential(*layers[3:])))
+        x, calls, rows = torch.rand(1, 60, 1, 8, 8).double(), [], []
+        whole = decide(network(x))
+        layers[0].register_forward_hook(lambda *_: calls.append(1))
+        layers[-2].register_forward_hook(lambda _, arguments, __: rows.append(len(arguments[0])))
+        early = decide_early(network, x)
+        assert calls == [1]
+        assert rows == [int((whole.steps >= step).sum()) for step in range(len(rows))]
+        assert len(whole.steps.unique()) > 1
+        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.steps, whole.steps)
+
+    @pytest.mark.usefixtures("as_a_user")
+    def test_what_it_does_not_take(self) -> None:
+        network, x = convolutional(False), torch.rand(1, 3, 1, 8, 8).double()
+        weighing = Sequential(network, LearnedWeights(6))
+        for ends in (weighing, Sequential(nn.Identity(), weighing)):
+            with pytest.raises(
+                TypeError, match=r"decide_early: network must end in the membrane potential .* LearnedWeights"
+            ):
+                decide_early(ends, x)
+        with pytest.raises(TypeError, match="decide_early: network, NoiseAveraged, holds a Hold"):
+            decide_early(rb.NoiseAveraged(network, draws=1), x)
+
     def test_no_samples_and_a_single_step(self) -> None:
         network = perceptron(True)
         assert len(decide_early(network, torch.rand(6, 0, 20).double()).answers) == 0
@@ -198,7 +266,7 @@ class TestErrors:
             (lambda: exponential(0), "exponential: steps must be at least 1, got 0"),
             (lambda: exponential(4, base=1.0), "exponential: base must be above 1, .* got 1.0"),
             (lambda: linear(-1), "linear: steps must be at least 1, got -1"),
-            (lambda: LearnedWeights(0), "linear: steps must be at least 1, got 0"),
+            (lambda: LearnedWeights(0), "LearnedWeights: steps must be at least 1, got 0"),
         ):
             with pytest.raises(ValueError, match=message):
                 call()

@@ -45,6 +45,17 @@ def test_progress_has_a_range() -> None:
     assert torch.equal(module.progress, torch.zeros(()))
 
 
+def test_a_module_hears_of_progress_when_it_is_set() -> None:
+    class Doubling(Scheduled):
+        def proceed(self, progress: float) -> None:
+            super().proceed(progress)
+            self.doubled = 2 * progress
+
+    module = Doubling()
+    set_progress(nn.Sequential(module), 0.25)
+    assert (module.progress.item(), module.doubled) == (0.25, 0.5)
+
+
 def test_a_mask_is_settled_when_it_has_closed() -> None:
     masked = rb.MaskedPSN(6, order=2)
     net = rb.Sequential(nn.Linear(8, 4), masked, nn.Linear(4, 3), rb.LeakyReadout(3))

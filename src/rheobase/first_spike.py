@@ -13,6 +13,7 @@ Source: Che et al., arXiv 2410.23619, for the exponential weights, as others res
 what a silent network answers are choices made here.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rheobase.layers import Hold, Sequential
+from rheobase.layers.order import check_order, in_order
 from rheobase.neurons import SingleSpike
 from rheobase.ops.arguments import check_sequence
 from rheobase.ops.single_spike import Credit, first_spikes, single_spike
@@ -56,7 +58,14 @@ def spikes_of(
         >>> spikes_of(torch.tensor([0.5, 1.2, 0.9, 3.0]).view(4, 1, 1)).flatten()
         tensor([0., 1., 0., 0.])
     """
-    return first_spikes(membrane, 0.0, threshold, surrogate=surrogate, credit=credit)
+    check_sequence(membrane, "spikes_of")
+    return first_spikes(_finite(membrane), 0.0, threshold, surrogate=surrogate, credit=credit)
+
+
+def _finite(membrane: Tensor) -> Tensor:
+    """Potentials that a neuron can forget: it keeps 0 times the last one, which of an infinite one is NaN."""
+    limits = torch.finfo(membrane.dtype)
+    return membrane.clamp(limits.min, limits.max)
 
 
 def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
@@ -67,7 +76,7 @@ def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
         base: above 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: if a number is out of range, or so large for so many steps that the last spike counts nothing.
 
     Example:
         >>> exponential(3, base=2.0)
@@ -75,7 +84,16 @@ def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
     """
     if not base > 1:
         raise ValueError(f"exponential: base must be above 1, for a later spike to count less, got {base}")
-    return base ** -_positions(steps, "exponential")
+    positions = _positions(steps, "exponential")
+    smallest = torch.finfo(positions.dtype).tiny
+    if (steps - 1) * math.log(base) > -math.log(smallest):
+        works = math.floor(1e6 * smallest ** (-1 / (steps - 1))) / 1e6
+        raise ValueError(
+            f"exponential: with base {base} and {steps} steps, late spikes would count no more than none, for base^-t is below "
+            f"{smallest:.1e}, the smallest number that {positions.dtype} knows well; take a base of at most {works}, or "
+            "weights that fall linearly"
+        )
+    return base**-positions
 
 
 def linear(steps: int) -> Float[Tensor, " T"]:
@@ -154,6 +172,8 @@ class LearnedWeights(Temporal):
         credit: Credit = "product",
     ) -> None:
         super().__init__()
+        if steps < 1:
+            raise ValueError(f"LearnedWeights: steps must be at least 1, got {steps}")
         self.raw_weights = nn.Parameter(linear(steps).expm1().log())
         self.scale = scale
         self.threshold = threshold
@@ -175,7 +195,7 @@ class LearnedWeights(Temporal):
         if now > len(self.raw_weights):
             raise ValueError(f"LearnedWeights: x must have at most {len(self.raw_weights)} steps, got {now}")
         rule = {"surrogate": self.surrogate, "credit": self.credit}
-        spikes, fired = single_spike(x, 0.0, self.threshold, fired, **rule)
+        spikes, fired = single_spike(_finite(x), 0.0, self.threshold, fired, **rule)
         return spikes * (self.scale * self.weights[before:now]).view(-1, *[1] * (x.ndim - 1)), (now, fired)
 
 
@@ -245,16 +265,20 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
 
 
 @torch.no_grad()
-def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
+def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
     """The answers of `decide(network(x))`, without computing what comes after the first output spike.
 
     Step by step, and at each step only for the samples that are still undecided. Where neurons are to fire by the end, the last
     step is that of the whole sequence, computed anew for the samples that come so far.
 
     Args:
-        network: ends in the membrane potential of output units. What comes before its last `Hold` is computed once.
+        network: a container in sequence that ends in the membrane potential of output units. What comes before its last `Hold`
+            is computed once.
         x: the input, `(T, B, *features)`.
         threshold: where the output units fire.
+
+    Raises:
+        TypeError: if the network ends in `LearnedWeights`, or a `Hold` is inside of a module that is no container in sequence.
 
     Example:
         >>> import rheobase as rb
@@ -263,9 +287,16 @@ def decide_early(network: Sequential, x: Float[Tensor, "T B *features"], thresho
         >>> torch.equal(decide_early(network, x).answers, decide(network(x)).answers)
         True
     """
-    last_hold = max((k for k, layer in enumerate(network) if isinstance(layer, Hold)), default=-1)
-    layers = list(network)
-    currents, rest = Sequential(*layers[: last_hold + 1])(x), Sequential(*layers[last_hold + 1 :])
+    check_order(network, "decide_early", Hold)
+    layers = [layer for _, layer in in_order(network)]
+    if layers and isinstance(layers[-1], LearnedWeights):
+        raise TypeError(
+            "decide_early: network must end in the membrane potential of output units, got one that ends in LearnedWeights, "
+            "with which the answer is known after the last step only: rheobase.decoding.sum(network(x)).argmax(1)"
+        )
+    last_hold = max((k for k, layer in enumerate(layers) if isinstance(layer, Hold)), default=-1)
+    first, rest = layers[: last_hold + 1], Sequential(*layers[last_hold + 1 :], input_rate=None)
+    currents = Sequential(*first, input_rate=None)(x)
     steps, samples = currents.shape[:2]
     answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
     left = torch.arange(samples, device=x.device)

@@ -25,6 +25,10 @@ class Scheduled(nn.Module):
         super().__init__()
         self.register_buffer("progress", torch.ones(()))
 
+    def proceed(self, progress: float) -> None:
+        """Become what the module is at `progress`; it remembers that, and a sub-class may do more."""
+        self.progress.fill_(progress)
+
     def is_settled(self) -> bool:
         """Whether this is by now what it will be after training: then alone an epoch can be the best. By default it always is.
 
@@ -63,4 +67,4 @@ def set_progress(network: nn.Module, progress: float) -> None:
         raise ValueError(f"set_progress: progress must be in [0, 1], got {progress}")
     for module in network.modules():
         if isinstance(module, Scheduled):
-            module.progress.fill_(progress)
+            module.proceed(progress)

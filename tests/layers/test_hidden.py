@@ -28,11 +28,18 @@ def calls(monkeypatch):
     """Whether three layers were computed as one, of each three that could be."""
     seen = []
 
+    def asked(*arguments):
+        worthwhile = op.worthwhile(*arguments)
+        if not worthwhile:
+            seen.append(False)
+        return worthwhile
+
     def spied(*arguments):
         y = op.in_one(*arguments)
         seen.append(y is not None)
         return y
 
+    monkeypatch.setattr(hidden, "worthwhile", asked)
     monkeypatch.setattr(hidden, "in_one", spied)
     return seen
 
@@ -227,11 +234,55 @@ def test_not_with_layers_of_another_class(calls, x):
     assert calls == []
 
 
-def test_not_with_standardised_or_normed_weights(calls, x):
-    for standardise in (lambda layer: rb.standardise(layer, 0.1), nn.utils.parametrizations.weight_norm):
+def standardised(**how):
+    """The network with weights that are standardised on both sides of the neurons."""
+    net = network(**how)
+    for position in (0, 2):
+        rb.standardise(net[position], 0.3)
+        with torch.no_grad():
+            net[position].parametrizations.weight[0].gain.add_(numbers(len(net[position].weight), seed=3) / 4)
+    return net
+
+
+@pytest.mark.parametrize("credit", ["product", "ramp"])
+def test_standardised_weights_are_one_too_and_learn_as_those_of_three(calls, x, credit):
+    net = standardised(credit=credit)
+    ours = results(net, x)
+    assert calls == [True]
+    names = [name for name, _ in net.named_parameters()]
+    assert "0.parametrizations.weight.original" in names
+    assert "2.parametrizations.weight.0.gain" in names
+    assert all(gradient.any() for gradient in ours[1:])
+    assert_close(ours, one_by_one(net, x))
+    assert calls == [True]
+
+
+def test_a_weight_is_standardised_once_for_a_pass_also_of_little_work(calls, x):
+    net, seen = standardised(), []
+    net[0].parametrizations.weight[0].register_forward_hook(lambda *_: seen.append(1))
+    net(x)
+    net(x[:4])
+    assert (calls, seen) == ([True, False], [1, 1])
+
+
+@pytest.mark.parametrize("steps", [4, STEPS], ids=["one by one", "as one"])
+def test_folded_they_compute_the_same_bit_for_bit(calls, x, steps):
+    net = standardised()
+    y, folded = net(x[:steps]), rb.fold(net)(x[:steps])
+    assert calls == [steps == STEPS] * 2
+    assert torch.equal(y, folded)
+
+
+def test_not_with_weights_that_are_computed_in_other_ways(calls, x):
+    norm = nn.utils.parametrizations
+    for change in (
+        norm.weight_norm,
+        norm.spectral_norm,  # which changes whenever the weight is looked at
+        lambda layer: norm.spectral_norm(rb.standardise(layer, 0.1)),
+    ):
         for position in (0, 2):
             net = network()
-            standardise(net[position])
+            change(net[position])
             net(x)
     assert calls == []
 
@@ -442,6 +493,22 @@ class TestPooling:
             _, expected = record_spikes(net, maps())
         assert y.dtype == torch.bfloat16
         assert torch.equal(y, expected)
+
+    @pytest.mark.parametrize("hold", [None, 6])
+    @pytest.mark.parametrize(
+        ("of_x", "of_neurons"), [(torch.float64, torch.float32), (torch.float32, torch.float64)], ids=str
+    )
+    def test_in_mixed_types(self, pooled_calls, hold, of_x, of_neurons):
+        """Membrane potentials have the type of the input, whatever that of the neurons."""
+        net = convolutional(hold).to(of_neurons)
+        x = maps(steps=1 if hold else 5).to(of_x)
+        ours = gradients_of(net, x)
+        assert pooled_calls == [True]
+        assert [each.dtype for each in ours] == [of_x, of_x, of_neurons, of_neurons]
+        net[0 if hold is None else 1].register_forward_hook(nothing)
+        for mine, other in zip(ours, gradients_of(net, x), strict=True):
+            torch.testing.assert_close(mine, other, rtol=2e-5, atol=2e-5)
+        assert pooled_calls == [True]
 
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_not_under_a_hook(self, pooled_calls, position):

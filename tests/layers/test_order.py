@@ -1,9 +1,12 @@
 """Tests of rheobase.layers.order."""
 
+import re
+
+import pytest
 from torch import nn
 
-from rheobase import LIF, Recompute, Sequential, standardise
-from rheobase.layers.order import in_order
+from rheobase import LIF, Hold, NoiseAveraged, Recompute, Sequential, SingleSpike, standardise
+from rheobase.layers.order import InSequence, check_order, in_order
 
 
 def test_containers_in_sequence_are_entered():
@@ -24,3 +27,24 @@ def test_containers_in_sequence_are_entered():
 def test_other_layers_count_as_one():
     layer = standardise(nn.Linear(2, 2), 0.5)
     assert list(in_order(layer, "x")) == [("x", layer)]
+
+
+class Mine(InSequence):
+    def __init__(self, *layers):
+        super().__init__()
+        self.first, self.second = layers
+
+
+def test_so_are_those_that_say_they_are():
+    network = Sequential(Mine(SingleSpike(2), Sequential(nn.Flatten())))
+    assert [name for name, _ in in_order(network)] == ["0.first", "0.second.0"]
+
+
+def test_what_is_hidden_in_others_is_refused():
+    check_order(Sequential(Hold(2), Mine(SingleSpike(2), nn.Linear(2, 2)), nn.MultiheadAttention(2, 1)), "look", Hold)
+    hidden = NoiseAveraged(Sequential(SingleSpike(2), Hold(3)), draws=2)
+    message = "look: layer 1, NoiseAveraged, holds a Hold (layer.1), and is no container in sequence"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        check_order(Sequential(nn.Identity(), hidden), "look", Hold)
+    with pytest.raises(TypeError, match=re.escape("look: network, NoiseAveraged, holds a Hold (layer.1)")):
+        check_order(hidden, "look", Hold)

@@ -8,7 +8,7 @@ import rheobase as rb
 from rheobase import Neuron, SingleSpike
 from rheobase.health import Recorder
 from rheobase.ops import first_spikes, single_spike
-from rheobase.surrogate import FastSigmoid, Triangular
+from rheobase.surrogate import Arctan, FastSigmoid, Triangular
 
 CREDITS = ("ramp", "early_ramp", "product", "detached")
 
@@ -44,6 +44,34 @@ def test_the_rule_reaches_the_operation(credit):
         assert torch.equal(layer(x), expected)
         delta = torch.rand(6, 2, 3)
         assert torch.equal(*(torch.autograd.grad(y, x, delta)[0] for y in (layer(x), expected)))
+
+
+@pytest.mark.parametrize("width", [1.0, 3.0])
+@pytest.mark.parametrize("fire_by_end", [False, True])
+def test_integrate_and_fire(width, fire_by_end):
+    layer = SingleSpike.integrate_and_fire(3, width=width, threshold=0.8, fire_by_end=fire_by_end, learn=("threshold",))
+    assert (layer.features, layer.decay.tolist(), layer.learn) == (3, [1, 1, 1], ("threshold",))
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    rule = {"surrogate": Arctan(sharpness=1 / width), "credit": "product", "fire_by_end": fire_by_end}
+    expected = first_spikes(x, 1.0, layer.threshold.detach(), **rule)
+    assert torch.equal(layer(x), expected)
+    delta = torch.rand(6, 2, 3)
+    assert torch.equal(*(torch.autograd.grad(y, x, delta)[0] for y in (layer(x), expected)))
+
+
+def test_integrate_and_fire_by_default():
+    layer = SingleSpike.integrate_and_fire()
+    assert (layer.features, layer.threshold.item(), layer.learn, layer.fire_by_end) == (None, 1, (), False)
+    assert layer.surrogate == Arctan()
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_integrate_and_fire_refuses():
+    for width in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"width must be above 0 and finite, got {width}"):
+            SingleSpike.integrate_and_fire(width=width)
+    with pytest.raises(ValueError, match="a learned decay must be"):
+        SingleSpike.integrate_and_fire(learn=("decay",))
 
 
 @settings(max_examples=20)

@@ -124,6 +124,34 @@ def test_bfloat16_rounds_only_what_is_in_memory(hold, credit, surrogate):
     assert torch.equal(found[0], found[1].to(BF16))
 
 
+@pytest.mark.parametrize("hold", [None, 5])
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+def test_however_the_input_and_its_gradient_lie_in_memory(dtype, hold):
+    x, parameters = (
+        currents(1 if hold else 5, 3, 3, 6, 8).to(dtype),
+        [each.float() for each in values(3, (True, False))],
+    )
+    steps = hold or 5
+    on_y = currents(steps, 3, 3, 3, 4, seed=1).to(dtype)
+    layouts = [
+        lambda each: each.movedim(2, -1).contiguous().movedim(-1, 2),  # channels last
+        lambda each: each.movedim(0, -1).contiguous().movedim(-1, 0),
+        lambda each: each.repeat_interleave(2, dim=-1)[..., ::2],
+        lambda each: each[:, :1].expand_as(each),
+        lambda each: each[:1, :1, :1, :1, :1].expand_as(each),
+    ]
+    for layout in layouts:
+        found = []
+        for as_given in (True, False):
+            leaf = layout(x) if as_given else layout(x).contiguous()
+            on = layout(on_y) if as_given else layout(on_y).contiguous()
+            assert leaf.is_contiguous() == on.is_contiguous() == (not as_given) or leaf.shape[0] == 1
+            leaves = [each.detach().requires_grad_() for each in (leaf, *parameters)]
+            y = in_one(leaves[0], steps, *leaves[1:], "product", False, Arctan())
+            found.append([y.detach(), *torch.autograd.grad(y, leaves, on)])
+        assert all(map(torch.equal, *found))
+
+
 @variants
 def test_cases_are_of_all_kinds(dtype, surrogate, credit):
     """Neurons above never fire, fire early and late: no test sees silence alone."""

@@ -135,6 +135,74 @@ def test_what_is_not_finite_spreads_as_in_the_reference(dtype, surrogate, credit
         assert_close(*finite, steps=10)
 
 
+def layouts(tensor: Tensor) -> dict[str, Tensor]:
+    """Views of other memory: its axes in another order, every other number, and one step or sample for all."""
+    wide = tensor.repeat_interleave(2, dim=-1)
+    return {
+        "transposed": tensor.movedim(0, -1).contiguous().movedim(-1, 0),
+        "strided": wide[..., ::2],
+        "held": tensor[:1].expand_as(tensor),
+        "one sample": tensor[:, :1].expand_as(tensor),
+        "one number": tensor[(slice(0, 1),) * tensor.ndim].expand_as(tensor),
+    }
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=names)
+def test_however_the_input_and_its_gradient_lie_in_memory(dtype, whole):
+    arguments, gradients = case(6, dtype, 12, (3, 40))
+    rule = {"surrogate": FastSigmoid(), "credit": "product"}
+    pairs = zip(layouts(arguments[0]).items(), layouts(gradients[0]).values(), strict=True)
+    for (name, x), on_spikes in pairs:
+        assert not x.is_contiguous()
+        assert not on_spikes.is_contiguous()
+        found = results([x, *arguments[1:]], [on_spikes, *gradients[1:]], rule, whole=whole)
+        copies = [x.contiguous(), *arguments[1:]], [on_spikes.contiguous(), *gradients[1:]]
+        expected = results(*copies, rule, whole=whole)
+        assert all(map(torch.equal, found, expected)), name
+        assert_close(found, results(*copies, rule, "reference", whole=whole), steps=12)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "surrogate", "credit"),
+    [
+        (torch.float32, FastSigmoid(1.0, 5.0), "ramp"),
+        (torch.bfloat16, FastSigmoid(), "product"),
+        (torch.float64, Gaussian(2.0, 2.0), "detached"),
+    ],
+    ids=names,
+)
+def test_gradients_of_some_arguments_alone(dtype, surrogate, credit, whole):
+    """Of the input and not of decay and threshold, of one of these, of the state; and nobody's."""
+    arguments, gradients = case(8, dtype, 9, (2, 30))
+    rule = {"surrogate": surrogate, "credit": credit}
+    count = 3 if whole else 6
+    for wanted in [(0,), (1,), (2,), (1, 2), (0, 2), *([] if whole else [(3,), (4, 5)]), ()]:
+        found = []
+        for computer in ("kernels", "reference"):
+            leaves = [each.detach().requires_grad_(k in wanted) for k, each in enumerate(arguments[:count])]
+            with computed_by(computer):
+                if whole:
+                    outputs = [first_spikes(*leaves, **rule)]
+                else:
+                    spikes, last = single_spike(*leaves[:3], tuple(leaves[3:]), **rule)
+                    outputs = [spikes, *last]
+                assert wanted or not any(y.requires_grad for y in outputs)
+                loss = torch.zeros(
+                    (), requires_grad=True
+                )  # of which the reference makes nothing, if nothing depends on it
+                for y, of in zip(outputs, gradients, strict=False):
+                    loss = loss + (y * of).sum()
+                of_leaves = [leaves[k] for k in wanted]
+                on = torch.autograd.grad(loss, of_leaves, materialize_grads=True, allow_unused=True) if wanted else ()
+            found.append([*(y.detach() for y in outputs), *on])
+        ours, theirs = found
+        outputs = 1 if whole else 4
+        assert all(map(torch.equal, ours[:outputs], theirs[:outputs])), wanted
+        assert_close(ours[outputs:], theirs[outputs:], steps=9)
+
+
 def poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.full(shape, math.nan, dtype=dtype)
 

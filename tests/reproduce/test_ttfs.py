@@ -152,9 +152,9 @@ def test_one_neuron_that_fires_twice_is_enough() -> None:
         return [{"measures": {"spikes / neuron": 0.4, MOST_SPIKES: each}} for each in most]
 
     once = table({("decisions", FRAMEWORK): rows(1, 1)})
-    assert verdict("more than a spike", once) == Verdict("reproduced", "decisions: 1 at most")
+    assert verdict("more than a spike", once) == Verdict("reproduced", {"decisions": (True, "1 at most")})
     twice = table({("decisions", FRAMEWORK): rows(1, 2)})
-    assert verdict("more than a spike", twice) == Verdict("not reproduced", "decisions: 2 at most")
+    assert verdict("more than a spike", twice) == Verdict("not reproduced", {"decisions": (False, "2 at most")})
     old = table({("decisions", FRAMEWORK): [{"measures": {"spikes / neuron": 0.4}}] * 2})
     assert verdict("more than a spike", old).status == "not run yet"
 

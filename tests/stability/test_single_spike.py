@@ -3,6 +3,7 @@
 import math
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,10 +45,12 @@ def draw(network: Sequential, kind: str, x: Tensor) -> None:
             nn.init.uniform_(layer.weight, -math.sqrt(3 * variance), math.sqrt(3 * variance))
 
 
-def statistics(kind: str, fire_by_end: bool) -> list[list[float]]:
+def statistics(kind: str, fire_by_end: bool, draws: int = 4) -> list[list[float]]:
     """Of layers 1, 3 and 6: the variance of the current, the share of neurons that fire, the mean step at which they do."""
     found = torch.zeros(6, 3)
-    for seed in range(4):  # the share differs between draws by some hundredths, for the sum of a neuron's weights stays
+    for seed in range(
+        draws
+    ):  # the share differs between them by some hundredths, for the sum of a neuron's weights stays
         torch.manual_seed(seed)
         network, x = perceptron(6, fire_by_end), once(STEPS, 16, NEURONS)
         draw(network, kind, x)
@@ -56,12 +59,27 @@ def statistics(kind: str, fire_by_end: bool) -> list[list[float]]:
                 currents = network[2 * depth : 2 * depth + 1](x)
                 x = network[2 * depth + 1](currents)
             when = (x.sum((1, 2)) * torch.arange(STEPS)).sum() / x.sum().clamp(min=1)
-            found[depth] += torch.stack((currents.var(), x.sum(0).mean(), when)) / 4
-    return [found[depth - 1].tolist() for depth in (1, 3, 6)]
+            found[depth] += torch.stack((currents.var(), x.sum(0).mean(), when))
+    return [(found[depth - 1] / draws).tolist() for depth in (1, 3, 6)]
 
 
 class TestTheTable:
-    """Six layers of 400, T = 8, inputs that spike once."""
+    """Six layers of 400, T = 8, inputs that spike once: layers 1, 3 and 6."""
+
+    @pytest.mark.parametrize(
+        ("kind", "variances", "steps"),
+        [
+            ("1 / 3N", (0.042, 0.043, 0.043), (6.91, 7.00, 7.00)),  # forced, they say nothing
+            ("2 / N", (0.251, 0.253, 0.257), (5.65, 6.92, 7.00)),
+        ],
+    )
+    def test_other_weights_where_all_fire(
+        self, kind: str, variances: tuple[float, ...], steps: tuple[float, ...]
+    ) -> None:
+        found = statistics(kind, fire_by_end=True, draws=12)  # expected is what one draw gave; they differ by so much
+        assert [layer[0] for layer in found] == pytest.approx(list(variances), rel=0.05)
+        assert [layer[1] for layer in found] == [1, 1, 1]
+        assert [layer[2] for layer in found] == pytest.approx(list(steps), abs=0.06)
 
     def test_steps_over_inputs_is_variance_1_where_all_fire(self) -> None:
         for variance, fired, when in statistics("T / N", fire_by_end=True):
@@ -81,10 +99,6 @@ class TestTheTable:
         assert first[0] == pytest.approx(1 / 24, rel=0.05)
         assert first[1] == pytest.approx(0.05, abs=0.02)
         assert third[:2] == sixth[:2] == [0, 0]
-        for variance, fired, when in statistics("1 / 3N", fire_by_end=True)[1:]:  # forced, they say nothing
-            assert variance < 0.4
-            assert fired == 1
-            assert when > 6.8
 
     def test_he_s_are_dead_by_the_sixth(self) -> None:
         first, third, sixth = statistics("2 / N", fire_by_end=False)
@@ -239,8 +253,67 @@ class TestAnotherNumberOfSteps:
         y.sum().backward()
 
 
+class Blackbox(nn.Module):
+    """Layers of which nobody knows in which order data passes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps, self.weights = Hold(4), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.steps(self.weights(x))
+
+
+norms = nn.utils.parametrizations
+
+
 @pytest.mark.usefixtures("as_a_user")
 class TestErrors:
+    @pytest.mark.parametrize(
+        "network", [Blackbox(), nn.Sequential(SingleSpike(3), Blackbox())], ids=["alone", "inside"]
+    )
+    def test_layers_in_an_order_that_nobody_knows(self, network: nn.Module) -> None:
+        for call in (
+            lambda: change_steps(network, 4, 8),
+            lambda: initialise_single_spike(network, 4, 1.0),
+        ):
+            with pytest.raises(TypeError, match=r"Blackbox, holds a Hold \(steps\), and is no container in sequence"):
+                call()
+        assert [module.steps for module in network.modules() if isinstance(module, Hold)] == [4]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            norms.weight_norm,
+            norms.spectral_norm,
+            lambda layer: norms.spectral_norm(standardise(layer, 0.1)),
+            lambda layer: nn.utils.spectral_norm(layer),
+        ],
+        ids=["weight_norm", "spectral_norm", "on top of standardised", "spectral_norm by a hook"],
+    )
+    def test_weights_that_are_computed_from_others(self, change: Callable[[nn.Module], nn.Module]) -> None:
+        network = Sequential(nn.Linear(3, 2), Hold(4), SingleSpike(2), change(nn.Linear(2, 2)))
+        before = network[0].weight.detach().clone()
+        message = "layer 3, .*Linear, must have a weight of its own, but it is computed from other parameters"
+        for call in (lambda: change_steps(network, 4, 8), lambda: initialise_single_spike(network, 4, 1.0)):
+            with pytest.raises(TypeError, match=message):
+                call()
+        assert torch.equal(network[0].weight, before)
+        assert network[1].steps == 4
+
+    def test_biases_that_are_computed_from_others(self) -> None:
+        network = Sequential(norms.spectral_norm(nn.Linear(3, 2), "bias"))
+        with pytest.raises(TypeError, match=r"must have a bias of its own.*remove_parametrizations\(layer, 'bias'\)"):
+            initialise_single_spike(network, 4, 1.0)
+
+    def test_weights_that_do_not_learn_are_written_to(self) -> None:
+        layer = nn.Linear(3, 2)
+        weight = layer.weight.detach().clone()
+        del layer.weight
+        layer.register_buffer("weight", weight.clone())
+        initialise_single_spike(Sequential(layer), 4, 1.0)
+        assert not torch.equal(layer.weight, weight)
+
     def test_numbers(self) -> None:
         network = Sequential(nn.Linear(3, 2))
         for call, message in (
@@ -264,8 +337,12 @@ class TestErrors:
             initialise_single_spike(Sequential(nn.Linear(3, 2)), STEPS, batch)
 
     def test_no_weights(self) -> None:
-        with pytest.raises(ValueError, match="has no linear or convolutional layer"):
-            initialise_single_spike(Sequential(SingleSpike(decay=1.0)), STEPS, 1.0)
+        network = Sequential(Hold(4), SingleSpike(decay=1.0))
+        with pytest.raises(ValueError, match="initialise_single_spike: network has no linear or convolutional layer"):
+            initialise_single_spike(network, STEPS, 1.0)
+        with pytest.raises(ValueError, match="change_steps: network has no linear or convolutional layer"):
+            change_steps(network, 4, 8)
+        assert network[0].steps == 4
 
     @pytest.mark.parametrize(
         ("between", "named"),

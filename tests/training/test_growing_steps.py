@@ -1,6 +1,7 @@
 """Tests of rheobase.training.growing_steps."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import rheobase as rb
-from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, standardise
+from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, first_spike, standardise
 from rheobase.layers import standardised
 from rheobase.scheduled import set_progress
 from rheobase.stability import change_steps, initialise_single_spike
@@ -60,6 +61,52 @@ def test_its_state_goes_with_the_weights() -> None:
     for other in (fresh, copy.deepcopy(growing)):
         assert torch.equal(other(x), y)
         assert len(other(x)) == 4
+
+
+@pytest.mark.parametrize("of", [lambda growing: growing, lambda growing: growing.network], ids=["it", "its network"])
+def test_it_may_be_given_other_steps(of: Callable[[GrowingSteps], nn.Module]) -> None:
+    growing, expected, x = GrowingSteps(network(), (2, 8)), network(), torch.rand(1, 3, 6)
+    change_steps(of(growing), 8, 16)
+    change_steps(expected, 8, 16)
+    assert growing(x).any()
+    assert torch.equal(growing(x), expected(x))
+    fresh = GrowingSteps(network(), (2, 8))
+    fresh.load_state_dict(growing.state_dict())
+    assert torch.equal(fresh(x), expected(x))
+    set_progress(growing, 0.0)  # the numbers of training are what they were
+    change_steps(expected, 16, 2)
+    assert torch.equal(growing(x), expected(x))
+
+
+def test_its_weights_may_be_drawn() -> None:
+    growing, expected = GrowingSteps(network(), (2, 8)), network()
+    torch.manual_seed(3)
+    done = initialise_single_spike(growing, 8, 0.3)
+    assert [each.layer for each in done] == ["network.0", "network.3", "network.5"]
+    torch.manual_seed(3)
+    initialise_single_spike(expected, 8, 0.3)
+    x = torch.rand(1, 3, 6)
+    assert torch.equal(growing(x), expected(x))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_early_exit(progress: float) -> None:
+    growing = GrowingSteps(network(), (2, 4, 8)).eval()
+    set_progress(growing, progress)
+    x = torch.rand(1, 90, 6)
+    membrane = growing(x)
+    whole, early = first_spike.decide(membrane), first_spike.decide_early(growing, x)
+    assert len(membrane) == (2, 4, 8)[round(2 * progress)]
+    assert len(whole.steps.unique()) > 1
+    assert torch.equal(early.answers, whole.answers)
+    assert torch.equal(early.steps, whole.steps)
+
+
+def test_nothing_in_a_pass_waits_for_a_device() -> None:
+    """Numbers that lie on the "meta" device cannot be looked at."""
+    growing = GrowingSteps(network(), (2, 8))
+    set_progress(growing, 0.0)
+    assert growing.to("meta")(torch.rand(1, 3, 6, device="meta")).shape == (2, 3, 2)
 
 
 def test_two_forward_passes_before_a_backward_pass() -> None:

@@ -3,7 +3,8 @@
 As one they need none of the sequences that pass between them (`rheobase.ops.hidden_single_spike`, between linear layers, and
 `rheobase.ops.pooled_single_spike`, in front of average pooling), and so nobody can see these sequences. That is for networks in
 training, where nobody looks: as soon as a hook is registered on one of the layers, to count its spikes or to mask padding, they
-compute one after another, and so do layers of a derived class, of which nobody knows what else they do.
+compute one after another, and so do layers of a derived class, of which nobody knows what else they do. Linear layers whose
+weights are standardised compute as those with plain weights, and so does what they fold into, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rheobase.layers.hold import Hold
 from rheobase.layers.products import pools_2x2
+from rheobase.layers.standardised import only_standardised
 from rheobase.neurons import SingleSpike
-from rheobase.ops.hidden_single_spike import in_one
+from rheobase.ops.arguments import as_step
+from rheobase.ops.hidden_single_spike import in_one, worthwhile
 from rheobase.ops.pooled_single_spike import in_one as pooled_in_one
 
 MOST = 3
@@ -43,9 +47,13 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | Non
 
 
 def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tensor) -> Tensor | None:
-    if not _are_bare(linear, neurons, behind) or neurons.features not in (None, len(linear.weight)):
+    # A standardised weight is computed whenever it is asked for: not in vain, where it can be helped.
+    if not _are_bare(linear, neurons, behind) or not worthwhile(x, linear.out_features, behind.out_features):
         return None
-    weights = linear.weight, linear.bias, neurons.decay, neurons.threshold, behind.weight, behind.bias
+    weight = linear.weight
+    if neurons.features not in (None, len(weight)):
+        return None
+    weights = weight, linear.bias, neurons.decay, neurons.threshold, behind.weight, behind.bias
     return in_one(x, *weights, neurons.credit, neurons.fire_by_end, neurons.surrogate)
 
 
@@ -54,14 +62,22 @@ def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d, x: Tensor, steps: int) 
         return None
     if x.ndim != 5 or neurons.features not in (None, x.shape[2]):
         return None
-    values = neurons.per_feature("decay", x), neurons.per_feature("threshold", x)
-    return pooled_in_one(x, steps, *values, neurons.credit, neurons.fire_by_end, neurons.surrogate)
+    # In the type of the membrane potential, which is that of `x` and not of the neurons.
+    decay, threshold = (
+        as_step(neurons.per_feature(name, x), name, x, "SingleSpike") for name in ("decay", "threshold")
+    )
+    return pooled_in_one(x, steps, decay, threshold, neurons.credit, neurons.fire_by_end, neurons.surrogate)
 
 
 def _are_bare(*layers: nn.Module) -> bool:
-    """Whether each of the layers is of exactly its class, and a call of it is a call of its class's `forward`, no more."""
+    """Whether each of the layers is of exactly its class, but for a weight that is standardised, and a call of it is a call of
+    its class's `forward`, no more."""
     classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d
-    return all(type(layer) in classes and _is_bare(layer) for layer in layers)
+    return all(_class_of(layer) in classes and _is_bare(layer) for layer in layers)
+
+
+def _class_of(layer: nn.Module) -> type[nn.Module]:
+    return type_before_parametrizations(layer) if only_standardised(layer) else type(layer)
 
 
 def _is_bare(layer: nn.Module) -> bool:

@@ -4,7 +4,11 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from rheobase.layers.recompute import Recompute
+from rheobase.temporal import Temporal
+
+
+class InSequence(Temporal):
+    """A layer over time that is what it holds, in sequence, computed in some way of its own: `in_order` looks into it."""
 
 
 def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -21,8 +25,28 @@ def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         >>> [name for name, _ in in_order(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(2, 1), nn.Tanh())))]
         ['0', '1.0', '1.1']
     """
-    if isinstance(network, nn.Sequential | Recompute):
+    if isinstance(network, nn.Sequential | InSequence):
         for child, layer in network.named_children():
             yield from in_order(layer, f"{name}.{child}" if name else child)
     else:
         yield name, network
+
+
+def check_order(network: nn.Module, what: str, *kinds: type[nn.Module]) -> None:
+    """Refuse layers of these kinds inside of a module that is no container in sequence.
+
+    Raises:
+        TypeError: naming the module, the layer in it, and what to write instead.
+
+    Example:
+        >>> check_order(nn.Sequential(nn.Linear(2, 1)), "look", nn.Linear)
+    """
+    for name, layer in in_order(network):
+        inside = () if isinstance(layer, kinds) else layer.named_modules()
+        for place, module in inside:
+            if isinstance(module, kinds):
+                where = f"layer {name}, {type(layer).__name__}," if name else f"network, {type(layer).__name__},"
+                raise TypeError(
+                    f"{what}: {where} holds a {type(module).__name__} ({place}), and is no container in sequence: nobody "
+                    "knows in which order data passes through it; write it as an rb.Sequential"
+                )

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from rheobase.layers.order import InSequence
 from rheobase.temporal import Temporal
 
 
-class Recompute(Temporal):
+class Recompute(InSequence):
     """A layer or a whole network that trains in memory proportional to `sqrt(T)`; same outputs, same gradients.
 
     Without gradients, as in evaluation, it does nothing.

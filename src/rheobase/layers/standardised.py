@@ -21,20 +21,24 @@ from torch.nn.utils import parametrize
 
 L = TypeVar("L", bound=nn.Module)
 
+_ROUNDING = 16
+"""By how many times the relative spacing of numbers the mean of equal weights may miss them."""
+
 
 class StandardisedWeight(nn.Module):
     """The weight that a layer computes with, from the free one that is learned.
 
-        w_ij = gain_j * sqrt(variance) * (free_ij - mean_j) / sqrt(var_j + eps)
+        w_ij = gain_j * sqrt(variance) * (free_ij - mean_j) / sqrt(var_j)
 
-    with the mean and the variance over the weights of output unit j, or of the whole layer.
+    with the mean and the variance over the weights of output unit j, or of the whole layer. However small the free weights
+    become, as weight decay makes them, it is the same; only weights that are all equal, but for the rounding of their mean, are
+    divided by 1 and not by their deviation: they are 0, and learn.
 
     Args:
         outputs: the size of the first axis of the weight.
         variance: of the weights of an output unit, without its gain; above 0.
         gain: whether each output unit learns a gain, 1 at first.
         over: the weights that share a mean and a variance: those of an `"output"` unit, or of the `"layer"`.
-        eps: added to the variance of the free weights, for weights that are all equal.
 
     Raises:
         ValueError: if `variance` is not above 0 and finite, or `over` is unknown.
@@ -53,7 +57,6 @@ class StandardisedWeight(nn.Module):
         *,
         gain: bool = True,
         over: Literal["output", "layer"] = "output",
-        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if not 0 < variance < math.inf:
@@ -61,16 +64,17 @@ class StandardisedWeight(nn.Module):
         if over not in ("output", "layer"):
             raise ValueError(f"StandardisedWeight: over must be 'output' or 'layer', got {over!r}")
         self.over = over
-        self.eps = eps
         self.register_buffer("deviation", torch.tensor(math.sqrt(variance)))
         self.gain = nn.Parameter(torch.ones(outputs)) if gain else None
 
     def forward(self, free: Float[Tensor, "outputs *kernel"]) -> Float[Tensor, "outputs *kernel"]:
         """The weight, from the free one."""
         axes = tuple(range(0 if self.over == "layer" else 1, free.ndim))
-        centred = free - free.mean(axes, keepdim=True)
-        spread = (centred.square().mean(axes, keepdim=True) + self.eps).sqrt()
-        weight = self.deviation * centred / spread
+        mean = free.mean(axes, keepdim=True)
+        centred = free - mean
+        variance = centred.square().mean(axes, keepdim=True)
+        differ = variance > (_ROUNDING * torch.finfo(free.dtype).eps * mean).square()
+        weight = self.deviation * centred / torch.where(differ, variance, 1.0).sqrt()
         return weight if self.gain is None else weight * self.gain.view(-1, *[1] * (free.ndim - 1))
 
     def extra_repr(self) -> str:
@@ -78,9 +82,7 @@ class StandardisedWeight(nn.Module):
         return f"over={self.over!r}, deviation={self.deviation.item():.4g}, gain={self.gain is not None}"
 
 
-def standardise(
-    layer: L, variance: float, *, gain: bool = True, over: Literal["output", "layer"] = "output", eps: float = 1e-5
-) -> L:
+def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["output", "layer"] = "output") -> L:
     """Standardise the weights of a linear or convolutional layer from now on.
 
     The layer's bias, if it has one, is the other half of the affine map: a current at every step.
@@ -90,7 +92,6 @@ def standardise(
         variance: of the weights of an output unit; `rheobase.stability.weight_variance` has that of single-spike networks.
         gain: whether each output unit learns a gain.
         over: the weights that share a mean and a variance: those of an output unit, or of the layer.
-        eps: added to the variance of the free weights.
 
     Returns:
         The layer. Its state dict has `parametrizations.weight.original` in place of `weight`.
@@ -104,7 +105,7 @@ def standardise(
 
     Example:
         >>> layer = standardise(nn.Linear(400, 10), variance=8 / 400)
-        >>> layer.weight.var(1, unbiased=False).allclose(torch.tensor(8 / 400), rtol=0.05)
+        >>> layer.weight.var(1, unbiased=False).allclose(torch.tensor(8 / 400), rtol=1e-5)
         True
         >>> layer.weight.mean(1).abs().max() < 1e-6
         tensor(True)
@@ -113,7 +114,7 @@ def standardise(
         raise TypeError(f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
     if standardised(layer) is not None:
         raise ValueError(f"standardise: {layer} is standardised already")
-    rule = StandardisedWeight(len(layer.weight), variance, gain=gain, over=over, eps=eps)
+    rule = StandardisedWeight(len(layer.weight), variance, gain=gain, over=over)
     rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
     parametrize.register_parametrization(layer, "weight", rule)
     return layer
@@ -144,6 +145,17 @@ def free_weight(layer: nn.Module) -> nn.Parameter:
         (torch.Size([2, 3]), False)
     """
     return layer.get_parameter("parametrizations.weight.original")
+
+
+def only_standardised(layer: nn.Module) -> bool:
+    """Whether the weight of `layer` is standardised, and nothing else is done to it.
+
+    Example:
+        >>> layer = standardise(nn.Linear(3, 2), variance=1.0)
+        >>> only_standardised(layer), only_standardised(nn.utils.parametrizations.spectral_norm(layer))
+        (True, False)
+    """
+    return standardised(layer) is not None and len(layer.get_submodule("parametrizations.weight")) == 1  # pyright: ignore[reportArgumentType]
 
 
 def fold(network: L) -> L:

@@ -1,5 +1,6 @@
 """Neurons that fire at most once in a sequence: the time of the spike is the message."""
 
+import math
 from collections.abc import Collection
 
 import torch
@@ -10,7 +11,7 @@ from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import state_type
 from rheobase.ops.integrate import integrate
 from rheobase.ops.single_spike import Credit, check_rule, first_spikes, single_spike
-from rheobase.surrogate import DEFAULT, Surrogate
+from rheobase.surrogate import DEFAULT, Arctan, Surrogate
 
 
 class SingleSpike(IntegrateAndFire):
@@ -27,7 +28,7 @@ class SingleSpike(IntegrateAndFire):
     Sources: with `"ramp"`, FastSigmoid(sharpness=5) as the surrogate and learned decays, this is the neuron of Taylor, King and
     Harper, arXiv 2205.15286, whose first version had `"early_ramp"` and FastSigmoid(sharpness=50). With decay 1, `"product"`
     and `fire_by_end` it is the neuron of time-to-first-spike networks in Che et al., arXiv 2410.23619, which integrates without
-    a leak; a surrogate of peak and area 1 there is `Arctan()`, a wider one of the same peak `Arctan(sharpness=1 / 3)`.
+    a leak: `integrate_and_fire`.
 
     Args:
         features: the size of the axis after B: units, or channels of a map (broadcast over space). Without it, one decay and
@@ -70,6 +71,49 @@ class SingleSpike(IntegrateAndFire):
         super().__init__(features, decay, threshold, surrogate, "none", "detached", learn)
         self.credit: Credit = credit
         self.fire_by_end = fire_by_end
+
+    @classmethod
+    def integrate_and_fire(
+        cls,
+        features: int | None = None,
+        *,
+        width: float = 1.0,
+        threshold: float | Tensor = 1.0,
+        fire_by_end: bool = False,
+        learn: Collection[str] = (),
+    ) -> "SingleSpike":
+        """The neuron of time-to-first-spike networks: no leak, an arctan surrogate, and the `"product"` rule of credit.
+
+        Args:
+            features: as for the class.
+            width: of the surrogate, relative to that of peak 1 and area 1; above 0. With 1, gradients are even over any depth,
+                where weights are drawn by `rheobase.initialise_single_spike`. A wider one reaches more neurons, and its
+                gradients grow with depth.
+            threshold: as for the class.
+            fire_by_end: as for the class.
+            learn: `("threshold",)`, or nothing.
+
+        Raises:
+            ValueError: if `width` is not above 0 and finite, or as for the class.
+
+        Source: the neuron of Che et al., arXiv 2410.23619, as others restate it; the surrogate is the default of the authors'
+        framework.
+
+        Example:
+            >>> SingleSpike.integrate_and_fire(16, width=3.0)
+            SingleSpike(16, decay=1, threshold=1, reset='none', credit='product')
+        """
+        if not 0 < width < math.inf:
+            raise ValueError(f"{cls.__name__}.integrate_and_fire: width must be above 0 and finite, got {width}")
+        return cls(
+            features,
+            decay=1.0,
+            threshold=threshold,
+            surrogate=Arctan(sharpness=1 / width),
+            credit="product",
+            fire_by_end=fire_by_end,
+            learn=learn,
+        )
 
     def run(
         self,

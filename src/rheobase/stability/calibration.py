@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rheobase.health import neuron_layers
-from rheobase.layers.standardised import standardised
+from rheobase.layers.standardised import only_standardised, standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_sequence
@@ -297,7 +297,7 @@ class _Stabilizer:
 
     def _take(self, module: nn.Module, name: str) -> list[Tensor]:
         """The weight, or what it is scaled to, and the bias of a layer, to be scaled."""
-        kind, rule = type(module).__name__, standardised(module)
+        kind, rule = type(module).__name__, standardised(module) if only_standardised(module) else None
         weight = module._parameters.get("weight") if rule is None else rule.deviation
         if weight is None or (rule is None and is_parametrized(module, "weight")):
             raise ValueError(

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from rheobase.layers.hold import Hold
-from rheobase.layers.order import in_order
+from rheobase.layers.order import check_order, in_order
 from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d
 from rheobase.layers.sequential import Sequential
-from rheobase.layers.standardised import free_weight, standardised
+from rheobase.layers.standardised import free_weight, only_standardised, standardised
 from rheobase.neurons import SingleSpike
 
 Receives = Literal["the input", "spikes", "pooled spikes"]
@@ -131,7 +131,8 @@ def initialise_single_spike(
 
     Raises:
         TypeError: if between two layers with weights there are no `SingleSpike` neurons, or a layer of which this does not know
-            what it does to spikes; the message names it.
+            what it does to spikes; if a layer's weights are computed from others (such as by `weight_norm`), or layers are
+            inside of a module that is no container in sequence. The message names it.
         ValueError: if a number is out of range, nothing arrives at the first layer, or there is no layer with weights.
 
     Example:
@@ -149,8 +150,6 @@ def initialise_single_spike(
         deviation = 1 / math.sqrt(synapses.fan_in * moment)
         _draw(synapses.layer, deviation)
         done.append(Initialised(synapses.name, receives, synapses.fan_in, moment, deviation))
-    if not done:
-        raise ValueError("initialise_single_spike: network has no linear or convolutional layer")
     return tuple(done)
 
 
@@ -168,7 +167,7 @@ def change_steps(network: nn.Module, before: int, after: int) -> None:
 
     Raises:
         TypeError: as for `initialise_single_spike`.
-        ValueError: if a number is below 1.
+        ValueError: if a number is below 1, or there is no layer with weights.
 
     Example:
         >>> import rheobase as rb
@@ -197,6 +196,7 @@ def _check_counts(what: str, **counts: int) -> None:
 
 def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
     """The layers with weights in `network`, in the order of the data."""
+    check_order(network, what, nn.Linear, _ConvNd, SingleSpike, Hold)
     found: list[_Synapses] = []
     before: list[nn.Module] = []
     window, maximum, obstacle = 1, False, ""
@@ -204,6 +204,7 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
         if isinstance(layer, nn.Linear | _ConvNd):
             if isinstance(layer, _ConvTransposeNd):
                 raise TypeError(f"{what}: layer {name} is a {type(layer).__name__}, whose units differ in their inputs")
+            _check_writable(layer, f"{what}: layer {name}, {type(layer).__name__}")
             if found and obstacle:
                 raise TypeError(
                     f"{what}: what reaches layer {name}, {type(layer).__name__}, must be spikes of SingleSpike neurons, "
@@ -220,7 +221,22 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
         elif not isinstance(layer, (Hold, *PASSES_SPIKES_ON)):
             obstacle = obstacle or f"layer {name}, {type(layer).__name__}"
         before.append(layer)
+    if not found:
+        raise ValueError(f"{what}: network has no linear or convolutional layer")
     return found
+
+
+def _check_writable(layer: nn.Linear | _ConvNd, what: str) -> None:
+    """Refuse weights and biases that are computed from others: to write to them changes nothing."""
+    own = {name for name, _ in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))}
+    for name in ("weight", "bias"):
+        if name in own or (name == "weight" and only_standardised(layer)) or getattr(layer, name) is None:
+            continue
+        raise TypeError(
+            f"{what}, must have a {name} of its own, but it is computed from other parameters (weight_norm, spectral_norm, "
+            f"pruning and the like). Make it a plain one first, torch.nn.utils.parametrize.remove_parametrizations(layer, "
+            f"{name!r}), and register what computes it afterwards; or take rheobase.standardise for it"
+        )
 
 
 def _positions(layer: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d | SpikeMaxPool2d) -> int:

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.layers import Hold, Sequential
+from rheobase.layers.order import InSequence
 from rheobase.scheduled import Scheduled
 from rheobase.stability import change_steps
-from rheobase.temporal import Temporal
 
 
-class GrowingSteps(Temporal, Scheduled):
+class GrowingSteps(InSequence, Scheduled):
     """A network of `SingleSpike` neurons whose number of steps grows in training, in equal parts of it, to the last.
 
     What the network outputs has as many steps as it has at that time. It is left with the steps of its best epoch.
@@ -48,35 +48,44 @@ class GrowingSteps(Temporal, Scheduled):
         super().__init__()
         if not steps or steps[0] < 1 or any(b <= a for a, b in pairwise(steps)):
             raise ValueError(f"GrowingSteps: steps must be ascending numbers from at least 1, got {steps}")
-        holds = [module for module in network.modules() if isinstance(module, Hold)]
-        if not holds:
+        self.network = network
+        if not self._holds():
             raise TypeError("GrowingSteps: network must have a Hold, whose steps grow; got none")
-        for hold in holds:
+        for hold in self._holds():
             if hold.steps != steps[-1]:
                 raise ValueError(
                     f"GrowingSteps: the network's Hold has {hold.steps} steps, expected the last of {steps}"
                 )
         change_steps(network, steps[-1], steps[-1])  # changes nothing; refuses now what it would refuse in training
-        self.network = network
         self.steps = steps
-        # In the weights' company, since these are for so many steps: a checkpoint has both.
+        # In the weights' company, since these are for so many steps: a checkpoint has both. In between, the holds know it.
         self.register_buffer("steps_now", torch.tensor(steps[-1]))
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_now B *out"], Any]:
         """The network's outputs for `x` and the state after it, with the steps that it has now."""
-        self._grow()
         return self.network.run(x, state)
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_now B *out"]:
         """The network's outputs for the whole sequence `x`, with the steps that it has now."""
-        self._grow()
         return self.network(x)
 
-    def _grow(self) -> None:
-        part = min(int(self.progress.item() * len(self.steps)), len(self.steps) - 1)
-        before, after = int(self.steps_now.item()), self.steps[part]
-        change_steps(self.network, before, after)
-        self.steps_now.fill_(after)
+    def proceed(self, progress: float) -> None:
+        """The steps, and the weights for them, that the network has at `progress` of training."""
+        super().proceed(progress)
+        part = min(int(progress * len(self.steps)), len(self.steps) - 1)
+        change_steps(self.network, self._holds()[0].steps, self.steps[part])
+
+    def _holds(self) -> list[Hold]:
+        return [module for module in self.network.modules() if isinstance(module, Hold)]
+
+    def _save_to_state_dict(self, *arguments: Any, **options: Any) -> None:
+        self.steps_now.fill_(self._holds()[0].steps)
+        super()._save_to_state_dict(*arguments, **options)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        for hold in self._holds():  # the weights that are loaded are for so many steps
+            hold.steps = int(self.steps_now.item())
 
     def extra_repr(self) -> str:
         """The numbers of steps, for `print(network)`."""

@@ -18,7 +18,7 @@ from rheobase.ops.single_spike import Credit, check_rule, first_spikes
 from rheobase.ops.slope import known_by_name
 from rheobase.surrogate import FastSigmoid, Surrogate
 
-__all__ = ["hidden_single_spike", "in_one"]
+__all__ = ["hidden_single_spike", "in_one", "worthwhile"]
 
 # Measured against the three layers one after another, of 300 and 800 neurons: they broke even at 40 outputs and, since sums
 # over lists cost a little more here, at a density of 7 % of 700 inputs.
@@ -108,13 +108,18 @@ def in_one(
     `x`, which would be that of every current.
     """
     layers = weight, bias, decay, threshold, weight_out, bias_out
-    if x.ndim != 3 or weight_out.shape[1:] != weight.shape[:1] or len(weight_out) > _MOST_OUTPUTS:
+    if not worthwhile(x, len(weight), len(weight_out)) or weight_out.shape[1:] != weight.shape[:1]:
         return None
-    if x.shape[:2].numel() * len(weight) < _LEAST_WORK or len(x) >= 1 << 24:  # steps are counted in float32
-        return None
-    if not known_by_name(surrogate) or torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
+    if len(x) >= 1 << 24 or not known_by_name(surrogate):  # steps are counted in float32
         return None
     if (bias_out is not None and bias_out.shape != weight_out.shape[:1]) or why_no_lists(x, *layers) is not None:
         return None
     limit = min(1.0, _MOST_EVENTS / max(x.shape[2], 1))
     return fused.hidden_single_spike(x, limit, *layers, credit, fire_by_end, surrogate)
+
+
+def worthwhile(x: Tensor, neurons: int, outputs: int) -> bool:
+    """Whether the kernels of `in_one` may be faster for so many neurons and outputs, and nobody wants the gradient of `x`."""
+    if x.ndim != 3 or outputs > _MOST_OUTPUTS or x.shape[:2].numel() * neurons < _LEAST_WORK:
+        return False
+    return not torch.compiler.is_compiling() and not (x.requires_grad and torch.is_grad_enabled())
