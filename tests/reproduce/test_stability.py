@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from reproduce.toy import row, table_of
+from rheobase.recipes import Recipe
+from rheobase.reproduce.rows import Diverged
 from rheobase.reproduce.stability import STUDY, THEORY, experiments
 from rheobase.reproduce.study import Table, Verdict
 
@@ -19,10 +21,14 @@ def table(accuracy: Callable[[str, str, int], float | None]) -> Table:
             for seed in experiment.seeds:
                 found = accuracy(experiment.name, arm, seed)
                 if found is not None:
-                    settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
+                    settings = asdict(with_seed(recipe, seed))
                     values = {"test_accuracy": found, "validation_accuracy": found}
                     rows.append(row(experiment.name, arm, seed, settings, **values))
     return Table(experiments(True), rows)
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    return replace(recipe, training=replace(recipe.training, seed=seed))
 
 
 def verdict(claim: str, results: Table) -> Verdict:
@@ -127,3 +133,20 @@ def test_a_setting_of_two_experiments_is_one_setting() -> None:
         for recipe in experiment.arms.values()
     ]
     assert f"the best of {len(set(arms))} settings" in found.figures
+
+
+def test_a_training_that_diverged_counts_as_a_guess() -> None:
+    results = by_arm({"sharpness 0.25": 0.8, "dampening 0.25": 0.6, "sharpness 1.5": 0.9})
+    assert verdict("one-sided", results).status == "not reproduced"
+    failures = [
+        Diverged(
+            experiment.name, "dampening 1.5", seed, asdict(with_seed(experiment.arms["dampening 1.5"], seed)), "", None
+        )
+        for experiment in experiments(True)
+        if "dampening 1.5" in experiment.arms
+        for seed in experiment.seeds
+    ]
+    rows = [row for each in results.experiments for arm in results.arms(each).values() for row in arm.values()]
+    found = verdict("one-sided", Table(experiments(True), rows, failures))
+    assert found.status == "reproduced"
+    assert "dampening 0.25 is" in found.figures

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from reproduce.toy import Toy, experiments, row
+from reproduce.toy import STUDY, Toy, experiments, row
 from rheobase.errors import DivergenceError, RunError
 from rheobase.reproduce import rows, study
-from rheobase.reproduce.rows import Results, is_of
+from rheobase.reproduce.page import write_page
+from rheobase.reproduce.rows import Diverged, Results, is_of
 from rheobase.reproduce.study import Done, Table
+from rheobase.reproduce.verdicts import outcomes
 from rheobase.training import Display, RunFolder
 from training.tiny import Killed, Stop, untimed
 
@@ -111,7 +113,7 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
 def test_a_training_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     class Broken(Display):
         def step(self, epoch: int, step: int) -> None:
-            raise DivergenceError("the loss is NaN")
+            raise DivergenceError("training diverged in epoch 1, step 1: the loss is NaN")
 
     results = Results(tmp_path / "toy.json", {})
     displays = iter([Broken(), Display(), Display()])
@@ -119,8 +121,35 @@ def test_a_training_that_diverges_does_not_stop_the_others(tmp_path: Path) -> No
         experiments(True), results, tmp_path / "runs", Toy.splits, tell=lambda _: next(displays, Display())
     )
     assert len(told) == 1
-    assert told[0].startswith("first, small, seed 0: the loss is NaN")
+    assert told[0].startswith("first, small, seed 0: training diverged in epoch 1, step 1: the loss is NaN")
     assert [one.key for one in results.rows()] == [("first", "large", 0), ("second", "small", 0)]
+    (failure,) = results.diverged()
+    assert (failure.key, failure.when) == (("first", "small", 0), "training diverged in epoch 1, step 1")
+    table = Table(experiments(True), results.rows(), results.diverged())
+    assert table.diverged("first", "small") == [0]
+    assert table.has("first", "small", 0)
+    assert (table.done("first"), list(table.arms("first"))) == (2, ["large"])
+    assert table.with_rows([]).diverged("first", "small") == [0]
+    assert outcomes(table, "first", "small") == {0: 0.0}
+    # It is a result, and is not tried again; with other settings it is another training.
+    assert run(tmp_path, quick=True)[0].trainings == []
+    changed = [replace(one, arms={"small": Toy(hidden=5)}) for one in experiments(True)]
+    assert not Table(changed, [], results.diverged()).has("first", "small", 0)
+    page = (tmp_path / "toy.md", STUDY, table, "rheobase reproduce toy", True, {})
+    write_page(*page)
+    assert "0, 1 diverged |" in page[0].read_text(encoding="utf-8")
+
+
+def test_a_result_takes_the_place_of_one_that_diverged(tmp_path: Path) -> None:
+    results = Results(tmp_path / "toy.json", {"study": "A toy"})
+    results.add(Diverged("first", "small", 0, {"hidden": 4}, "in epoch 1", None))
+    results.add(row("first", "large", 0, {}))
+    assert [one.key for one in results.diverged()] == [("first", "small", 0)]
+    results.add(row("first", "small", 0, {}))
+    assert results.diverged() == []
+    assert [one.arm for one in results.rows()] == ["large", "small"]
+    results.add(Diverged("first", "small", 0, {"hidden": 4}, "in epoch 1", "abc"))
+    assert [one.arm for one in results.rows()] == ["large"]
 
 
 def test_a_row_of_other_settings_does_not_count(tmp_path: Path) -> None:

@@ -102,7 +102,12 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         "seeds",
     ]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
-    for arm, rows in arms.items():
+    for arm in experiment.arms:
+        rows, failed = table.of(experiment.name, arm), len(table.diverged(experiment.name, arm))
+        seeds = f"{len(rows)}{f', {failed} diverged' if failed else ''}"
+        if not rows:
+            lines += [f"| {arm} |{' |' * (len(head) - 2)} {seeds} |"] if failed else []
+            continue
         runs = list(rows.values())
         difference = paired(accuracies(rows), accuracies(arms[first]))
         cells = [
@@ -118,7 +123,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
             f"{_mean([row.spikes_per_sample for row in runs]):,.0f}",
             *(_measured(runs, name) for name in measures),
             f"{_mean([_seconds(row) for row in runs]):.1f}",
-            str(len(runs)),
+            seeds,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     samples = next(iter(arms[first].values())).samples

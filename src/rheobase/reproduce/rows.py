@@ -2,11 +2,12 @@
 
 A row has all that a table or a plot needs (accuracies, curves, dead neurons) and where it came from (seed, recipe, command,
 commit, machine). The file is the memory of a study: a run whose row is in it is done, also on another machine, to which nothing
-but this file needs to be carried. Several processes may add rows at the same time.
+but this file needs to be carried; and so is one that diverged, for that is a result, too. Several processes may add results at
+the same time.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,24 @@ class Row:
     @property
     def key(self) -> tuple[str, str, int]:
         """What the row is the result of."""
+        return self.experiment, self.arm, self.seed
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A training that came to nothing: a loss or a gradient was not finite."""
+
+    experiment: str
+    arm: str
+    seed: int
+    recipe: dict[str, Any]
+    """The recipe's settings."""
+    when: str
+    commit: str | None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What this is instead of a result of."""
         return self.experiment, self.arm, self.seed
 
 
@@ -143,27 +162,44 @@ class Results:
         Raises:
             RunError: if the file is damaged.
         """
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            return [build(Row, row) for row in content["rows"]]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, RecipeError) as error:
-            raise RunError(f"{self.path}: not the results of a study, or damaged: {error}") from error
+        return self._read()[0]
 
-    def add(self, row: Row) -> None:
-        """Put `row` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
+    def diverged(self) -> list[Diverged]:
+        """The trainings that have no row because they diverged.
+
+        Raises:
+            RunError: if the file is damaged.
+        """
+        return self._read()[1]
+
+    def add(self, result: Row | Diverged) -> None:
+        """Put `result` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            kept = {other.key: other for other in self.rows()} | {row.key: row}
-            self._write(kept.values())
+            rows, diverged = self._read()
+            self._write({other.key: other for other in (*rows, *diverged)} | {result.key: result})
 
-    def _write(self, rows: Iterable[Row]) -> None:
-        # A row is a line, so that a new one is a line in a difference of versions.
-        lines = [json.dumps(_rounded(asdict(row))) for row in sorted(rows, key=lambda row: row.key)]
+    def _read(self) -> tuple[list[Row], list[Diverged]]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            diverged = [build(Diverged, each) for each in content.get("diverged", [])]
+            return [build(Row, row) for row in content["rows"]], diverged
+        except FileNotFoundError:
+            return [], []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError) as error:
+            raise RunError(f"{self.path}: not the results of a study, or damaged: {error}") from error
+
+    def _write(self, results: Mapping[tuple[str, str, int], Row | Diverged]) -> None:
+        # A result is a line, so that a new one is a line in a difference of versions.
+        in_order = [results[key] for key in sorted(results)]
+        rows, diverged = (
+            ",\n".join(json.dumps(_rounded(asdict(each))) for each in in_order if isinstance(each, kind))
+            for kind in (Row, Diverged)
+        )
         about = "".join(f"{json.dumps(name)}: {json.dumps(text)},\n" for name, text in self.about.items())
+        failures = f',\n"diverged": [\n{diverged}\n]' if diverged else ""
         with atomic_write(self.path) as file:
-            file.write((f"{{\n{about}" + '"rows": [\n' + ",\n".join(lines) + "\n]\n}\n").encode())
+            file.write((f'{{\n{about}"rows": [\n{rows}\n]{failures}\n}}\n').encode())
 
 
 def _rounded(value: Any) -> Any:

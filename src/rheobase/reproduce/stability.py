@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from rheobase.recipes.stability import SHAPES, Shape, Stability
 from rheobase.recipes.tasks import TASKS, TaskName
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
+from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 PUBLISHED: tuple[Shape, ...] = ("rectangular", "triangular", "exponential", "gaussian", "sigmoid", "fast sigmoid")
 """The shapes of the paper's main comparison."""
@@ -156,19 +155,19 @@ def one_sided(table: Table, experiment: str) -> Finding | None:
 
     A large dampening and a small sharpness make it large. The worst arm of either side is compared.
     """
-    arms = table.arms(experiment)
     large, small = (
         {
-            arm: rows
-            for arm, rows in arms.items()
+            arm: found
+            for arm in table.experiments[experiment].arms
             if arm.startswith(("dampening", "sharpness")) and _area(arm) * sign > 0
+            if (found := outcomes(table, experiment, arm))
         }
         for sign in (1, -1)
     )
     if not large or not small:
         return None
     worst = [min(side, key=lambda arm: _mean(side[arm])) for side in (large, small)]
-    difference = paired(accuracies(small[worst[1]]), accuracies(large[worst[0]]))
+    difference = paired(small[worst[1]], large[worst[0]])
     if difference is None:
         return None
     return above(difference), f"{worst[1]} is {difference.percent(1)} points above {worst[0]}"
@@ -180,9 +179,8 @@ def _area(arm: str) -> float:
     return math.log(float(value)) * (1 if kind == "dampening" else -1)
 
 
-def _mean(rows: Mapping[int, Row], validation: bool = False) -> float:
-    found = [row.validation_accuracy if validation else row.test_accuracy for row in rows.values()]
-    return math.fsum(found) / len(found)
+def _mean(found: Mapping[int, float]) -> float:
+    return math.fsum(found.values()) / len(found)
 
 
 def _failure_is_one_sided(table: Table) -> Verdict:
@@ -198,7 +196,7 @@ def _conditions_help(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in table.experiments:
         for arm in table.experiments[name].arms if name.endswith("-conditions") else ():
-            rows = [accuracies(table.of(name, each)) for each in (arm, "glorot")]
+            rows = [outcomes(table, name, each) for each in (arm, "glorot")]
             difference = paired(*rows)
             if arm != "glorot" and difference is not None:
                 arms = ", ".join(Estimate.of(list(each.values())).percent(1) + " %" for each in rows)
@@ -213,19 +211,22 @@ def _theory_is_as_good(table: Table) -> Verdict:
     """Whether the calibrated network is at most half a point below the best arm of all curves, by validation accuracy."""
     findings: dict[str, Finding] = {}
     for task in dict.fromkeys(TASKS):
-        searched: dict[str, tuple[str, Mapping[int, Row]]] = {}  # a setting that is in two experiments is one
-        for name in table.experiments:
+        searched: dict[str, tuple[str, str]] = {}  # a setting that is in two experiments is one
+        for name, experiment in table.experiments.items():
             if name.startswith(f"{task}-") and not name.endswith(("-initialisation", "-conditions", "-sparsity")):
-                for arm, rows in table.arms(name).items():
-                    searched.setdefault(str(table.experiments[name].arms[arm]), (f"{arm} of {name}", rows))
+                for arm, recipe in experiment.arms.items():
+                    if outcomes(table, name, arm):
+                        searched.setdefault(str(recipe), (name, arm))
         name = f"{task}-initialisation"
-        ours = table.of(name, THEORY) if name in table.experiments else {}
+        ours = outcomes(table, name, THEORY) if name in table.experiments else {}
         if not searched or not ours:
             continue
-        best, rows = max(searched.values(), key=lambda found: _mean(found[1], validation=True))
-        difference = paired(accuracies(ours), accuracies(rows))
+        best = max(searched.values(), key=lambda found: _mean(outcomes(table, *found, validation=True)))
+        difference = paired(ours, outcomes(table, *best))
         if difference is not None:
-            figures = f"{difference.percent(1)} points against {best}, the best of {len(searched)} settings"
+            figures = (
+                f"{difference.percent(1)} points against {best[1]} of {best[0]}, the best of {len(searched)} settings"
+            )
             findings[task] = above(difference, -0.005), figures
     return overall(findings)
 
@@ -259,7 +260,7 @@ def _high_rates_generalise(table: Table) -> Verdict:
 
 def _highest_over_lowest(table: Table, experiment: str, start: str) -> Estimate | None:
     arms = [arm for arm in table.experiments[experiment].arms if arm.startswith(start)]  # from the lowest rate up
-    return paired(accuracies(table.of(experiment, arms[-1])), accuracies(table.of(experiment, arms[0])))
+    return paired(outcomes(table, experiment, arms[-1]), outcomes(table, experiment, arms[0]))
 
 
 def _spikes(table: Table, experiment: str, start: str) -> float:
@@ -278,7 +279,7 @@ def _fast_sigmoid_is_best(table: Table) -> Verdict:
         means: dict[str, dict[int, float]] = {}
         planned = table.experiments[name].arms
         for shape in dict.fromkeys(arm.split(", ")[0] for arm in planned):
-            arms = [accuracies(table.of(name, arm)) for arm in planned if arm.startswith(f"{shape}, ")]
+            arms = [outcomes(table, name, arm) for arm in planned if arm.startswith(f"{shape}, ")]
             seeds = set.intersection(*(set(each) for each in arms))
             means[shape] = {seed: math.fsum(each[seed] for each in arms) / len(arms) for seed in seeds}
         others = {
@@ -312,9 +313,8 @@ STUDY = Study(
         "pulls them to 0.01, and comes in between a fifth and three fifths of training, after which the best epoch is "
         "chosen. How a new network fires and "
         "how large its gradients are, by layer and beside other libraries, is in [initialisation.md](initialisation.md) and "
-        "[initialisation-hard.md](initialisation-hard.md). A training that diverges fails, "
-        "too, but has no row, and no part in a comparison; the arm then has "
-        "fewer seeds."
+        "[initialisation-hard.md](initialisation-hard.md). A training that diverges "
+        "has no accuracy of its own; claims are decided with that of a guess."
     ),
     experiments=experiments,
     claims=(

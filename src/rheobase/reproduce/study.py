@@ -7,7 +7,7 @@ that what there is at any moment is a fair comparison of all arms.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from rheobase.data import Splits
 from rheobase.errors import DivergenceError, RunError
 from rheobase.recipes import Recipe
-from rheobase.reproduce.rows import Results, Row, is_of, row_of
+from rheobase.reproduce.rows import Diverged, Results, Row, is_of, row_of
 from rheobase.training import Display, RunFolder
 
 Status = Literal["reproduced", "partly reproduced", "not reproduced", "undecided", "not comparable", "not run yet"]
@@ -96,21 +96,37 @@ class Study:
 
 
 class Table:
-    """The rows of a study that are of its present settings, by experiment, arm and seed."""
+    """The rows of a study that are of its present settings, by experiment, arm and seed, and what has none for it diverged."""
 
-    def __init__(self, experiments: Sequence[Experiment], rows: Sequence[Row]) -> None:
+    def __init__(
+        self, experiments: Sequence[Experiment], rows: Sequence[Row], diverged: Sequence[Diverged] = ()
+    ) -> None:
         self.experiments = {experiment.name: experiment for experiment in experiments}
         found = {row.key: row for row in rows}
+        self._failures = diverged
+        failed = {each.key: each for each in diverged}
+        self._diverged: dict[tuple[str, str], list[int]] = {}
         self._rows: dict[str, dict[str, dict[int, Row]]] = {}
         for experiment in experiments:
             for arm, seed, recipe in _trainings(experiment):
                 row = found.get((experiment.name, arm, seed))
                 if row is not None and is_of(row.recipe, recipe):
                     self._rows.setdefault(experiment.name, {}).setdefault(arm, {})[seed] = row
+                failure = failed.get((experiment.name, arm, seed))
+                if failure is not None and is_of(failure.recipe, recipe):
+                    self._diverged.setdefault((experiment.name, arm), []).append(seed)
+
+    def with_rows(self, rows: Sequence[Row]) -> "Table":
+        """The same with other rows."""
+        return Table(list(self.experiments.values()), rows, self._failures)
 
     def has(self, experiment: str, arm: str, seed: int) -> bool:
         """Whether this training is done."""
-        return seed in self.of(experiment, arm)
+        return seed in self.of(experiment, arm) or seed in self.diverged(experiment, arm)
+
+    def diverged(self, experiment: str, arm: str) -> Sequence[int]:
+        """The seeds of an arm that diverged."""
+        return self._diverged.get((experiment, arm), [])
 
     def of(self, experiment: str, arm: str) -> dict[int, Row]:
         """The rows of an arm, by seed; empty if there are none."""
@@ -122,8 +138,11 @@ class Table:
         return {arm: rows[arm] for arm in self.experiments[experiment].arms if arm in rows}
 
     def done(self, experiment: str) -> int:
-        """How many trainings of an experiment have a row."""
-        return sum(len(rows) for rows in self.arms(experiment).values())
+        """How many trainings of an experiment are done, those that diverged among them."""
+        return sum(
+            len(self.of(experiment, arm)) + len(self.diverged(experiment, arm))
+            for arm in self.experiments[experiment].arms
+        )
 
 
 def _trainings(experiment: Experiment) -> Iterator[tuple[str, int, Recipe]]:
@@ -161,7 +180,7 @@ def run(
         tell: called before each training; returns who is told of its progress.
 
     Returns:
-        What went wrong: a line for each training that diverged. It has no row, and the others go on.
+        What went wrong: a line for each training that diverged now. It is a result without a row, and the others go on.
 
     Raises:
         RunError: if a run folder holds a run of other settings.
@@ -175,7 +194,7 @@ def run(
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(f"{path}.lock", blocking=False):
-                    table = Table(experiments, results.rows())
+                    table = _table(experiments, results)
                     if table.has(experiment.name, arm, seed):
                         continue
                     display = tell(Done(_finished(table), total, experiment.name, arm, seed))
@@ -185,8 +204,14 @@ def run(
                 continue
             except DivergenceError as error:
                 diverged.append(f"{experiment.name}, {arm}, seed {seed}: {error}")
-    tell(Done(_finished(Table(experiments, results.rows())), total))
+                when, commit = str(error).partition(":")[0], RunFolder(path).config.get("commit")
+                results.add(Diverged(experiment.name, arm, seed, asdict(recipe), when, commit))
+    tell(Done(_finished(_table(experiments, results)), total))
     return diverged
+
+
+def _table(experiments: Sequence[Experiment], results: Results) -> Table:
+    return Table(experiments, results.rows(), results.diverged())
 
 
 def _finished(table: Table) -> int:

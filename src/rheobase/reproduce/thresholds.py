@@ -125,7 +125,7 @@ def with_epochs(table: Table) -> Table:
                     measures[_ARRIVES] = 0.0 if epochs is None else 100.0
                     measures |= {} if epochs is None else {_EPOCHS: float(epochs)}
                 rows.append(replace(row, measures=measures))
-    return Table(list(table.experiments.values()), rows)
+    return table.with_rows(rows)
 
 
 _ARRIVES = f"runs that get to the end of {FIXED}, %"

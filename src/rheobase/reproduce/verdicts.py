@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate
-from rheobase.reproduce.study import Finding, Status, Verdict
+from rheobase.reproduce.study import Finding, Status, Table, Verdict
 
 
 def above(estimate: Estimate | None, margin: float = 0.0) -> bool | None:
@@ -72,3 +72,10 @@ def not_comparable(why: str) -> Verdict:
 def accuracies(rows: Mapping[int, Row]) -> dict[int, float]:
     """The test accuracy of each seed."""
     return {seed: row.test_accuracy for seed, row in rows.items()}
+
+
+def outcomes(table: Table, experiment: str, arm: str, *, validation: bool = False) -> dict[int, float]:
+    """The accuracy of each seed, on the test set or the validation set; that of a guess where training diverged."""
+    rows = table.of(experiment, arm)
+    found = {seed: row.validation_accuracy if validation else row.test_accuracy for seed, row in rows.items()}
+    return found | dict.fromkeys(table.diverged(experiment, arm), table.experiments[experiment].chance or 0.0)
