@@ -20,6 +20,7 @@ from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
 from rheobase.training import randomness
+from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
@@ -118,7 +119,7 @@ class Trainer:
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
             ((loss + penalty) * (step.share * engine.processes)).backward()
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_gradient)
+            norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
                 raise self._diverged(f"in epoch {epoch}, step {number}", x, (loss + penalty).item())
