@@ -144,6 +144,36 @@ def test_condition_four_keeps_the_variance_where_its_assumptions_hold(decay):
     assert gradient.square().mean().item() == pytest.approx(before, rel=0.25)
 
 
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_condition_four_keeps_the_variance_from_layer_to_layer(recurrent):
+    generator = torch.Generator().manual_seed(0)
+    neurons, following, decay, variance = 200, 150, 0.8, 1 / 200
+    wanted = conditions.squared_slope_of_variance(
+        variance if recurrent else 0.0, neurons, decay, next_variance=variance, next_neurons=following
+    )
+    surrogate = conditions.dampening_for(
+        wanted, FastSigmoid(), lambda shape: conditions.squared_slope_if_normal(shape, 0.0, 1.0)
+    )
+    gradient = torch.zeros(400, neurons)
+    for _ in range(40):  # at every step the next layer's gradient has variance 1
+        from_next = torch.randn(400, following, generator=generator)
+        back = from_next @ torch.randn(following, neurons, generator=generator) * variance**0.5
+        if recurrent:
+            back += gradient @ torch.randn(neurons, neurons, generator=generator) * variance**0.5
+        gradient = decay * gradient + surrogate.derivative(torch.randn(400, neurons, generator=generator)) * back
+    assert gradient.square().mean().item() == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_condition_three_keeps_the_largest_gradient(recurrent):
+    generator = torch.Generator().manual_seed(0)
+    own, following = (torch.randn(count, 40, generator=generator) for count in (40, 30))
+    found = conditions.dampening_of_extremes(own if recurrent else None, 0.7, next_weight=following)
+    others = (own - own.diag().diag()).clamp(min=0).sum(0) if recurrent else torch.zeros(40)
+    # All gradients are 1, and all slopes as large as they can be.
+    torch.testing.assert_close(0.7 + found * (others + following.clamp(min=0).sum(0)), torch.ones(40))
+
+
 def test_condition_four_by_its_terms():
     assert conditions.squared_slope_of_variance(0.01, 101, 0.5) == pytest.approx(0.75)
     assert conditions.squared_slope_of_variance(0.01, 101, 0.5, reset="zero") == pytest.approx(1 - 0.125)
@@ -175,3 +205,7 @@ def test_arguments_out_of_range():
         conditions.squared_slope_if_normal(FastSigmoid(), 1.0, 0.0)
     with pytest.raises(ValueError, match="neurons must be at least 2"):
         conditions.recurrent_mean(1, 0.9, 1.0)
+    with pytest.raises(ValueError, match="recurrent_weight and next_weight are both None"):
+        conditions.dampening_of_extremes(None, 0.9)
+    with pytest.raises(ValueError, match=r"must not both be 0, got 0\.0 of 10 neurons"):
+        conditions.squared_slope_of_variance(0.0, 10, 0.9)

@@ -11,7 +11,9 @@ the manner of Glorot's and He's initialisations:
 - **IV**, variance: so does the variance of the gradient. It gives the dampening, the sharpness, or the tail.
 
 Notation: `decay` a, `threshold` h, N neurons with recurrent weights W and no connection to themselves, M inputs; a neuron's
-gradient goes back one step as `a + f(v - h) W`.
+gradient goes back one step as `a + f(v - h) W`. Where a layer of as large gradients follows, what comes back through its
+weights U is multiplied by the same slope, at the same step: III and IV take them as further weights. Without recurrence they
+are the only ones.
 
 What is implemented is what follows from the equations. The authors' program, where it is not the same, is not followed:
 
@@ -122,29 +124,50 @@ def recurrent_variance(
 
 
 def dampening_of_extremes(
-    recurrent_weight: Float[Tensor, "N N"], decay: float, *, threshold: float = 1.0, attached: bool = False
+    recurrent_weight: Float[Tensor, "N N"] | None,
+    decay: float,
+    *,
+    next_weight: Float[Tensor, "K N"] | None = None,
+    threshold: float = 1.0,
+    attached: bool = False,
 ) -> Float[Tensor, " N"]:
-    """Condition III: the dampening under which the largest gradient stays the same from step to step.
+    """Condition III: the dampening under which the largest gradient stays the same from step to step, and from layer to layer.
 
     At worst, every slope is the dampening g and only positive weights count: `a + g S = 1`, where S is the sum of what a
-    neuron's spike adds to others.
+    neuron's spike adds to others, of its own layer and of the next.
 
     Args:
-        recurrent_weight: from column to row, `(N, N)`; its diagonal does not count.
+        recurrent_weight: from column to row, `(N, N)`; its diagonal does not count. None of a layer without.
         decay: what the membrane potential keeps per step.
+        next_weight: the weights with which the next layer's K neurons hear these; None leaves them out, as the source does by
+            default.
         threshold: where a neuron fires.
         attached: whether the gradient goes through a subtractive reset, which makes S larger.
 
     Returns:
         `(1 - a) / S` of each neuron; a mean over neurons serves all. Infinite where a neuron excites nobody.
 
+    Raises:
+        ValueError: if there are neither recurrent weights nor those of a next layer.
+
     Example:
         >>> bound = math.sqrt(3 / 128)  # Glorot's, in a square matrix
         >>> weight = torch.empty(128, 128, dtype=torch.float64).uniform_(-bound, bound, generator=torch.manual_seed(0))
         >>> round(dampening_of_extremes(weight, math.exp(-10)).mean().item(), 2)  # 4 / sqrt(3 N) = 0.204
         0.2
+        >>> dampening_of_extremes(None, 0.9, next_weight=torch.tensor([[1.0, 0.25], [-1.0, 0.25]]))
+        tensor([0.1000, 0.2000])
     """
-    others = recurrent_weight - recurrent_weight.diag().diag()
+    weights: list[Tensor] = []
+    if recurrent_weight is not None:
+        weights.append(recurrent_weight - recurrent_weight.diag().diag())
+    if next_weight is not None:
+        weights.append(next_weight)
+    if not weights:
+        raise ValueError(
+            "dampening_of_extremes: recurrent_weight and next_weight are both None; a gradient needs a way back"
+        )
+    others = torch.cat(weights)
     excitation = others.clamp(min=0).sum(0)
     if attached:
         excitation = excitation * (1 + threshold / others.clamp(max=0).sum(0).abs())
@@ -156,20 +179,24 @@ def squared_slope_of_variance(
     neurons: int,
     decay: float,
     *,
+    next_variance: float = 0.0,
+    next_neurons: int = 0,
     reset: Rule = "subtract",
     threshold: float = 1.0,
     rate: float = 0.5,
     attached: bool = False,
 ) -> float:
-    """Condition IV: the mean of the squared slope under which the gradient's variance stays the same from step to step.
+    """Condition IV: the mean of the squared slope under which the gradient's variance stays the same, as for condition III.
 
-    `a^2 + ((N - 1) V + h^2) E[f^2] = 1`, where `h^2` is there only if the gradient goes through a subtractive reset; through a
-    reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
+    `a^2 + ((N - 1) V + K U + h^2) E[f^2] = 1`, where `h^2` is there only if the gradient goes through a subtractive reset;
+    through a reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
 
     Args:
-        recurrent_variance: V, the mean of the squared recurrent weights.
+        recurrent_variance: V, the mean of the squared recurrent weights; 0 of a layer without.
         neurons: N.
         decay: what the membrane potential keeps per step.
+        next_variance: U, the mean of the squared weights with which the next layer hears these neurons.
+        next_neurons: K, the neurons of the next layer; 0 leaves it out, as the source does by default.
         reset: what happens to the membrane potential of a neuron that fired.
         threshold: where a neuron fires.
         rate: spikes per step.
@@ -178,13 +205,24 @@ def squared_slope_of_variance(
     Returns:
         The `E[f^2]` that is wanted: of it, `dampening_for`, `sharpness_for` and `tail_for` make a surrogate.
 
+    Raises:
+        ValueError: if no weights are there for a gradient to come back through.
+
     Example:
         >>> round(squared_slope_of_variance(1 / 256, 256, 0.9), 4)
         0.1907
+        >>> round(squared_slope_of_variance(0.0, 256, 0.9, next_variance=1 / 256, next_neurons=128), 4)
+        0.38
     """
     kept = decay**2 * (1 - rate if reset == "zero" else 1)
     lost = threshold**2 if attached and reset in ("subtract", "published") else 0.0
-    return (1 - kept) / ((neurons - 1) * recurrent_variance + lost)
+    back = (neurons - 1) * recurrent_variance + next_neurons * next_variance + lost
+    if not back > 0:
+        raise ValueError(
+            f"squared_slope_of_variance: recurrent_variance, next_variance must not both be 0, got {recurrent_variance} of "
+            f"{neurons} neurons and {next_variance} of {next_neurons}; a gradient needs a way back"
+        )
+    return (1 - kept) / back
 
 
 def squared_slope_if_uniform(surrogate: Surrogate, low: float, high: float) -> float:
