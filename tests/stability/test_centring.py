@@ -63,12 +63,19 @@ def test_before_neurons_biases_are_equal(kind):
     torch.manual_seed(0)
     make, shape = LAYERS[kind]
     layer, x = make(), (torch.rand(shape) < 0.3).float()
-    bias = None if layer.bias is None else layer.bias.mean().item()
     with torch.no_grad(), centring([layer], []):
         heard = layer(x)
     mean = heard.movedim(1, 0).flatten(1).mean(1)
-    torch.testing.assert_close(mean, torch.full_like(mean, bias or 0.0))
+    torch.testing.assert_close(mean, torch.zeros_like(mean))
     assert not layer._forward_pre_hooks
+
+
+def test_biases_that_were_chosen_become_their_mean():
+    layer, biases = nn.Linear(20, 3), torch.tensor([-2.0, -2.2, -1.8])
+    with torch.no_grad(), centring([layer], []):
+        layer.bias.copy_(biases)
+        heard = layer((torch.rand(50, 20) < 0.3).float())
+    torch.testing.assert_close(heard.mean(0), torch.full((3,), -2.0))
 
 
 def test_frozen_biases_stay():

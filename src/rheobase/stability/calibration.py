@@ -129,11 +129,11 @@ def stabilize(
     samples or 16; memory is that of one training step, and time that of about ten.
 
     Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
-    biases in front of neurons become their mean. Behind the last neurons, so does the last layer with weights, whose biases
-    stay. Layers with fewer than 16 weights for each unit keep their means. Weights that `rheobase.standardise` computes are
-    scaled by their deviation. A dampening becomes ten times as large at most, and 4 over the threshold where the gradient goes
-    through the reset: where a layer needs more, as one that hears little may, the gradient of its weights stays smaller than
-    the others, and the table says so.
+    biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so
+    does the last layer with weights, whose biases stay. Layers with fewer than 16 weights for each unit keep their means.
+    Weights that `rheobase.standardise` computes are scaled by their deviation. A dampening becomes ten times as large at most,
+    and 4 over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may,
+    the gradient of its weights stays smaller than the others, and the table says so.
 
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of

@@ -12,6 +12,7 @@ So a new network is spared it: weights at right angles to what they hear on aver
 n - 1 directions.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ def centring(
     """Within it, modules become deaf to the mean of their input, just before they run.
 
     The mean of their output over steps, samples and places is their bias then. Before neurons, learned biases become their
-    mean; that of an output stays. A module is left as it is if it is no linear layer or convolution, if its weights are not
-    learned, computed by a parametrization or among `others`, and if there are fewer than 16 for each unit.
+    mean, or 0 where that is what chance has made; those of an output stay. A module is left as it is if it is no linear layer
+    or convolution, if its weights are not learned, computed by a parametrization or among `others`, and if there are fewer
+    than 16 for each unit.
     """
 
     def about_to_hear(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -46,7 +48,7 @@ def centring(
         bias = module._parameters.get("bias")
         if module.weight not in others and bias is not None and bias.requires_grad:
             with torch.no_grad():
-                bias.fill_(bias.mean())
+                bias.fill_(_common(bias))
 
     drive, answer = (list(filter(can_be_centred, modules)) for modules in (before_neurons, before_output))
     handles = [module.register_forward_pre_hook(about_to_hear) for module in (*drive, *answer)]
@@ -63,6 +65,12 @@ def can_be_centred(module: nn.Module) -> bool:
     if not isinstance(module, nn.Linear | _ConvNd) or getattr(module, "transposed", False):
         return False
     return not is_parametrized(module, "weight") and module.weight.requires_grad and module.weight[0].numel() >= FEW
+
+
+def _common(biases: Tensor) -> float:
+    """The mean of biases; 0 where it is no further from 0 than that of random numbers of mean 0 is."""
+    mean, chance = biases.mean().item(), biases.std(correction=0).item() / math.sqrt(len(biases))
+    return mean if abs(mean) > 3 * chance else 0.0
 
 
 def _deafen(module: nn.Module, x: Tensor) -> None:
