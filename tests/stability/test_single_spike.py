@@ -373,3 +373,63 @@ def test_every_neuron_of_a_deep_network_is_alive() -> None:
     with listening(network) as spikes, torch.no_grad():
         network(x)
     assert min(layer.sum(0).mean().item() for layer in spikes.values()) > 0.3
+
+
+def weights_with_an_identity(layer, identity, steps=4):
+    network = rb.Sequential(
+        *(nn.Linear(9, 6), rb.SingleSpike())
+        if isinstance(layer, nn.Linear)
+        else (nn.Conv2d(1, 6, 3), rb.SingleSpike()),
+        layer,
+        rb.SingleSpike(),
+        *(() if isinstance(layer, nn.Linear) else (nn.Flatten(),)),
+        nn.Linear(layer.weight.shape[0] * (1 if isinstance(layer, nn.Linear) else 16), 3),
+    )
+    torch.manual_seed(0)
+    initialise_single_spike(network, steps, 0.1, identity=identity)
+    return network, layer.weight.detach()
+
+
+@pytest.mark.parametrize("units", [4, 6, 8])
+def test_an_identity_has_its_part_of_the_variance(units):
+    network, weight = weights_with_an_identity(nn.Linear(6, units), 0.75)
+    _, without = weights_with_an_identity(nn.Linear(6, units), 0.0)
+    loud = weight - 0.5 * without  # the others keep a quarter of the variance
+    places = {4: [0, 1, 3, 4], 6: [0, 1, 2, 3, 4, 5], 8: [0, 1, 2, 3, 4, 5, 0, 1]}[units]
+    expected = nn.functional.one_hot(torch.tensor(places), 6) * (0.75 * 4) ** 0.5  # T / N for N weights
+    torch.testing.assert_close(loud, expected.float())
+    assert network[0].weight.abs().max() <= (3 / (9 * 0.1)) ** 0.5  # neither the first layer
+    assert network[-1].weight.abs().max() <= (3 * 4 / units) ** 0.5  # nor the last
+
+
+def test_an_identity_of_a_convolution_is_in_the_middle():
+    _, weight = weights_with_an_identity(nn.Conv2d(6, 4, 3, padding=1), 0.75)
+    _, without = weights_with_an_identity(nn.Conv2d(6, 4, 3, padding=1), 0.0)
+    places = (weight - 0.5 * without).abs() > 1e-5
+    assert places.nonzero().tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [2, 3, 1, 1], [3, 4, 1, 1]]
+
+
+def test_with_an_identity_alike_pictures_stay_alike_through_many_layers():
+    def likeness(identity):
+        torch.manual_seed(0)
+        layers = [layer for _ in range(12) for layer in (nn.Linear(100, 100), rb.SingleSpike.integrate_and_fire())]
+        network = rb.Sequential(
+            nn.Linear(100, 100), rb.Hold(4), rb.SingleSpike.integrate_and_fire(), *layers, nn.Linear(100, 3)
+        )
+        picture = torch.rand(1, 50, 100)
+        initialise_single_spike(network, 4, picture, identity=identity)
+        with torch.no_grad():
+            a, b = (
+                network[:-1](x).flatten(2).movedim(1, 0).flatten(1)
+                for x in (picture, picture + 0.1 * torch.rand(1, 50, 100))
+            )
+        a, b = a - a.mean(0), b - b.mean(0)
+        return nn.functional.cosine_similarity(a, b).mean().item()
+
+    assert likeness(0.0) < 0.3
+    assert likeness(0.95) > 0.6
+
+
+def test_an_identity_out_of_range():
+    with pytest.raises(ValueError, match=r"identity must be in \[0, 1\), got 1"):
+        initialise_single_spike(rb.Sequential(nn.Linear(2, 2)), 4, 0.1, identity=1.0)

@@ -10,6 +10,11 @@ it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`). W
 `E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network that gets another T needs other ones
 (`change_steps`).
 
+Spikes and gradients of the right size are not all that depth needs. A layer of thresholds makes pictures that are alike less
+alike: of weights drawn independently, ten layers leave nothing of what two pictures have in common, nor do gradients find back.
+With `identity` a part of the variance lies in one weight of each unit, to the neuron at its own place in the layer below. Then
+layers hand on what they hear, changed a little each time.
+
 Source: Che et al., "Efficiently Training Time-to-First-Spike Spiking Neural Networks from Scratch", arXiv 2410.23619, for
 T / N, as others restate it; the corrections are derived here.
 """
@@ -113,7 +118,7 @@ class _Synapses:
 
 @torch.no_grad()
 def initialise_single_spike(
-    network: nn.Module, steps: int, batch: Float[Tensor, "T B *features"] | float
+    network: nn.Module, steps: int, batch: Float[Tensor, "T B *features"] | float, *, identity: float = 0.0
 ) -> tuple[Initialised, ...]:
     """Draw the weights of a whole network of `SingleSpike` neurons for currents of variance 1; biases are 0, gains 1.
 
@@ -125,6 +130,9 @@ def initialise_single_spike(
         steps: T, the steps in which a neuron fires once; at least 1.
         batch: some input of the network, from which the mean square of what arrives at the first layer is measured; or that
             mean square.
+        identity: the part of the variance, in [0, 1), that lies in one weight of each unit where a layer between two others
+            hears spikes: in convolutions the middle of the kernel. Unit j hears neuron or channel j loudest; of more units
+            several hear the same, of fewer each another one. From `1 / steps` on one spike is enough to make it fire.
 
     Returns:
         For each layer with weights what was done, in the order of the data; `print(*done, sep="\\n")` shows it.
@@ -143,12 +151,15 @@ def initialise_single_spike(
         layer 2: 400 inputs (spikes, mean square 0.125), weights of deviation 0.141
     """
     _check_counts("initialise_single_spike", steps=steps)
+    if not 0 <= identity < 1:
+        raise ValueError(f"initialise_single_spike: identity must be in [0, 1), got {identity}")
     done: list[Initialised] = []
-    for synapses in _synapses(network, "initialise_single_spike"):
+    found = _synapses(network, "initialise_single_spike")
+    for synapses in found:
         receives: Receives = "the input" if not done else "spikes" if synapses.window == 1 else "pooled spikes"
         moment = synapses.moment(steps) if done else _measured(synapses.before, batch)
         deviation = 1 / math.sqrt(synapses.fan_in * moment)
-        _draw(synapses.layer, deviation)
+        _draw(synapses.layer, deviation, 0.0 if synapses in (found[0], found[-1]) else identity)
         done.append(Initialised(synapses.name, receives, synapses.fan_in, moment, deviation))
     return tuple(done)
 
@@ -256,15 +267,26 @@ def _measured(before: Sequence[nn.Module], batch: Tensor | float) -> float:
     return moment
 
 
-def _draw(layer: nn.Linear | _ConvNd, deviation: float) -> None:
-    """Uniform weights, no bias, and gains of 1."""
-    rule, width = standardised(layer), math.sqrt(3) * deviation
-    if rule is None:
-        layer.weight.uniform_(-width, width)
-    else:
-        free_weight(layer).uniform_(-width, width)
+def _draw(layer: nn.Linear | _ConvNd, deviation: float, identity: float) -> None:
+    """Uniform weights beside an identity, no bias, and gains of 1."""
+    rule, width = standardised(layer), math.sqrt(3 * (1 - identity)) * deviation
+    weight = layer.weight if rule is None else free_weight(layer)
+    weight.uniform_(-width, width)
+    if identity:
+        weight += deviation * math.sqrt(identity * weight[0].numel()) * _identity(weight)
+    if rule is not None:
         rule.deviation.fill_(deviation)
         if rule.gain is not None:
             rule.gain.fill_(1)
     if layer.bias is not None:
         layer.bias.zero_()
+
+
+def _identity(weight: Tensor) -> Tensor:
+    """A 1 in the weights of each unit, for the input at its own place; of a kernel, in its middle."""
+    units, inputs = weight.shape[:2]
+    unit = torch.arange(units)
+    found = torch.zeros_like(weight)
+    place = unit * inputs // units if inputs > units else unit % inputs
+    found[(unit, place, *(size // 2 for size in weight.shape[2:]))] = 1
+    return found
