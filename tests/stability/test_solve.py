@@ -10,8 +10,9 @@ RISING = {
     "proportional": (lambda x: 3 * x, lambda y: y / 3, 2),
     "power": (lambda x: x**3, lambda y: y ** (1 / 3), 8),
     "exponential": (lambda x: math.exp(5 * x) - 1, lambda y: math.log(1 + y) / 5, 10),
-    "nothing at first": (lambda x: max(x - 40, 0.0), lambda y: y + 40, 20),
+    "nothing at first": (lambda x: max(x - 40, 0.0), lambda y: y + 40, 22),
     "explodes": (lambda x: x**2 if x < 2 else math.inf, math.sqrt, 8),
+    "bends": (lambda x: 0.01 * x if x < 2 else 0.02 * (x / 2) ** 40, lambda y: 2 * (y / 0.02) ** (1 / 40), 16),
     "saturates": (lambda x: x / (x + 1), lambda y: y / (1 - y), 8),
 }
 """A function, where it has a value, and with how many measurements that is to be found."""

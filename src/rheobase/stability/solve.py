@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable
 
 _DOUBLINGS = 60
-_STEPS = 9
+_STEPS = 12
 _CLOSE = 0.01
+_MARGIN = 0.05  # of the interval
 
 
 def solve(measure: Callable[[float], float], wanted: float, start: float = 1.0) -> float | None:
@@ -41,21 +42,22 @@ def _between(
     """The same between two numbers and what was measured at them, one too small and one too large.
 
     The line goes through the two points that are closest to `wanted`, of which both may lie on one side. Where it leads out of
-    the interval, as next to a value of 0, the middle is tried.
+    the interval or to one of its ends, as next to a value of 0 or where the quantity bends, the middle is tried. What is found is the number at which the closest was measured:
+    where a quantity rises steeply, between two numbers that are a percent apart, it may be anything.
     """
-    points = [low, high]
+    points = sorted((low, high), key=lambda point: _distance(point[1], wanted))
     for _ in range(_STEPS):
         ends = math.log(low[0]), math.log(high[0])
-        if ends[1] - ends[0] < _CLOSE:
+        if ends[1] - ends[0] < _CLOSE / 10:
             break
-        log = _on_line(*points, wanted)
-        at = math.exp(log if ends[0] < log < ends[1] else sum(ends) / 2)
+        log, margin = _on_line(*points, wanted), _MARGIN * (ends[1] - ends[0])
+        at = math.exp(log if ends[0] + margin < log < ends[1] - margin else sum(ends) / 2)
         found = measure(at)
         if abs(found / wanted - 1) < _CLOSE:
             return at
         low, high = ((at, found), high) if found < wanted else (low, (at, found))
         points = sorted([*points, (at, found)], key=lambda point: _distance(point[1], wanted))[:2]
-    return math.sqrt(low[0] * high[0])
+    return points[0][0]
 
 
 def _on_line(one: tuple[float, float], other: tuple[float, float], wanted: float) -> float:
