@@ -114,6 +114,7 @@ CHOICES: list[dict[str, Any]] = [
     {"credit": "detached"},
     {"fire_by_end": True},
     {"initialisation": "pytorch"},
+    {"identity": 0.9, "width": 1.0},
     {"normalisation": "layer"},
     {"normalisation": "none"},
     {"affine": "membrane"},

@@ -97,6 +97,8 @@ class TimeToFirstSpike(Recipe):
     """Hidden neurons that are silent until the last step fire there."""
     initialisation: Literal["steps", "pytorch"] = "steps"
     """The variance of weights: T over the inputs, corrected for pooling and analog input; or PyTorch's, 1/3 over the inputs."""
+    identity: float = 0.0
+    """The part of that variance which lies in one weight of each unit, to what stands at its own place in the layer below."""
     normalisation: Literal["output", "layer", "none"] = "output"
     """Weights keep mean and variance, those of each output unit or of a layer."""
     affine: Literal["current", "membrane", "none"] = "current"
@@ -125,6 +127,8 @@ class TimeToFirstSpike(Recipe):
         for name, least in (("steps", 1), ("convolutions", 1), ("shift", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.identity < 1:
+            raise ValueError(f"identity must be in [0, 1), got {self.identity}")
         for name in ("width", "scale", "seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
@@ -224,11 +228,10 @@ class TimeToFirstSpike(Recipe):
         """Draw the weights for currents of variance 1, the first layer's by what it gets of 128 samples."""
         if self.initialisation == "pytorch":
             return
-        inner = network.network if isinstance(network, GrowingSteps) else network
         x, _ = splits.train.batch(np.arange(min(128, len(splits.train))))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            initialise_single_spike(inner, self.steps, x)
+            initialise_single_spike(network, self.steps, x, identity=self.identity)
 
     @property
     def _bias(self) -> bool:

@@ -9,8 +9,9 @@ the same time.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
@@ -19,6 +20,8 @@ from rheobase.files import atomic_write
 from rheobase.recipes import Recipe
 from rheobase.recipes.settings import build
 from rheobase.training import RunFolder
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,22 @@ def is_of(settings: object, recipe: Recipe) -> bool:
         >>> is_of({"hidden": [400, 400], "training": asdict(Mnist().training)}, Mnist()), is_of({"steps": 3}, Mnist())
         (True, False)
     """
+    kept = _recipe(type(recipe), json.dumps(settings))
+    return kept is not None and replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
+
+
+# A study looks at all of its rows before each training, and checking what is in them takes seconds.
+@cache
+def _recipe(kind: type[Recipe], settings: str) -> Recipe | None:
     try:
-        kept = build(type(recipe), settings)
+        return build(kind, json.loads(settings))
     except RecipeError:
-        return False
-    return replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
+        return None
+
+
+@cache
+def _result(kind: type[R], text: str) -> R:
+    return build(kind, json.loads(text))
 
 
 class Results:
@@ -182,8 +196,8 @@ class Results:
     def _read(self) -> tuple[list[Row], list[Diverged]]:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            diverged = [build(Diverged, each) for each in content.get("diverged", [])]
-            return [build(Row, row) for row in content["rows"]], diverged
+            diverged = [_result(Diverged, json.dumps(each)) for each in content.get("diverged", [])]
+            return [_result(Row, json.dumps(row)) for row in content["rows"]], diverged
         except FileNotFoundError:
             return [], []
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError) as error:

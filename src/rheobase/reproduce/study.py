@@ -187,15 +187,18 @@ def run(
     """
     diverged: list[str] = []
     total = sum(experiment.trainings for experiment in experiments)
+    table = _table(experiments, results)
     for experiment in experiments:
         splits: Splits | None = None
         for arm, seed, recipe in _trainings(experiment):
+            if table.has(experiment.name, arm, seed):
+                continue
             path = runs / experiment.name / arm / f"seed-{seed}"
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(f"{path}.lock", blocking=False):
                     table = _table(experiments, results)
-                    if table.has(experiment.name, arm, seed):
+                    if table.has(experiment.name, arm, seed):  # by another process, meanwhile
                         continue
                     display = tell(Done(_finished(table), total, experiment.name, arm, seed))
                     splits = load(recipe) if splits is None else splits

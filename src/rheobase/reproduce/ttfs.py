@@ -16,6 +16,7 @@ from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparab
 
 FRAMEWORK, NOTHING = "framework", "nothing of it"
 MEMBRANE, GROWING = "membrane decoder", "growing steps"
+IDENTITY = "width 1, identity 0.95"
 
 PUBLISHED: Mapping[str, tuple[float, float]] = {
     "mnist": (99.48, 99.51),
@@ -133,6 +134,7 @@ def _depth(recipe: TimeToFirstSpike, depth: int, width: int, seeds: tuple[int, .
         FRAMEWORK: recipe,
         "forced last spike": replace(recipe, fire_by_end=True),
         "width 1": replace(recipe, width=1.0),
+        IDENTITY: replace(recipe, width=1.0, identity=0.95),
         "initialisation alone": replace(recipe, normalisation="none"),
         NOTHING: replace(recipe, initialisation="pytorch", normalisation="none"),
     }

@@ -42,8 +42,9 @@ def _between(
     """The same between two numbers and what was measured at them, one too small and one too large.
 
     The line goes through the two points that are closest to `wanted`, of which both may lie on one side. Where it leads out of
-    the interval or to one of its ends, as next to a value of 0 or where the quantity bends, the middle is tried. What is found is the number at which the closest was measured:
-    where a quantity rises steeply, between two numbers that are a percent apart, it may be anything.
+    the interval or to one of its ends, as next to a value of 0 or where the quantity bends, the middle is tried. What is found
+    is the number at which the closest was measured: where a quantity rises steeply, between two numbers that are a percent
+    apart, it may be anything.
     """
     points = sorted((low, high), key=lambda point: _distance(point[1], wanted))
     for _ in range(_STEPS):
