@@ -7,7 +7,7 @@ any of the trainings here, those of a search by `rheobase sweep` among them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from rheobase.recipes.stability import SHAPES, Shape, Stability
@@ -197,7 +197,7 @@ def _title(recipe: Stability) -> str:
 def one_sided(table: Table, experiment: str) -> Finding | None:
     """Whether accuracy is worse on the side where the area of the surrogate is above 1 than where it is below.
 
-    A large dampening and a small sharpness make it large. The worst arm of either side is compared.
+    A large dampening and a small sharpness make it large. Compared is the mean over the arms of either side, for each seed.
     """
     large, small = (
         {
@@ -210,11 +210,22 @@ def one_sided(table: Table, experiment: str) -> Finding | None:
     )
     if not large or not small:
         return None
-    worst = [min(side, key=lambda arm: _mean(side[arm])) for side in (large, small)]
-    difference = paired(small[worst[1]], large[worst[0]])
+    difference = paired(_over_arms(small.values()), _over_arms(large.values()))
     if difference is None:
         return None
-    return above(difference), f"{worst[1]} is {difference.percent(1)} points above {worst[0]}"
+    worst = [min(side, key=lambda arm: _mean(side[arm])) for side in (small, large)]
+    of_each = " and ".join(
+        f"{arm} {100 * _mean(side[arm]):.1f} %" for arm, side in zip(worst, (small, large), strict=True)
+    )
+    return above(
+        difference
+    ), f"an area below 1 is {difference.percent(1)} points above one over 1; the worst are {of_each}"
+
+
+def _over_arms(side: Collection[Mapping[int, float]]) -> dict[int, float]:
+    """The mean over arms for each seed that all of them have."""
+    seeds = set.intersection(*(set(found) for found in side))
+    return {seed: math.fsum(found[seed] for found in side) / len(side) for seed in sorted(seeds)}
 
 
 def _area(arm: str) -> float:
@@ -323,9 +334,7 @@ def _fast_sigmoid_is_best(table: Table) -> Verdict:
         means: dict[str, dict[int, float]] = {}
         planned = table.experiments[name].arms
         for shape in dict.fromkeys(arm.split(", ")[0] for arm in planned):
-            arms = [outcomes(table, name, arm) for arm in planned if arm.startswith(f"{shape}, ")]
-            seeds = set.intersection(*(set(each) for each in arms))
-            means[shape] = {seed: math.fsum(each[seed] for each in arms) / len(arms) for seed in seeds}
+            means[shape] = _over_arms([outcomes(table, name, arm) for arm in planned if arm.startswith(f"{shape}, ")])
         others = {
             shape: paired(means["fast sigmoid"], each) for shape, each in means.items() if shape != "fast sigmoid"
         }
