@@ -65,7 +65,7 @@ def test_alive_and_even(kind):
 
 
 def test_deep_and_long():
-    _, rates = check(dense(partial(rb.LIF, decay=0.95), depth=20), spikes(250, 8, 60), spikes(250, 8, 60, seed=1))
+    _, rates = check(dense(partial(rb.LIF, decay=0.95), depth=20), spikes(250, 16, 60), spikes(250, 16, 60, seed=1))
     assert all(0.02 < rate < 0.3 for rate in rates)
 
 

@@ -31,7 +31,7 @@ def reaches(estimate: Estimate, goal: float) -> bool | None:
     """Whether the mean is at least `goal`; False if the whole interval lies below, else None, as for a single value.
 
     Example:
-        >>> found = Estimate(0.92, 0.05, 3)
+        >>> found = Estimate(0.92, 0.05, (0.9, 0.92, 0.94))
         >>> reaches(found, 0.91), reaches(found, 0.93), reaches(found, 0.98)
         (True, None, False)
         >>> reaches(Estimate.of([0.99]), 0.9)
