@@ -95,5 +95,6 @@ def test_the_results_are_those_of_the_script(benchmark, name, count):
     assert len(ours) == count
     for row in ours:
         assert all(0.02 < rate < 0.3 for rate in row["rates"])
-        assert max(row["dead"]) <= 0.1
+        # Neurons of a map share their weights and differ in their places: of the deepest maps, 2 x 2, some are silent.
+        assert max(row["dead"]) <= (0.2 if row.get("network") == "convolutions" else 0.02)
         assert max(row["gradients"]) < 3 * min(row["gradients"])
