@@ -22,7 +22,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers
-from rheobase.layers import Dropout, Recompute
+from rheobase.layers import Dropout
+from rheobase.layers.recompute import in_one_piece
 from rheobase.neurons import Neuron, SingleSpike
 from rheobase.surrogate import Surrogate
 
@@ -262,13 +263,11 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
     for module in network.modules():
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(on_neurons))
-        elif isinstance(module, Recompute):
-            # It runs its layers piece by piece, unseen by hooks. This is a copy of the network: it may forget to.
-            module.forward = module.layer.forward
         elif not any(module.children()) and not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | Dropout):
             handles.append(module.register_forward_pre_hook(on_other))
     try:
-        yield seen, between
+        with in_one_piece(network):
+            yield seen, between
     finally:
         for handle in handles:
             handle.remove()

@@ -9,11 +9,13 @@ What is kept besides are the input and the output of all steps, and those of wha
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -83,6 +85,19 @@ class Recompute(InSequence):
     def extra_repr(self) -> str:
         """The length of a piece, for `print(network)`."""
         return f"steps={self.steps}" + (", truncated=True" if self.truncated else "")
+
+
+@contextmanager
+def in_one_piece(network: nn.Module) -> Iterator[None]:
+    """Within it, every `Recompute` in `network` calls its layer as such: in pieces, hooks on the layers inside see nothing."""
+    wrappers = [module for module in network.modules() if isinstance(module, Recompute)]
+    for wrapper in wrappers:
+        wrapper.forward = wrapper.layer.forward
+    try:
+        yield
+    finally:
+        for wrapper in wrappers:
+            del wrapper.forward
 
 
 def _detached(state: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from rheobase.layers.recompute import Recompute
+from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
 from rheobase.neurons import Neuron
 
@@ -239,7 +239,7 @@ def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
 def as_in_training(network: nn.Module) -> Iterator[None]:
     """Within it, dropout is off, normalisation takes the statistics of the batch, and nothing runs in pieces.
 
-    Afterwards all is as it was. (What `Recompute` runs in pieces is unseen by hooks.)
+    Afterwards all is as it was.
     """
     modes = {module: module.training for module in network.modules()}
     statistics = {
@@ -248,13 +248,10 @@ def as_in_training(network: nn.Module) -> Iterator[None]:
     try:
         for module in modes:
             module.training = isinstance(module, _NormBase)
-            if isinstance(module, Recompute):
-                module.forward = module.layer.forward
-        yield
+        with in_one_piece(network):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
-            if isinstance(module, Recompute):
-                vars(module).pop("forward", None)
         for buffer, before in statistics.items():
             buffer.copy_(before)
