@@ -253,9 +253,9 @@ class _Stabilizer:
             return self._rate_at(layer, scale * few + shift)
 
         scale = solve(at, wanted)
-        # Neurons that fire at rest do so at about the same rate whatever the scale: there it is the mean that counts.
+        # Neurons that fire at rest do so at about the same rate whatever the scale: there it is the mean that counts. The
+        # measurement comes first, since it sets the recurrent weights.
         if scale is not None and (abs(at(scale) / wanted - 1) < _NEAR or len(source) == 1):
-            at(scale)  # which sets the recurrent weights
             change.scale = scale
             for parameter in source:
                 parameter.mul_(scale)
