@@ -55,7 +55,7 @@ def reproduce(
     chosen = [experiment for experiment in experiments if not only or experiment.name in only]
     with _Told() as told:
         diverged = run(chosen, rows, runs / stem, load, tell=told)
-    page = write(study, Table(experiments, rows.rows(), rows.diverged()), results / f"{stem}.md", quick)
+    page = write(study, Table(experiments, *rows.read()), results / f"{stem}.md", quick)
     console = Console(highlight=False, soft_wrap=True)
     for line in diverged:
         console.print(line, markup=False)
@@ -69,8 +69,7 @@ def overview(results: Path) -> None:
     for study in STUDIES.values():
         console.print(f"[bold]{study.name}[/bold]: {study.title}")
         experiments = study.experiments(False)
-        kept = Results(results / f"{study.name}.json", {})
-        found = Table(experiments, kept.rows(), kept.diverged())
+        found = Table(experiments, *Results(results / f"{study.name}.json", {}).read())
         width = max(len(experiment.name) for experiment in experiments)
         for experiment in experiments:
             done = f"{found.done(experiment.name)} of {experiment.trainings}"

@@ -25,14 +25,25 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one training run came to."""
+class _Trained:
+    """What a training was of."""
 
     experiment: str
     arm: str
     seed: int
     recipe: dict[str, Any]
     """The recipe's settings."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What this is the result of."""
+        return self.experiment, self.arm, self.seed
+
+
+@dataclass(frozen=True)
+class Row(_Trained):
+    """What one training run came to."""
+
     test_accuracy: float
     validation_accuracy: float
     best_epoch: int
@@ -61,28 +72,13 @@ class Row:
     measures: dict[str, float] = field(default_factory=dict)
     """What the recipe measures besides, on the test set, and the accuracies on further test sets, in %."""
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What the row is the result of."""
-        return self.experiment, self.arm, self.seed
-
 
 @dataclass(frozen=True)
-class Diverged:
+class Diverged(_Trained):
     """A training that came to nothing: a loss or a gradient was not finite."""
 
-    experiment: str
-    arm: str
-    seed: int
-    recipe: dict[str, Any]
-    """The recipe's settings."""
     when: str
     commit: str | None
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """What this is instead of a result of."""
-        return self.experiment, self.arm, self.seed
 
 
 def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
@@ -170,30 +166,12 @@ class Results:
         self.path = path
         self.about = dict(about)
 
-    def rows(self) -> list[Row]:
-        """All rows.
+    def read(self) -> tuple[list[Row], list[Diverged]]:
+        """All rows, and the trainings that have none because they diverged.
 
         Raises:
             RunError: if the file is damaged.
         """
-        return self._read()[0]
-
-    def diverged(self) -> list[Diverged]:
-        """The trainings that have no row because they diverged.
-
-        Raises:
-            RunError: if the file is damaged.
-        """
-        return self._read()[1]
-
-    def add(self, result: Row | Diverged) -> None:
-        """Put `result` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
-            rows, diverged = self._read()
-            self._write({other.key: other for other in (*rows, *diverged)} | {result.key: result})
-
-    def _read(self) -> tuple[list[Row], list[Diverged]]:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             diverged = [_result(Diverged, json.dumps(each)) for each in content.get("diverged", [])]
@@ -202,6 +180,21 @@ class Results:
             return [], []
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RecipeError) as error:
             raise RunError(f"{self.path}: not the results of a study, or damaged: {error}") from error
+
+    def rows(self) -> list[Row]:
+        """All rows; raises as `read`."""
+        return self.read()[0]
+
+    def diverged(self) -> list[Diverged]:
+        """The trainings that diverged; raises as `read`."""
+        return self.read()[1]
+
+    def add(self, result: Row | Diverged) -> None:
+        """Put `result` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            rows, diverged = self.read()
+            self._write({other.key: other for other in (*rows, *diverged)} | {result.key: result})
 
     def _write(self, results: Mapping[tuple[str, str, int], Row | Diverged]) -> None:
         # A result is a line, so that a new one is a line in a difference of versions.

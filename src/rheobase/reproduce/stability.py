@@ -100,14 +100,7 @@ def _curves(recipe: Stability, quick: bool) -> Experiment:
     if recipe.shape == "fast sigmoid":  # the tail of which is 2
         tails = (1.3, 4.08) if quick else _TAILS
         arms |= {f"tail {value:g}": replace(recipe, shape="q-pseudo-spike", tail=value) for value in tails}
-    name = f"{recipe.task}-{recipe.shape.replace(' ', '-')}"
-    return Experiment(
-        name,
-        f"Dampening and sharpness of the {recipe.shape}; {_title(recipe)}",
-        arms,
-        _SEEDS,
-        chance=1 / TASKS[recipe.task].classes,
-    )
+    return _experiment(recipe, recipe.shape.replace(" ", "-"), f"Dampening and sharpness of the {recipe.shape}", arms)
 
 
 def _initialisations(recipe: Stability) -> Experiment:
@@ -118,13 +111,7 @@ def _initialisations(recipe: Stability) -> Experiment:
         THEORY: replace(recipe, initialisation="stabilize"),
         "stabilize through time": replace(recipe, initialisation="stabilize through time"),
     }
-    return Experiment(
-        f"{recipe.task}-initialisation",
-        f"Initialisations; {_title(recipe)}",
-        arms,
-        _SEEDS,
-        chance=1 / TASKS[recipe.task].classes,
-    )
+    return _experiment(recipe, "initialisation", "Initialisations", arms)
 
 
 def _conditions(recipe: Stability) -> Experiment:
@@ -135,8 +122,7 @@ def _conditions(recipe: Stability) -> Experiment:
         "conditions I-III": replace(recipe, initialisation="conditions I-III"),
         "conditions I, II, IV": replace(recipe, initialisation="conditions I, II, IV"),
     }
-    title = f"Glorot and the conditions, decay exp(-10), threshold 0.01; {_title(recipe)}"
-    return Experiment(f"{recipe.task}-conditions", title, arms, _SEEDS, chance=1 / TASKS[recipe.task].classes)
+    return _experiment(recipe, "conditions", "Glorot and the conditions, decay exp(-10), threshold 0.01", arms)
 
 
 def _searched(recipe: Stability) -> Experiment:
@@ -150,8 +136,8 @@ def _searched(recipe: Stability) -> Experiment:
         )
         for shape, dampening, sharpness, rate in SEARCHED[recipe.task]
     }
-    title = f"The five best of a search (shape, dampening, sharpness, learning rate); {_title(recipe)}"
-    return Experiment(f"{recipe.task}-searched", title, arms, _SEEDS, chance=1 / TASKS[recipe.task].classes)
+    about = "The five best of a search (shape, dampening, sharpness, learning rate)"
+    return _experiment(recipe, "searched", about, arms)
 
 
 def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
@@ -161,13 +147,7 @@ def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
         for shape in (("fast sigmoid", "rectangular") if quick else PUBLISHED)
         for rate in rates
     }
-    return Experiment(
-        f"{recipe.task}-rates",
-        f"Shapes and learning rates; {_title(recipe)}",
-        arms,
-        _SEEDS,
-        chance=1 / TASKS[recipe.task].classes,
-    )
+    return _experiment(recipe, "rates", "Shapes and learning rates", arms)
 
 
 def _sparsity(recipe: Stability, quick: bool) -> Experiment:
@@ -179,19 +159,15 @@ def _sparsity(recipe: Stability, quick: bool) -> Experiment:
         for sparsity in (1.0, 0.0)
         for rate in ((0.03, 0.3) if quick else _INITIAL_RATES)
     }
-    return Experiment(
-        f"{recipe.task}-sparsity",
-        f"Firing rates at the start; {_title(recipe)}",
-        arms,
-        _SEEDS,
-        chance=1 / TASKS[recipe.task].classes,
-    )
+    return _experiment(recipe, "sparsity", "Firing rates at the start", arms)
 
 
-def _title(recipe: Stability) -> str:
+def _experiment(recipe: Stability, kind: str, about: str, arms: Mapping[str, Stability]) -> Experiment:
+    """One on the task of `recipe`, which says what all arms have in common."""
     task = TASKS[recipe.task]
     sizes = "-".join(str(size) for size in (task.channels, *recipe.hidden, task.classes))
-    return f"{task.title}, recurrent, {sizes}, T = {task.steps}"
+    title = f"{about}; {task.title}, recurrent, {sizes}, T = {task.steps}"
+    return Experiment(f"{recipe.task}-{kind}", title, arms, _SEEDS, chance=1 / task.classes)
 
 
 def one_sided(table: Table, experiment: str) -> Finding | None:

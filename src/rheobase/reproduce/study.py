@@ -187,7 +187,7 @@ def run(
     """
     diverged: list[str] = []
     total = sum(experiment.trainings for experiment in experiments)
-    table = _table(experiments, results)
+    table = Table(experiments, *results.read())
     for experiment in experiments:
         splits: Splits | None = None
         for arm, seed, recipe in _trainings(experiment):
@@ -197,7 +197,7 @@ def run(
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(f"{path}.lock", blocking=False):
-                    table = _table(experiments, results)
+                    table = Table(experiments, *results.read())
                     if table.has(experiment.name, arm, seed):  # by another process, meanwhile
                         continue
                     display = tell(Done(_finished(table), total, experiment.name, arm, seed))
@@ -209,12 +209,8 @@ def run(
                 diverged.append(f"{experiment.name}, {arm}, seed {seed}: {error}")
                 when, commit = str(error).partition(":")[0], RunFolder(path).config.get("commit")
                 results.add(Diverged(experiment.name, arm, seed, asdict(recipe), when, commit))
-    tell(Done(_finished(_table(experiments, results)), total))
+    tell(Done(_finished(Table(experiments, *results.read())), total))
     return diverged
-
-
-def _table(experiments: Sequence[Experiment], results: Results) -> Table:
-    return Table(experiments, results.rows(), results.diverged())
 
 
 def _finished(table: Table) -> int:
