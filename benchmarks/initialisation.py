@@ -241,7 +241,7 @@ def hard_range() -> Iterator[dict[str, Any]]:
             measured = partial(_measure, network, others, labels, rb.decoding.mean)
             before = measured()
             started = time.perf_counter()
-            rb.stabilize(network, ours)
+            rb.stabilize(network, ours, recurrent="even")
             seconds = time.perf_counter() - started
             found: dict[str, Any] = {"network": kind, "depth": depth, "T": steps, "decay": decay}
             found["input rate"] = rate

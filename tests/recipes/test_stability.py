@@ -42,7 +42,7 @@ def test_initialisations(initialisation, splits):
     assert ours == theirs
     x, _ = splits.validation.batch(np.arange(32))
     rates = [each.mean().item() for each in (network[:2](x), network[:4](x))]
-    if initialisation in ("default", "stabilize", "stabilize through time"):
+    if initialisation in ("default", "stabilize", "stabilize even"):
         assert all(0.02 < rate < 0.3 for rate in rates), rates
     elif initialisation.startswith("conditions"):
         assert rates[0] > 0.3

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 
 import rheobase as rb
 from rheobase import stabilize
+from rheobase.stability.walk import measure
 from rheobase.surrogate import Surrogate, Triangular
 
 
@@ -60,7 +61,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_alive_and_even(kind):
-    _, rates = check(dense(KINDS[kind]), spikes(80, 12, 60, rate=0.06), spikes(80, 12, 60, rate=0.06, seed=1))
+    x, other = (spikes(80, 12, 60, rate=0.06, seed=seed) for seed in (0, 1))
+    _, rates = check(dense(KINDS[kind]), x, other, recurrent="even")
     assert all(0.05 < rate < 0.2 for rate in rates), rates
 
 
@@ -179,18 +181,30 @@ def test_recurrent_weights_are_as_loud_as_the_input():
     assert (heard.var() / current.var()).item() == pytest.approx(1, abs=0.35)
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9])
-def test_through_time(decay):
-    network = dense(partial(rb.RecurrentLIF, decay=decay), depth=1)
-    x = spikes(120, 16, 60)
-    stabilize(network, x, through_time=True)
-    current = network[0](x).detach().requires_grad_()
-    fired = network[1](current)
-    last = torch.zeros_like(fired)
-    last[-1] = torch.randn(last[-1].shape, generator=torch.Generator().manual_seed(7))
-    (gradient,) = torch.autograd.grad(fired, current, last)
-    energy = gradient.square().sum((1, 2))
-    assert 0.2 < (energy[-51] / energy[-1]).item() < 5
+@pytest.mark.parametrize("settings", [{"decay": 0.5}, {"decay": 0.9}, {"decay": 0.9, "reset_gradient": "attached"}])
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_recurrence_adds_half_to_the_gradient(settings, rate):
+    network = dense(partial(rb.RecurrentLIF, **settings), depth=1)
+    stabilize(network, spikes(120, 16, 60, rate=rate))
+    x = network[0](spikes(120, 16, 60, rate=rate, seed=1)).detach().requires_grad_()
+    assert not network[1].detach_recurrent
+    noise = torch.randn(120, 16, 50, generator=torch.Generator().manual_seed(7))
+    energies = []
+    for detached in (False, True):
+        network[1].detach_recurrent = detached
+        (gradient,) = torch.autograd.grad(network[1](x), x, noise)
+        energies.append(gradient.square().sum().item())
+    assert energies[0] / energies[1] == pytest.approx(1.5, rel=0.15)
+
+
+def test_where_nothing_comes_back_the_gradient_is_even():
+    networks, x = [dense(rb.RecurrentLIF, depth=1) for _ in range(2)], spikes(80, 12, 60)
+    with torch.no_grad():
+        networks[0][1].recurrent_weight.zero_()
+    networks[1][1].detach_recurrent = True
+    for network in networks:
+        done = stabilize(network, x)
+        assert done.layers[0].gradient[1] == pytest.approx(measure(network, x, 0).last, rel=0.05)
 
 
 def test_the_same_network_and_batch_give_the_same():
@@ -295,7 +309,7 @@ def test_all_neurons_are_alive(kind):
 @pytest.mark.parametrize(("kind", "depth"), [("decay 0.5", 6), ("decay 0.99", 3), ("recurrent", 3)])
 def test_the_doctor_has_nothing_to_say(kind, depth):
     network, x = dense(KINDS[kind], depth=depth, width=100), spikes(100, 16, 60, rate=0.06)
-    stabilize(network, x)
+    stabilize(network, x, recurrent="even")
     assert rb.doctor(network, x).healthy, str(rb.doctor(network, x))
 
 

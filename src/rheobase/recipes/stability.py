@@ -60,7 +60,7 @@ Initialisation = Literal[
     "fluctuations",
     "default",
     "stabilize",
-    "stabilize through time",
+    "stabilize even",
 ]
 
 
@@ -89,7 +89,7 @@ class Stability(Recipe):
     initialisation: Initialisation = "stabilize"
     """pytorch: as PyTorch draws linear layers; glorot: Glorot's uniform weights; conditions: these, changed by conditions I and
     II, with the dampening of III or of IV; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize:
-    calibrated on a batch, even through depth or through time."""
+    calibrated on a batch, with recurrence balanced or even."""
     initial_rate: float | None = None
     """Shift biases before training so that every layer fires at this rate, spikes per neuron and step; None leaves them."""
     sparsity: float = 0.0
@@ -139,7 +139,7 @@ class Stability(Recipe):
         every = max(len(splits.train) // 32, 1)
         batch, _ = splits.train.batch(np.arange(0, len(splits.train), every)[:32])
         if self.initialisation.startswith("stabilize"):
-            stabilize(network, batch, through_time=self.initialisation == "stabilize through time")
+            stabilize(network, batch, recurrent="even" if self.initialisation == "stabilize even" else "balanced")
         elif self.initialisation not in ("pytorch", "default"):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.training.seed)

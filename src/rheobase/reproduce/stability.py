@@ -54,6 +54,9 @@ every combination of three shapes, dampenings of 0.1 to 1, sharpnesses of 1 and 
 The whole searches, with their settings, are in `benchmarks/results/stability-sweep-TASK.json`."""
 
 THEORY = "stabilize"
+RATE = 1e-2
+"""The learning rate with which initialisations are compared."""
+
 _SEEDS = (0, 1, 2)
 _SMALL, _LARGE = (0.25, 0.5, 0.75), (1.25, 1.5)
 _TAILS = (1.05, 1.3, 1.56, 2.36, 4.08, 16.8)
@@ -104,14 +107,16 @@ def _curves(recipe: Stability, quick: bool) -> Experiment:
 
 
 def _initialisations(recipe: Stability) -> Experiment:
+    # Whoever searches for nothing does not search for the learning rate either: it is the same for all tasks.
+    recipe = replace(recipe, training=replace(recipe.training, learning_rate=RATE))
     arms = {
         "glorot": replace(recipe, initialisation="glorot"),
         "fluctuations": replace(recipe, initialisation="fluctuations"),
         "default": replace(recipe, initialisation="default"),
         THEORY: replace(recipe, initialisation="stabilize"),
-        "stabilize through time": replace(recipe, initialisation="stabilize through time"),
+        "stabilize even": replace(recipe, initialisation="stabilize even"),
     }
-    return _experiment(recipe, "initialisation", "Initialisations", arms)
+    return _experiment(recipe, "initialisation", f"Initialisations, learning rate {RATE:g}", arms)
 
 
 def _conditions(recipe: Stability) -> Experiment:

@@ -16,16 +16,19 @@ is. Both directions are solved one layer at a time, in a single pass each:
   angles, and the norm is the mean over signs of samples that makes them independent, see `rheobase.stability.walk`.
 
 So one factor is found for each layer, by bisection of a quantity that rises with it. Gradients then neither vanish nor explode
-through depth. In a recurrent layer they cannot stay even through time as well: with the gradient's variance multiplied per step
-by `c = decay^2 + N V E[f^2]`, where N V is that of the recurrent weights, and the same variance of weights in the input, a
-layer multiplies the gradient through depth by `N V E[f^2] / (1 - c)`. Even through depth means `c = (1 + decay^2) / 2`, so a
-gradient that lasts somewhat longer than the membrane; even through time, c = 1, means a gradient that grows with T from layer
-to layer. `through_time` asks for the latter.
+through depth. In a recurrent layer they go back through time as well, and either can be asked for:
+
+- "balanced": recurrence adds half to what the gradient is without it, see `rheobase.stability.recurrence`.
+- "even": the norm is that of all other layers. Where a layer hears little, or the output listens to what is common to all
+  steps, that takes a gradient which nearly explodes through time, and of which most is noise: networks of one and of two
+  recurrent layers learned less so. Of many such layers it is what keeps the first alive, since small differences multiply.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -37,7 +40,8 @@ from rheobase.layers.standardised import only_standardised, standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_sequence
-from rheobase.stability.centring import FEW, can_be_centred, centring
+from rheobase.stability.centring import can_be_centred, centring
+from rheobase.stability.recurrence import balance, balanced_dampening, centre
 from rheobase.stability.solve import solve
 from rheobase.stability.walk import (
     GradientNorm,
@@ -50,10 +54,9 @@ from rheobase.stability.walk import (
 )
 from rheobase.surrogate import Surrogate
 
-HORIZON = 50
-"""Over so many steps a gradient is to stay even, where `through_time` asks for it."""
+Recurrent = Literal["balanced", "even"]
+"""What the dampening of a recurrent layer is solved for."""
 
-_IMPULSES = 4  # of a gradient at the last step: what becomes of one differs by factors
 _ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a percent
 _RAREST = 1e-9  # spikes per step
 _NEAR = 0.1  # to the wanted rate, relative to it
@@ -120,7 +123,7 @@ def stabilize(
     batch: Float[Tensor, "T B *features"],
     *,
     rate: float = 0.1,
-    through_time: bool = False,
+    recurrent: Recurrent = "balanced",
     seed: int = 0,
 ) -> Calibration:
     """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
@@ -143,8 +146,9 @@ def stabilize(
         batch: an input that is like those of training, `(T, B, *features)`.
         rate: the wanted spikes per neuron and step, in (0, 1). Neurons that fire once are to do so in half of all cases,
             neurons with a refractory period at most half as often as they could.
-        through_time: let the dampening of recurrent layers keep the gradient even through time, over 50 steps, instead of
-            through depth. On MNIST networks learned more so, on two other tasks as much, see `rheobase reproduce stability`.
+        recurrent: how the dampening of recurrent layers is chosen. "balanced": recurrence adds half to the energy of a gradient
+            that goes back through the layer; "even": the gradient of the weights in front has the norm of the others, which is
+            to be preferred where there are more than about four such layers.
         seed: of the cotangent with which gradients are measured.
 
     Returns:
@@ -166,19 +170,21 @@ def stabilize(
     check_sequence(batch, "stabilize")
     if not 0 < rate < 1:
         raise ValueError(f"stabilize: rate must be in (0, 1), got {rate}")
+    if recurrent not in get_args(Recurrent):
+        raise ValueError(f"stabilize: recurrent must be 'balanced' or 'even', got {recurrent!r}")
     if not bool(batch.isfinite().all()):
         raise ValueError("stabilize: batch holds values that are not finite")
     devices = [batch.device] if batch.device.type == "cuda" else []
     with torch.random.fork_rng(devices), as_in_training(network):
-        return _Stabilizer(network, batch, rate, through_time, seed).run()
+        return _Stabilizer(network, batch, rate, recurrent, seed).run()
 
 
 class _Stabilizer:
     """The two passes, and what they have found so far."""
 
-    def __init__(self, network: nn.Module, batch: Tensor, rate: float, through_time: bool, seed: int) -> None:
+    def __init__(self, network: nn.Module, batch: Tensor, rate: float, recurrent: Recurrent, seed: int) -> None:
         self._network, self._batch, self._seed = network, batch, seed
-        self._rate, self._through_time = rate, through_time
+        self._rate, self._recurrent = rate, recurrent
         self._changes = {layer: LayerChange(name) for name, layer in neuron_layers(network)}
         if not self._changes:
             raise ValueError("stabilize: network has no layer of neurons")
@@ -242,8 +248,8 @@ class _Stabilizer:
         change.centred = can_be_centred(in_front[-1])  # and is, by now
         recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
         if recurrent is not None:
-            _centre(recurrent)
-            change.balance = _balance(recurrent, x, wanted)
+            centre(recurrent)
+            change.balance = balance(recurrent, x, wanted)
             recurrent.mul_(change.balance)
         drawn = None if recurrent is None else recurrent.clone()
 
@@ -336,19 +342,11 @@ class _Stabilizer:
             def norm(dampening: float) -> float:
                 return norm_for(self._on_current(layer, x, on_spikes, dampening))
 
-            def growth(dampening: float) -> float:
-                energy = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-                generator = torch.Generator().manual_seed(self._seed)
-                for _ in range(_IMPULSES):
-                    impulse = torch.zeros_like(on_spikes)
-                    impulse[-1] = torch.randn(impulse[-1].shape, generator=generator)
-                    energy += self._on_current(layer, x, impulse, dampening).double().square().flatten(1).sum(1)
-                return (energy[-1 - min(HORIZON, len(energy) - 1)] / energy[-1]).item()
-
-            recurrent = isinstance(layer, RecurrentLIF) and not layer.detach_recurrent and len(x) > 1
-            if recurrent and self._through_time:
-                found = solve(growth, 1.0, dampening)
-            else:
+            found = None
+            if isinstance(layer, RecurrentLIF) and self._recurrent == "balanced":
+                on_current = partial(self._on_current, layer, x)
+                found = balanced_dampening(layer, on_current, on_spikes, dampening, self._seed)
+            if found is None:
                 found = solve(norm, self._wanted_norm, dampening)
             if found is None:
                 raise ValueError(
@@ -399,17 +397,3 @@ def _possible_rate(layer: Neuron, rate: float, steps: int) -> float:
         return min(rate, 0.5 / steps)
     refractory = getattr(layer, "refractory", 0)
     return min(rate, 0.5 / (1 + refractory)) if refractory else rate
-
-
-def _centre(weight: Tensor) -> None:
-    """Take the mean out of the recurrent weights of each neuron, those to itself aside."""
-    count = len(weight)
-    if count > FEW:
-        others = ~torch.eye(count, dtype=torch.bool, device=weight.device)
-        weight.sub_(others * ((weight * others).sum(1, keepdim=True) / (count - 1)))
-
-
-def _balance(weight: Tensor, x: Tensor, rate: float) -> float:
-    """What recurrent weights are to be multiplied with to be as loud as the input `x`, at a firing rate."""
-    recurrent = weight.square().sum(1).mean() * rate
-    return (x.var() / recurrent).sqrt().item() if recurrent > 0 else 1.0

@@ -1,0 +1,73 @@
+"""How much of a recurrent layer is recurrence, forwards and backwards: measured, and set.
+
+A recurrent layer hears itself, and its gradient goes back through itself. Forwards that is condition II of
+`rheobase.stability.conditions`: recurrent weights are made as loud as the input. Backwards it is the dampening of the surrogate
+that decides. With decay a, N recurrent weights of variance V to each neuron and a surrogate f, a step back in time multiplies
+the variance of the gradient by `c = a^2 + N V E[f^2]`. A gradient that is random at every step then has, over all steps,
+`(1 - a^2) / (1 - c)` times the energy that it has without the recurrence, and that ratio can be measured, whatever the neurons
+are and however their steps depend on each other. Twice the energy is recurrence that brings back as much as the membrane: in
+theory a gradient that is even through depth as well, where the next layer's weights are as large. But weights grow in training,
+and what has come back through many spikes is mostly noise: with 1.5 times the energy networks learned as much, or more.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rheobase.neurons import RecurrentLIF
+from rheobase.stability.centring import FEW
+from rheobase.stability.solve import solve
+
+GAIN = 0.5
+"""What recurrence adds to the energy of a gradient, relative to what there is without.
+
+Of 1 and 0.5, on the validation data of three tasks: 76.9 and 77.3 % (spoken digits), 91.3 and 91.9 % (MNIST, one spike per
+pixel), 100 and 100 % (delayed recall)."""
+
+_NOTHING = 1e-6
+
+
+def centre(weight: Tensor) -> None:
+    """Take the mean out of the recurrent weights of each neuron, those to itself aside."""
+    count = len(weight)
+    if count > FEW:
+        others = ~torch.eye(count, dtype=torch.bool, device=weight.device)
+        weight.sub_(others * ((weight * others).sum(1, keepdim=True) / (count - 1)))
+
+
+def balance(weight: Tensor, x: Tensor, rate: float) -> float:
+    """What recurrent weights are to be multiplied with to be as loud as the input `x`, at a firing rate."""
+    recurrent = weight.square().sum(1).mean() * rate
+    return (x.var() / recurrent).sqrt().item() if recurrent > 0 else 1.0
+
+
+def balanced_dampening(
+    layer: RecurrentLIF, on_current: Callable[[Tensor, float], Tensor], on_spikes: Tensor, dampening: float, seed: int
+) -> float | None:
+    """The dampening with which recurrence adds to a gradient's energy; None where nothing comes back through it.
+
+    The gradient of the spikes is random at every step, so that what comes from different steps adds up in squares.
+
+    Args:
+        layer: the neurons.
+        on_current: the gradient of their currents, from that of their spikes, with a dampening.
+        on_spikes: a gradient of the spikes, whose shape and type are taken.
+        dampening: where the search starts.
+        seed: of the random gradient.
+    """
+    if layer.detach_recurrent:
+        return None
+    noise = torch.randn(on_spikes.shape, generator=torch.Generator().manual_seed(seed)).to(on_spikes)
+
+    def energy(dampening: float, detached: bool) -> float:
+        layer.detach_recurrent = detached
+        try:
+            return on_current(noise, dampening).double().square().sum().item()
+        finally:
+            layer.detach_recurrent = False
+
+    def gained(dampening: float) -> float:
+        return energy(dampening, detached=False) / energy(dampening, detached=True) - 1
+
+    return solve(gained, GAIN, dampening) if abs(gained(dampening)) > _NOTHING else None
