@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, skip_init, weight_norm
 
 import rheobase as rb
-from rheobase.layers.initialisation import HIDDEN_RATE, deviation, is_untouched, kernel
+from rheobase.layers.initialisation import CORRELATION, HIDDEN_RATE, deviation, is_untouched, kernel
 from rheobase.surrogate import DEFAULT, FastSigmoid
 
 
@@ -118,7 +118,6 @@ KINDS = {
     "synapse": rb.SynapticLIF,
     "adaptive": rb.AdaptiveLIF,
     "refractory": lambda n: rb.AdaptiveLIF(n, refractory=4),
-    "recurrent": rb.RecurrentLIF,
     "recurrent adaptive": rb.RecurrentAdaptiveLIF,
 }
 
@@ -129,6 +128,69 @@ def test_other_neurons(kind):
     rates, norms = health(dense(200, 150, 150, 150, 20, neurons=KINDS[kind]), (torch.rand(80, 16, 200) < 0.05).float())
     assert all(0.02 < each < 0.34 for each in rates), rates
     assert max(norms) < 6 * min(norms), norms
+
+
+@pytest.mark.parametrize(("decay", "rate"), [(0.5, 0.02), (0.5, 0.3), (0.9, 0.005), (0.9, 0.3), (0.99, 0.02)])
+def test_recurrent_layers(decay, rate):
+    torch.manual_seed(0)
+    network = dense(200, 150, 150, 20, neurons=lambda n: rb.RecurrentLIF(n, decay=decay, self_connections=False))
+    x = (torch.rand(80, 16, 200) < rate).float()
+    rates, norms = health(network, x)
+    assert all(0.02 < each < 0.34 for each in rates), rates
+    assert min(norms) > 0
+    for k in (1, 3):
+        current = network[:k](x).detach().requires_grad_()
+        noise, energies = torch.randn(80, 16, 150), []
+        for detached in (False, True):
+            network[k].detach_recurrent = detached
+            (gradient,) = torch.autograd.grad(network[k](current), current, noise)
+            energies.append(gradient.square().sum().item())
+        assert 1.05 < energies[0] / energies[1] < 3, k
+
+
+def test_recurrence_is_as_loud_as_the_input():
+    torch.manual_seed(0)
+    network = rb.Sequential(nn.Linear(200, 150), rb.RecurrentLIF(150), nn.Linear(150, 5))
+    x = (torch.rand(200, 16, 200) < 0.02).float()
+    with torch.no_grad():
+        current, spikes = network[0](x), network[:2](x)
+        recurrent = spikes @ network[1].recurrent_weight.t()
+    clustered = 1 + CORRELATION * 0.9 / (1 - 0.9)  # as loud to the membrane, which spikes in clusters move further
+    assert (recurrent.var() / current.var()).item() == pytest.approx(1 / clustered, rel=0.25)
+    torch.testing.assert_close(network[1].recurrent_weight.mean(1), torch.zeros(150), atol=1e-6, rtol=0)
+
+
+def recurrent_weights_set():
+    layer = rb.RecurrentLIF(30)
+    nn.init.orthogonal_(layer.recurrent_weight)
+    return layer
+
+
+class MyRecurrence(rb.RecurrentLIF):
+    """Neurons with an initialisation of their own, one change of the parameter as the usual one is."""
+
+    def reset_parameters(self) -> None:
+        nn.init.uniform_(self.recurrent_weight, -(self.features**-0.5), self.features**-0.5)
+
+
+@pytest.mark.parametrize(
+    "make", [recurrent_weights_set, lambda: MyRecurrence(30), lambda: copy.deepcopy(rb.RecurrentLIF(30))]
+)
+def test_recurrent_weights_that_somebody_chose_are_left_alone(make):
+    layer, linear = make(), drawn()
+    before = layer.recurrent_weight.clone()
+    rb.Sequential(linear, layer)
+    assert torch.equal(layer.recurrent_weight, before)
+    expected = deviation(layer) / (40 * 0.02 * 0.98 * kernel(layer)[1]).sqrt()
+    assert ((linear.weight.std(1) / expected).mean() - 1).abs() < 0.05  # the input is all that is counted on
+
+
+def test_recurrent_weights_are_left_alone_without_an_input_rate():
+    layer = rb.RecurrentLIF(30)
+    before = layer.recurrent_weight.clone()
+    inner = rb.Sequential(drawn(), layer, input_rate=None)
+    rb.Sequential(inner[0], layer)
+    assert torch.equal(layer.recurrent_weight, before)
 
 
 def test_the_unit_of_the_membrane_potential_does_not_matter():

@@ -24,6 +24,9 @@ so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So th
 10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ
 between neurons more than it varies in time, and many would be silent or saturated.
 
+Recurrent weights (`RecurrentLIF`) are weights as all others, and half of the variance comes through them: condition II of
+`rheobase.stability.conditions`.
+
 The surrogate's dampening is a rule, too, but one that was found and not derived: see `_dampening`.
 
 What is done to a layer is arithmetic on the weights that it was drawn with: they are centred and scaled, biases become 0. No
@@ -38,7 +41,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from rheobase.neurons import Neuron, SingleSpike, SynapticLIF
+from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike, SynapticLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.neurons.psn import ParallelNeuron
@@ -62,6 +65,12 @@ dies out."""
 
 FIRST = 1.8
 """The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""
+
+RECURRENT = 0.75
+"""The dampening of recurrent layers likewise, the first or not: see `rheobase.stability.recurrence`."""
+
+RECURRENT_PART = 0.5
+"""Of the variance of the currents of recurrent layers: what comes through recurrent weights."""
 
 _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
 _FEW = 16  # with fewer inputs weights are not centred: their mean is much of what a neuron can hear
@@ -92,11 +101,18 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
             if neurons is None or not is_untouched(layer) or uses.count(id(layer.weight)) > 1:
                 continue
             rate = input_rate if heard is None else ONCE_RATE if isinstance(heard, SingleSpike) else HIDDEN_RATE
-            _scale(layer, neurons, rate, 0.0 if heard is None else CORRELATION)
+            correlation, part = 0.0 if heard is None else CORRELATION, 1.0
+            if isinstance(neurons, RecurrentLIF) and _is_recurrence_untouched(neurons):
+                _scale(neurons.recurrent_weight, neurons, HIDDEN_RATE, CORRELATION, RECURRENT_PART)
+                part -= RECURRENT_PART
+            _scale(layer.weight, neurons, rate, correlation, part)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
             if isinstance(neurons, _Leaky) and neurons.surrogate is DEFAULT and not isinstance(neurons, SingleSpike):
                 # In units of the threshold, so that weights and threshold scaled alike give the same gradients.
                 unit = neurons.threshold.detach().mean().item()
-                dampening = _dampening(neurons) * (FIRST if heard is None else 1.0)
+                recurrent = isinstance(neurons, RecurrentLIF)
+                dampening = _dampening(neurons) * (RECURRENT if recurrent else FIRST if heard is None else 1.0)
                 neurons.surrogate = replace(DEFAULT, dampening=dampening / unit, sharpness=DEFAULT.sharpness / unit)
 
 
@@ -105,6 +121,8 @@ def leave(layers: Sequence[nn.Module]) -> None:
     for layer in layers:
         if isinstance(layer, _Synapses) and is_untouched(layer):
             torch.autograd.graph.increment_version(layer.weight)
+        elif isinstance(layer, RecurrentLIF) and _is_recurrence_untouched(layer):
+            torch.autograd.graph.increment_version(layer.recurrent_weight)
 
 
 def is_untouched(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
@@ -119,12 +137,22 @@ def is_untouched(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
     weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
     if weight is None or layer.bias is not bias:  # computed by a parametrization
         return False
-    parameters = [weight] if bias is None else [weight, bias]
+    return _are_drawn([weight] if bias is None else [weight, bias], weight[0].numel() ** -0.5)
+
+
+def _is_recurrence_untouched(layer: RecurrentLIF) -> bool:
+    """The same of recurrent weights, which are drawn likewise."""
+    weight = layer._parameters.get("recurrent_weight")
+    if weight is None or type(layer).reset_parameters is not RecurrentLIF.reset_parameters:
+        return False
+    return _are_drawn([weight], layer.features**-0.5)
+
+
+def _are_drawn(parameters: Sequence[nn.Parameter], bound: float) -> bool:
     if any(type(each) is not nn.Parameter or each.is_meta or each.is_inference() for each in parameters):
         return False
     if any(each._version != 1 for each in parameters):
         return False
-    bound = weight[0].numel() ** -0.5
     return all(_looks_uniform(each.detach(), bound) for each in parameters)
 
 
@@ -181,24 +209,22 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
     return 1 / ((1 - a) * (1 - b)), (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
 
 
-def _scale(layer: _Synapses, neurons: _Known, rate: float, correlation: float) -> None:
-    """Give the weights mean 0 and the standard deviation that drives `neurons` as wanted, by spikes of `rate`."""
-    weight, fan_in = layer.weight, layer.weight[0].numel()
+@torch.no_grad()
+def _scale(weight: Tensor, neurons: _Known, rate: float, correlation: float, part: float) -> None:
+    """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or a part of it, by spikes of `rate`."""
+    fan_in = weight[0].numel()
     power = kernel(neurons)[1]
     if not isinstance(neurons, ParallelNeuron):
         decay = neurons.decay.detach().clamp(max=_LONGEST)
         power = power * (1 + correlation * decay / (1 - decay))
-    spread = deviation(neurons) / (fan_in * rate * (1 - rate) * power).sqrt()
+    spread = deviation(neurons) * (part / (fan_in * rate * (1 - rate) * power)).sqrt()
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
     scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) deviate by 1 / sqrt(3 n)
-    with torch.no_grad():
-        if fan_in >= _FEW:
-            weight -= weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
-            scale = scale * (1 - 1 / fan_in) ** -0.5
-        weight *= scale.view(-1, *[1] * (weight.ndim - 1)).to(weight)
-        if layer.bias is not None:
-            layer.bias.zero_()
+    if fan_in >= _FEW:
+        weight -= weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
+        scale = scale * (1 - 1 / fan_in) ** -0.5
+    weight *= scale.view(-1, *[1] * (weight.ndim - 1)).to(weight)
 
 
 def _dampening(neurons: _Leaky) -> float:

@@ -68,6 +68,7 @@ def balanced_dampening(
             layer.detach_recurrent = False
 
     def gained(dampening: float) -> float:
-        return energy(dampening, detached=False) / energy(dampening, detached=True) - 1
+        without = energy(dampening, detached=True)
+        return energy(dampening, detached=False) / without - 1 if without else 0.0  # too small a gradient for a number
 
     return solve(gained, GAIN, dampening) if abs(gained(dampening)) > _NOTHING else None
