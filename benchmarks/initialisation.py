@@ -53,9 +53,10 @@ HARD_PAGE = (
     "# New networks that are hard, after `rheobase.stabilize`",
     "Networks of Rheobase, with layers of 128 neurons or of 12 maps of 16 x 16 pixels that are halved three times, and a leaky "
     "readout of 20 classes. *PyTorch's weights* is the network before: weights as PyTorch draws them (seed 0). *Calibrated* is "
-    "the same after one call of `rheobase.stabilize` with one batch, which takes `s` seconds on one thread. Inputs are random "
-    "spikes (seed 1), B = 16. What is measured is another batch than that of the calibration, and another loss: the "
-    "cross-entropy of the readout's mean, over eight draws of labels. Nothing is trained.",
+    'the same after one call of `rheobase.stabilize` with one batch, for recurrent layers with `recurrent="even"`, which '
+    "takes `s` seconds on one thread. Inputs are random spikes (seed 1), B = 16. What is measured is another batch than that "
+    "of the calibration, and another loss: the cross-entropy of the readout's mean, over eight draws of labels. Nothing is "
+    "trained.",
 )
 
 Neurons = Callable[[Tensor], Tensor]
