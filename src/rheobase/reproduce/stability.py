@@ -53,6 +53,13 @@ SEARCHED: Mapping[TaskName, Sequence[tuple[Shape, float, float, float]]] = {
 every combination of three shapes, dampenings of 0.1 to 1, sharpnesses of 1 and 2 and three learning rates, Glorot's weights.
 The whole searches, with their settings, are in `benchmarks/results/stability-sweep-TASK.json`."""
 
+FOUND: Mapping[TaskName, tuple[tuple[Shape, float, float, float], int]] = {
+    "spoken-digits": (("fast sigmoid", 0.25, 1.0, 3e-3), 20),
+    "mnist": (("exponential", 0.1, 1.0, 1e-2), 10),
+}
+"""The best of all that was trained with three seeds, by validation accuracy, and how many seeds it takes to tell it from
+another: accuracies on the 300 test samples of the digits differ by points from seed to seed."""
+
 THEORY = "stabilize"
 BEST_RATES: Mapping[TaskName, float] = {"spoken-digits": 3e-3, "mnist": 1e-2, "delayed-recall": 1e-2}
 """The learning rates with which initialisations are compared: of 0.003, 0.005 and 0.01 the one with which stabilised networks
@@ -79,6 +86,8 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         found.append(_initialisations(recipe))
         if not quick:
             found.append(_searched(replace(recipe, initialisation="glorot")))
+            if task in FOUND:
+                found.append(_no_search(recipe))
         found.append(_learning_rates(replace(recipe, initialisation="glorot"), quick))
         found.append(_sparsity(replace(recipe, initialisation="glorot"), quick))
     return found
@@ -132,18 +141,24 @@ def _conditions(recipe: Stability) -> Experiment:
 
 
 def _searched(recipe: Stability) -> Experiment:
-    arms = {
-        f"{shape}, {dampening:g}, {sharpness:g}, {rate:g}": replace(
-            recipe,
-            shape=shape,
-            dampening=dampening,
-            sharpness=sharpness,
-            training=replace(recipe.training, learning_rate=rate),
-        )
-        for shape, dampening, sharpness, rate in SEARCHED[recipe.task]
-    }
+    arms = dict(_setting(recipe, *setting) for setting in SEARCHED[recipe.task])
     about = "The five best of a search (shape, dampening, sharpness, learning rate)"
     return _experiment(recipe, "searched", about, arms)
+
+
+def _setting(recipe: Stability, shape: Shape, dampening: float, sharpness: float, rate: float) -> tuple[str, Stability]:
+    training = replace(recipe.training, learning_rate=rate)
+    changed = replace(recipe, shape=shape, dampening=dampening, sharpness=sharpness, training=training)
+    return f"{shape}, {dampening:g}, {sharpness:g}, {rate:g}", changed
+
+
+def _no_search(recipe: Stability) -> Experiment:
+    """What theory chooses beside the best that was found, with more seeds."""
+    setting, seeds = FOUND[recipe.task]
+    name, found = _setting(replace(recipe, initialisation="glorot"), *setting)
+    arms = {name: found, THEORY: _initialisations(recipe).arms[THEORY]}
+    about = "The best found, and what theory chooses"
+    return replace(_experiment(recipe, "no-search", about, arms), seeds=tuple(range(seeds)))
 
 
 def _learning_rates(recipe: Stability, quick: bool) -> Experiment:
@@ -248,14 +263,16 @@ def _theory_is_as_good(table: Table) -> Verdict:
     """Whether the calibrated network is at most half a point below the best arm of all curves, by validation accuracy."""
     findings: dict[str, Finding] = {}
     for task in dict.fromkeys(TASKS):
-        searched: dict[str, tuple[str, str]] = {}  # a setting that is in two experiments is one
+        searched: dict[
+            str, tuple[str, str]
+        ] = {}  # a setting that is in two experiments is one: the last has more seeds
         for name, experiment in table.experiments.items():
             if name.startswith(f"{task}-") and not name.endswith(("-initialisation", "-conditions", "-sparsity")):
                 for arm, recipe in experiment.arms.items():
-                    if outcomes(table, name, arm):
-                        searched.setdefault(str(recipe), (name, arm))
-        name = f"{task}-initialisation"
-        ours = outcomes(table, name, THEORY) if name in table.experiments else {}
+                    if arm != THEORY and outcomes(table, name, arm):
+                        searched[str(recipe)] = name, arm
+        names = [name for name in (f"{task}-no-search", f"{task}-initialisation") if name in table.experiments]
+        ours = next(filter(None, (outcomes(table, name, THEORY) for name in names)), {})
         if not searched or not ours:
             continue
         best = max(searched.values(), key=lambda found: _mean(outcomes(table, *found, validation=True)))
