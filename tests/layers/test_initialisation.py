@@ -224,6 +224,55 @@ def test_a_convolutional_network():
     assert all(0.02 < layer.rate < 0.3 for layer in recorder.layers())
 
 
+def pooled(neurons, window):
+    """Three convolutions, each pooled, and two linear layers, for images of 24 x 24."""
+    torch.manual_seed(0)
+    layers, side = [], 24
+    for inputs, size in ((2, window), (12, 2), (24, 2)):
+        outputs = 12 if inputs == 2 else 24
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), neurons(outputs), nn.AvgPool2d(size)]
+        side //= size
+    return rb.Sequential(*layers, nn.Flatten(), nn.Linear(24 * side**2, 40), neurons(40), nn.Linear(40, 5))
+
+
+@pytest.mark.parametrize("window", [2, 3])
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_pooled_spikes_reach_deep_layers(rate, window):
+    network = pooled(rb.LIF, window)
+    with rb.health.Recorder(network) as recorder, torch.no_grad():
+        network((torch.rand(50, 8, 2, 24, 24) < rate).float())
+    assert all(0.02 < layer.rate < 0.34 and layer.dead < 0.25 for layer in recorder.layers()), recorder.layers()
+
+
+AVERAGES = {
+    "1": (nn.Conv1d, nn.AvgPool1d(4), (164,)),
+    "2": (nn.Conv2d, nn.AvgPool2d((4, 2)), (36, 20)),
+    "3": (nn.Conv3d, nn.AvgPool3d((1, 2, 2)), (8, 14, 14)),
+}
+
+
+@pytest.mark.parametrize("axes", AVERAGES)
+def test_averages_over_any_axes(axes):
+    torch.manual_seed(0)
+    conv, average, shape = AVERAGES[axes]
+    network = rb.Sequential(
+        conv(2, 12, 3), rb.LIF(12), average, conv(12, 12, 3), rb.LIF(12), average, conv(12, 12, 1), rb.LIF(12)
+    )
+    with rb.health.Recorder(network) as recorder, torch.no_grad():
+        network((torch.rand(50, 8, 2, *shape) < 0.02).float())
+    assert all(0.04 < layer.rate < 0.2 for layer in recorder.layers()), recorder.layers()
+
+
+def test_pooled_neurons_that_fire_once():
+    network = pooled(rb.SingleSpike, 2)
+    first = torch.rand(8, 2, 24, 24)
+    x = (torch.arange(50).view(-1, 1, 1, 1, 1) == (first * 150).long()).float()  # a third of the inputs fire, once
+    with rb.health.Recorder(network) as recorder:
+        network(x).sum().backward()
+    assert all(0.15 < 50 * layer.rate <= 1 for layer in recorder.layers()), recorder.layers()
+    assert all(layer.weight.grad.any() for layer in network if hasattr(layer, "weight"))
+
+
 def drawn(seed=0, inputs=40, outputs=30, **settings):
     torch.manual_seed(seed)
     return nn.Linear(inputs, outputs, **settings)

@@ -24,6 +24,9 @@ so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So th
 10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ
 between neurons more than it varies in time, and many would be silent or saturated.
 
+Behind average pooling p (1 - p) is divided by nearly the number of spike trains that an average is over, see `POOLED`: else
+each pooling would halve the current, and a third convolution hear nothing.
+
 Recurrent weights (`RecurrentLIF`) are weights as all others, and half of the variance comes through them: condition II of
 `rheobase.stability.conditions`.
 
@@ -63,6 +66,10 @@ CORRELATION = 0.1
 `1 + 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it
 dies out."""
 
+POOLED = 0.75
+"""An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With the n of
+independent ones the linear layers behind convolutions would fire at 30 %."""
+
 FIRST = 1.8
 """The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""
 
@@ -78,6 +85,7 @@ _NORMALISED = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.
 _Leaky = IntegrateAndFire | AdaptiveNeuron
 _Known = _Leaky | ParallelNeuron
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+_AXES = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 
 
 def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
@@ -92,20 +100,24 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
         input_rate: the rate of spikes that the first layer hears, in (0, 1).
     """
     heard: Neuron | None = None
+    pooled = 1
     uses = [id(parameter) for layer in layers for parameter in _every(layer)]
     for position, layer in enumerate(layers):
         if isinstance(layer, Neuron):
-            heard = layer
+            heard, pooled = layer, 1
+        elif type(layer) in _AXES:
+            pooled *= _window(layer)
         elif isinstance(layer, _Synapses):
+            together, pooled = pooled, 1
             neurons = _next_neurons(layers[position + 1 :])
             if neurons is None or not is_untouched(layer) or uses.count(id(layer.weight)) > 1:
                 continue
             rate = input_rate if heard is None else ONCE_RATE if isinstance(heard, SingleSpike) else HIDDEN_RATE
-            correlation, part = 0.0 if heard is None else CORRELATION, 1.0
+            variance, correlation, part = _variance(rate) / together**POOLED, 0.0 if heard is None else CORRELATION, 1.0
             if isinstance(neurons, RecurrentLIF) and _is_recurrence_untouched(neurons):
-                _scale(neurons.recurrent_weight, neurons, HIDDEN_RATE, CORRELATION, RECURRENT_PART)
+                _scale(neurons.recurrent_weight, neurons, _variance(HIDDEN_RATE), CORRELATION, RECURRENT_PART)
                 part -= RECURRENT_PART
-            _scale(layer.weight, neurons, rate, correlation, part)
+            _scale(layer.weight, neurons, variance, correlation, part)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if isinstance(neurons, _Leaky) and neurons.surrogate is DEFAULT and not isinstance(neurons, SingleSpike):
@@ -209,15 +221,25 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
     return 1 / ((1 - a) * (1 - b)), (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
 
 
+def _variance(rate: float) -> float:
+    return rate * (1 - rate)
+
+
+def _window(pooling: nn.Module) -> int:
+    """Over how many units it averages."""
+    size = pooling.kernel_size
+    return math.prod(size) if isinstance(size, tuple) else size ** _AXES[type(pooling)]  # pyright: ignore
+
+
 @torch.no_grad()
-def _scale(weight: Tensor, neurons: _Known, rate: float, correlation: float, part: float) -> None:
-    """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or a part of it, by spikes of `rate`."""
+def _scale(weight: Tensor, neurons: _Known, variance: float, correlation: float, part: float) -> None:
+    """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or to a part, by inputs of `variance`."""
     fan_in = weight[0].numel()
     power = kernel(neurons)[1]
     if not isinstance(neurons, ParallelNeuron):
         decay = neurons.decay.detach().clamp(max=_LONGEST)
         power = power * (1 + correlation * decay / (1 - decay))
-    spread = deviation(neurons) * (part / (fan_in * rate * (1 - rate) * power)).sqrt()
+    spread = deviation(neurons) * (part / (fan_in * variance * power)).sqrt()
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
     scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) deviate by 1 / sqrt(3 n)
