@@ -224,6 +224,20 @@ def test_a_convolutional_network():
     assert all(0.02 < layer.rate < 0.3 for layer in recorder.layers())
 
 
+@pytest.mark.parametrize("settings", [{}, {"sampler": "gumbel"}, {"decay": 0.5, "synapse_decay": 0.0, "slope": 3.0}])
+def test_neurons_that_fire_at_random_hear_their_input(settings):
+    torch.manual_seed(0)
+    network = dense(300, 128, 128, 128, neurons=lambda n: rb.SPSN(n, **settings))
+    x = (torch.rand(200, 16, 300) < 0.02).float()
+    for k in (1, 3, 5):
+        layer = copy.deepcopy(network[k]).eval()
+        layer.evaluation = "expected"  # the probability of a spike
+        with torch.no_grad():
+            logits = layer(network[:k](x)).logit()
+        assert logits[60:].std().item() == pytest.approx(1, rel=0.35), k
+        assert logits[60:].mean((0, 1)).std() < 0.4  # neurons are not constants that were drawn
+
+
 def pooled(neurons, window):
     """Three convolutions, each pooled, and two linear layers, for images of 24 x 24."""
     torch.manual_seed(0)

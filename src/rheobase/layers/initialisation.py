@@ -16,6 +16,10 @@ and a neuron fires at rate r if D, in units of the threshold, is
 where the normal distribution exceeds z with probability r. The first term is exact without resets; the second, what the resets
 take away, is fitted to simulations, for r up to 0.1: the rate comes out to 20 % (the tests repeat them). From these S follows.
 
+Neurons that fire at random (`SPSN`) do so at half of the steps whatever the scale of their weights, and D is what makes the
+logit of their probability deviate by 1: neither a coin nor a switch. That weights sum to 0 counts most here: random sums of
+inputs that fire at half of the steps are switches.
+
 Neurons whose mixing over time is learned (`PSN`, `MaskedPSN`, `SlidingPSN`) have no reset, and K is the sum of squares of the
 weights of a step, on average over the steps.
 
@@ -44,7 +48,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike, SynapticLIF
+from rheobase.neurons import SPSN, Neuron, RecurrentLIF, SingleSpike, SynapticLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.neurons.psn import ParallelNeuron
@@ -58,6 +62,9 @@ INPUT_RATE = 0.02
 HIDDEN_RATE = 0.1
 """At which neurons are to fire, and with that the input of hidden layers."""
 
+RANDOM_RATE = 0.5
+"""At which neurons fire at random."""
+
 ONCE_RATE = 0.005
 """The input of layers behind neurons that fire once in a sequence, most of them at its beginning."""
 
@@ -69,6 +76,10 @@ dies out."""
 POOLED = 0.75
 """An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With the n of
 independent ones the linear layers behind convolutions would fire at 30 %."""
+
+RANDOM_CORRELATION = 0.38
+"""The same of neurons that fire at random, whose probabilities change as slowly as their membrane: logits stay at 1 through
+depth."""
 
 FIRST = 1.8
 """The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""
@@ -83,7 +94,7 @@ _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence i
 _FEW = 16  # with fewer inputs weights are not centred: their mean is much of what a neuron can hear
 _NORMALISED = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 _Leaky = IntegrateAndFire | AdaptiveNeuron
-_Known = _Leaky | ParallelNeuron
+_Known = _Leaky | ParallelNeuron | SPSN
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _AXES = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 
@@ -112,8 +123,9 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
             neurons = _next_neurons(layers[position + 1 :])
             if neurons is None or not is_untouched(layer) or uses.count(id(layer.weight)) > 1:
                 continue
-            rate = input_rate if heard is None else ONCE_RATE if isinstance(heard, SingleSpike) else HIDDEN_RATE
-            variance, correlation, part = _variance(rate) / together**POOLED, 0.0 if heard is None else CORRELATION, 1.0
+            rate = input_rate if heard is None else _rate_of(heard)
+            variance, part = _variance(rate) / together**POOLED, 1.0
+            correlation = 0.0 if heard is None else RANDOM_CORRELATION if isinstance(heard, SPSN) else CORRELATION
             if isinstance(neurons, RecurrentLIF) and _is_recurrence_untouched(neurons):
                 _scale(neurons.recurrent_weight, neurons, _variance(HIDDEN_RATE), CORRELATION, RECURRENT_PART)
                 part -= RECURRENT_PART
@@ -173,7 +185,8 @@ def deviation(neurons: _Known, rate: float = HIDDEN_RATE) -> Tensor:
 
     Args:
         neurons: a layer of neurons.
-        rate: spikes per step, in (0, 0.5); what a refractory period makes impossible is halved.
+        rate: spikes per step, in (0, 0.5); what a refractory period makes impossible is halved, and to neurons that fire at
+            random it makes no difference.
 
     Returns:
         D, a scalar or one number per feature.
@@ -183,6 +196,9 @@ def deviation(neurons: _Known, rate: float = HIDDEN_RATE) -> Tensor:
         >>> deviation(rb.LIF(decay=0.9)), deviation(rb.LIF(decay=0.9, reset="none", threshold=2.0))
         (tensor(2.0403), tensor(1.5606))
     """
+    if isinstance(neurons, SPSN):
+        per_unit = neurons.slope.detach() * (1 - neurons.decay.detach().clamp(max=_LONGEST))
+        return 1 / (per_unit * (2 if neurons.sampler == "gumbel" else 1))
     threshold = neurons.threshold.detach()
     if isinstance(neurons, ParallelNeuron):
         return threshold.mean() / NormalDist().inv_cdf(1 - rate)
@@ -217,8 +233,15 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
         rows = torch.atleast_2d(neurons.kernel().detach())
         return rows.sum(1).mean(), rows.square().sum(1).mean()
     a = neurons.decay.detach().clamp(max=_LONGEST)
-    b = neurons.synapse_decay.detach().clamp(max=_LONGEST) if isinstance(neurons, SynapticLIF) else torch.zeros_like(a)
+    synapse = isinstance(neurons, SynapticLIF | SPSN)
+    b = neurons.synapse_decay.detach().clamp(max=_LONGEST) if synapse else torch.zeros_like(a)
     return 1 / ((1 - a) * (1 - b)), (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
+
+
+def _rate_of(neurons: Neuron) -> float:
+    if isinstance(neurons, SPSN):
+        return RANDOM_RATE
+    return ONCE_RATE if isinstance(neurons, SingleSpike) else HIDDEN_RATE
 
 
 def _variance(rate: float) -> float:
