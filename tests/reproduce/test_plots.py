@@ -104,14 +104,22 @@ def test_what_is_planned_and_not_what_is_done_decides_over_what_is_drawn(drawn) 
 
 
 @pytest.mark.parametrize("other", ["fixed", "as published", "width -1", "width 0", "width nan", "width 3"])
-def test_one_arm_without_a_place_keeps_all_of_them_over_epochs(drawn, other: str) -> None:
+def test_one_arm_without_a_place_gives_each_a_line_of_its_own(drawn, other: str) -> None:
     arms = MANY | {other: Steep(hidden=9)}
-    assert labels(drawn(arms)[0]) == list(arms)
+    accuracy, silent, _ = drawn(arms)
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == list(arms)
+    seeds, mean = accuracy.lines[:2]
+    assert seeds.get_xdata().tolist() == pytest.approx([60, 80])
+    assert mean.get_xdata().tolist() == pytest.approx([70])
+    assert [line.get_xdata()[-1] for line in silent.lines[1:4:2]] == pytest.approx([50, 25])  # the second is dead
+    assert accuracy.yaxis_inverted()
 
 
-def test_curves_over_no_setting_are_drawn_over_epochs(drawn) -> None:
+def test_many_arms_over_no_setting_have_lines_of_their_own(drawn) -> None:
     arms = {f"width {value}": Steep(hidden=2 + value) for value in range(1, 12)}
-    assert labels(drawn(arms)[0]) == list(arms)
+    accuracy, *_ = drawn(arms)
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == list(arms)
+    assert not labels(accuracy)
 
 
 @pytest.mark.parametrize("arms", [MANY, TAIL])

@@ -1,7 +1,8 @@
 """The pictures of a study: how each arm learns, and how many of its neurons are silent or dead meanwhile.
 
-Of many arms that differ in a number, nobody could tell the curves apart. There the picture is of what each came to, over the
-number, which is a setting of the recipe: the axis has its name. An arm where two curves meet is a point of both.
+Of many arms nobody could tell the curves apart. There the picture is of what each came to: over a number in which they differ,
+which is a setting of the recipe, and the axis has its name; an arm where two curves meet is a point of both. Or, where arms
+differ in other things than numbers, each in a line of its own, beside the first.
 
 matplotlib draws them. It is not a requirement of the library: `pip install 'rheobase[plots]'`; without it the page has no
 pictures.
@@ -80,6 +81,9 @@ def _draw(table: Table, name: str, path: Path) -> Path:
 
     layers = _layers([row for rows in table.arms(name).values() for row in rows.values()])
     panels = _panels(table, name)
+    if not panels:
+        figure = _in_lines(table.arms(name), layers)
+        return _save(figure, path)
     figure = Figure(figsize=(4.2 * (1 + len(layers)), 0.8 + 2.8 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1 + len(layers), squeeze=False, sharey="col")
     colours = iter(_COLOURS * 3)
@@ -100,9 +104,45 @@ def _draw(table: Table, name: str, path: Path) -> Path:
     lines, labels = ([item for key in keys for item in key[which]] for which in (0, 1))
     ncols = min(len(labels), 5, 1 + 2 * len(layers))
     figure.legend(lines, labels, loc="outside lower center", ncols=ncols, fontsize=9)
+    return _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> Path:
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     return path
+
+
+def _in_lines(arms: Mapping[str, Mapping[int, Row]], layers: Sequence[str]) -> Any:
+    """A line for each arm, from the top: small points of seeds and their mean; hollow points are neurons that are dead."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * (1 + len(layers)), 0.8 + 0.24 * len(arms)), layout="constrained")
+    accuracy, *others = figure.subplots(1, 1 + len(layers), squeeze=False, sharey=True)[0]
+    for line, rows in enumerate(arms.values()):
+        runs = list(rows.values())
+        _points(accuracy, line, [run.test_accuracy for run in runs], "full")
+        for layer, axis in enumerate(others[: len(runs[0].layers)]):
+            _points(axis, line, [run.silent[-1][layer] for run in runs], "full")
+            _points(axis, line, [run.dead[-1][layer] for run in runs], "none")
+    accuracy.set_yticks(range(len(arms)), list(arms), fontsize=8.5)
+    accuracy.invert_yaxis()
+    accuracy.set_title("test accuracy", fontsize=10)
+    first = [row.test_accuracy for row in next(iter(arms.values())).values()]
+    accuracy.axvline(100 * np.mean(first), color="#666666", linewidth=1, linestyle="dotted")
+    for axis, layer in zip(others, layers, strict=True):
+        axis.set_title(f"{layer}: silent in a sample, dead (hollow)", fontsize=9)
+        axis.set_xlim(-3, 103)
+    for axis in (accuracy, *others):
+        axis.set_xlabel("%")
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def _points(axis: Any, line: int, values: Sequence[float], filled: str) -> None:
+    seeds = [100 * value for value in values]
+    axis.plot(seeds, [line] * len(seeds), "o", color=_COLOURS[0], alpha=0.35, markersize=3.5, fillstyle=filled)
+    axis.plot([np.mean(seeds)], [line], "o", color=_COLOURS[0], markersize=6.5, fillstyle=filled, zorder=3)
 
 
 def _finish(panel: _Panel, axes: Any, chance: float | None) -> None:
@@ -159,10 +199,12 @@ class _Series:
 
 
 def _panels(table: Table, name: str) -> list[_Panel]:
+    """Curves over epochs, or, of many arms, over a setting; none, of many that are no curve."""
     planned, arms = table.experiments[name].arms, table.arms(name)
-    series = _series(planned) if len(planned) > len(_COLOURS) else None
+    many = len(planned) > len(_COLOURS)
+    series = _series(planned) if many else None
     if series is None:
-        return [_Panel("epoch", {arm: _over_epochs(rows) for arm, rows in arms.items()})]
+        return [] if many else [_Panel("epoch", {arm: _over_epochs(rows) for arm, rows in arms.items()})]
     done = {
         label: _Series(one.setting, {arm: value for arm, value in one.arms.items() if arm in arms})
         for label, one in series.items()
