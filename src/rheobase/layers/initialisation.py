@@ -73,13 +73,13 @@ CORRELATION = 0.1
 `1 + 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it
 dies out."""
 
-POOLED = 0.75
-"""An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With the n of
-independent ones the linear layers behind convolutions would fire at 30 %."""
-
 RANDOM_CORRELATION = 0.38
 """The same of neurons that fire at random, whose probabilities change as slowly as their membrane: logits stay at 1 through
 depth."""
+
+POOLED = 0.75
+"""An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With the n of
+independent ones the linear layers behind convolutions would fire at 30 %."""
 
 FIRST = 1.8
 """The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""

@@ -201,10 +201,11 @@ class _Series:
 def _panels(table: Table, name: str) -> list[_Panel]:
     """Curves over epochs, or, of many arms, over a setting; none, of many that are no curve."""
     planned, arms = table.experiments[name].arms, table.arms(name)
-    many = len(planned) > len(_COLOURS)
-    series = _series(planned) if many else None
+    if len(planned) <= len(_COLOURS):
+        return [_Panel("epoch", {arm: _over_epochs(rows) for arm, rows in arms.items()})]
+    series = _series(planned)
     if series is None:
-        return [] if many else [_Panel("epoch", {arm: _over_epochs(rows) for arm, rows in arms.items()})]
+        return []
     done = {
         label: _Series(one.setting, {arm: value for arm, value in one.arms.items() if arm in arms})
         for label, one in series.items()
