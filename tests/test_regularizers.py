@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 
 import rheobase as rb
 from rheobase.regularizers import (
+    Probabilistic,
     RateBounds,
     Sparsity,
     TotalRate,
     constant,
-    exponential,
+    exponential_annealing,
+    has_come_in,
     linear_annealing,
     switch_off,
     switch_on,
 )
 from training.tiny import network, settings, splits
 
-SCHEDULES = (constant, linear_annealing, exponential, switch_on, switch_off)
+SCHEDULES = (constant, linear_annealing, exponential_annealing, Probabilistic().probability, switch_on, switch_off)
 SPIKES = {
     # T = 2, B = 2, N = 2: means over batch and neurons 3/4 and 1/4
     "1 LIF(2)": torch.tensor([[[1.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]]),
@@ -54,10 +56,29 @@ def test_schedules_stay_within_0_and_1_and_are_monotonic(schedule: rb.regularize
 
 def test_the_other_schedules() -> None:
     assert {constant(p) for p in (0.0, 0.3, 1.0)} == {1.0}
-    assert (exponential(0.0), exponential(1.0)) == (0.0, 1.0)
-    assert exponential(0.6) / exponential(0.4) == pytest.approx(math.expm1(3) / math.expm1(2))
+    assert (exponential_annealing(0.0), exponential_annealing(0.2), exponential_annealing(0.75)) == (0.0, 0.0, 1.0)
+    for epoch in range(1, 6):  # as in the published program, of ten epochs
+        missing = [1 - exponential_annealing((2 + k) / 10) for k in (epoch - 1, epoch)]
+        assert missing[1] == pytest.approx(0.6 * missing[0])
     assert (switch_on(0.4999), switch_on(0.5)) == (0.0, 1.0)
     assert (switch_off(0.4999), switch_off(0.5)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("progress", "probability"), [(0.0, 0.0), (0.1, 1 - math.exp(-0.5)), (0.4, 1 - math.exp(-2)), (0.6, 1)]
+)
+def test_a_probabilistic_penalty_counts_as_often_as_it_says(progress: float, probability: float) -> None:
+    torch.manual_seed(0)
+    schedule = Probabilistic()
+    drawn = [schedule(progress) for _ in range(2000)]
+    assert set(drawn) <= {0.0, 1.0}
+    assert sum(drawn) / 2000 == pytest.approx(probability, abs=4 * math.sqrt(probability * (1 - probability) / 2000))
+
+
+def test_a_probabilistic_penalty_has_come_in_by_its_mean_and_draws_nothing_to_say_so() -> None:
+    state = torch.get_rng_state()
+    assert [has_come_in(Probabilistic(), progress) for progress in (0.0, 0.4, 0.47, 1.0)] == [False, False, True, True]
+    torch.testing.assert_close(torch.get_rng_state(), state)
 
 
 def test_sparsity_by_hand() -> None:
