@@ -332,7 +332,7 @@ CIFAR10_REDUCED = replace(
     channels=(32, 64, 128),
     convolutions=1,
     hidden=(256,),
-    training=replace(CIFAR10.training, epochs=20, threads=1),
+    training=replace(CIFAR10.training, epochs=20, precision="bfloat16", threads=1),
 )
 """Half of its convolutions, half as wide: on one core an epoch is minutes."""
 
