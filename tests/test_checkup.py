@@ -11,6 +11,7 @@ import torch
 
 import rheobase as rb
 from rheobase import recipes
+from rheobase.checkup import checkup
 from rheobase.cli import main
 from rheobase.data import Splits, spoken_digits
 from rheobase.recipes import RECIPES, Entry, SpokenDigits
@@ -61,6 +62,18 @@ def test_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new, trained = (json.loads(said(capsys, target, "--json")) for target in ("spoken-digits", str(run)))
     assert new["measures"].keys() == trained["measures"].keys()
     assert new["measures"]["loss"] > trained["measures"]["loss"]
+
+
+def test_a_run_is_looked_at_with_the_surrogates_that_it_was_trained_with(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def prepare(self: SpokenDigits, network: torch.nn.Module, splits: object) -> None:
+        network[2].surrogate = rb.surrogate.FastSigmoid(dampening=1e-3)
+
+    monkeypatch.setattr(SpokenDigits, "prepare", prepare)
+    SMALL.train(SMALL.splits(), run=tmp_path / "one", about={"recipe": "spoken-digits"}, display=Display())
+    (layer,) = checkup(str(tmp_path / "one"), lambda recipe: recipe.splits()).measures.layers
+    assert layer.surrogate == rb.surrogate.FastSigmoid(dampening=1e-3)
 
 
 def test_a_recipe_that_is_dead_at_birth(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

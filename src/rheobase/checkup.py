@@ -40,8 +40,8 @@ def checkup(target: str, load: Callable[[Recipe], Splits]) -> Diagnosis:
     recipe = recipes.from_config(folder.config) if folder else _recipe(target)
     splits = load(recipe)
     network = recipe.seeded_network()
+    recipe.prepare(network, splits)  # a run's, too: surrogates that were chosen by the data are not among its weights
     if folder is None:
-        recipe.prepare(network, splits)
         what = f"{target}, new"
     else:
         position = checkpoint.load(folder.best, network)

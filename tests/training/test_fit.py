@@ -454,6 +454,30 @@ def test_resume_refuses_other_settings(tmp_path: Path, change: dict[str, Any]) -
         train(run, resume=True, **{"learning_rate": 0.8, "epochs": 6, **change})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"loss": lambda output, labels: nn.functional.cross_entropy(output.mean(0), labels)},
+            "loss None, not <lambda>",
+        ),
+        ({"decode": rb.decoding.max}, "decode mean, not max"),
+        ({"regularizers": [Sparsity(target=0.2)]}, r"regularizers \[\], not \[Sparsity\(target=0\.2,"),
+    ],
+)
+def test_resume_refuses_another_loss(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    run, plan = interrupted(tmp_path), settings(learning_rate=0.8, epochs=6)
+    with pytest.raises(RunError, match=message):
+        fit(network(), *splits(), plan, run=run, resume=True, display=QUIET, **change)
+
+
+def test_resume_refuses_another_surrogate(tmp_path: Path) -> None:
+    run, plan, changed = interrupted(tmp_path), settings(learning_rate=0.8, epochs=6), network()
+    changed[1].surrogate = rb.surrogate.FastSigmoid(dampening=0.3)
+    with pytest.raises(RunError, match=r"1\.surrogate FastSigmoid.* not FastSigmoid\(dampening=0\.3"):
+        fit(changed, *splits(), plan, run=run, resume=True, display=QUIET)
+
+
 def test_the_device_is_no_such_setting(tmp_path: Path) -> None:
     train(interrupted(tmp_path), resume=True, learning_rate=0.8, epochs=6, device="auto")
 

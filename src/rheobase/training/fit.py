@@ -25,6 +25,7 @@ from rheobase.health import neuron_layers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.checkpoint import Position
+from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, loss_of
@@ -105,8 +106,8 @@ def fit(
     Raises:
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
-        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network, or with
-            other data or settings.
+        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
+            surrogate, too), or with other data, settings, loss or penalties.
         TypeError: if a data set is none (tensors, for instance), or `settings` are no `Training`.
         ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
 
@@ -145,7 +146,8 @@ def fit(
             trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, display)
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
-            return _Run(trainer, validation, folder, measure).all(test, also_test or {}, resume, title)
+            words = described(network, loss, decode, regularizers)
+            return _Run(trainer, validation, folder, measure, words).all(test, also_test or {}, resume, title)
     finally:
         display.close()
 
@@ -163,9 +165,15 @@ class _Run:
     """The walk over all epochs: the best one, what is written, when to stop."""
 
     def __init__(
-        self, trainer: Trainer, validation: Dataset, folder: RunFolder | None, measure: Measure | None
+        self,
+        trainer: Trainer,
+        validation: Dataset,
+        folder: RunFolder | None,
+        measure: Measure | None,
+        words: Mapping[str, str],
     ) -> None:
         self.trainer = trainer
+        self.words = words
         self.measure = measure
         self.settings = trainer.settings
         self.validation = validation
@@ -224,7 +232,7 @@ class _Run:
             best_loss=math.inf,
             seconds=0.0,
             data=f"{self.trainer.train.fingerprint()} {self.validation.fingerprint()}",
-            settings=self.settings.decisive(),
+            settings=json.dumps({**self.settings.decisive(), **self.words}),
         )
 
     def _restore(self) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
@@ -238,10 +246,9 @@ class _Run:
                 raise RunError(
                     f"{folder.path}: the data is not what this run was started with; resume it with the same data"
                 )
-            if position.settings != start.settings:
+            if different := _difference(position.settings, start.settings):
                 raise RunError(
-                    f"{folder.path}: was started with {_difference(position.settings, start.settings)}; resume it with the "
-                    "same settings, or start a new run"
+                    f"{folder.path}: was started with {different}; resume it with the same settings, or start a new run"
                 )
             if position.best_epoch < position.epoch:
                 found = checkpoint.load(folder.best, trainer.network).epoch
@@ -339,10 +346,10 @@ class _Run:
 
 
 def _difference(before: str, now: str) -> str:
-    """The settings in which two runs differ, in words; both as `Training.decisive` writes them."""
+    """The settings in which a run differs from how it was started, in words, as far as that was written down."""
     started, wanted = json.loads(before), json.loads(now)
     return ", ".join(
-        f"{name} {started.get(name)}, not {wanted.get(name)}"
-        for name in {**started, **wanted}
-        if started.get(name) != wanted.get(name)
+        f"{name} {started[name]}, not {wanted[name]}"
+        for name in started
+        if name in wanted and started[name] != wanted[name]
     )

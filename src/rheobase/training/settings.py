@@ -1,9 +1,8 @@
 """How a network is trained: every number of the loop, in one place, with defaults that work."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ class Training:
         """Samples per step where nothing is learned, which takes half of the memory."""
         return 2 * self.batch_size
 
-    def decisive(self) -> str:
-        """The settings that decide what a run comes to, as JSON: all but the device."""
-        return json.dumps({name: value for name, value in asdict(self).items() if name != "device"})
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what a run comes to: all but the device."""
+        return {name: value for name, value in asdict(self).items() if name != "device"}
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""

@@ -1,0 +1,54 @@
+"""What is trained, and how, in words: what a checkpoint does not bring back, and a run that goes on must not change.
+
+Weights are numbers, and a checkpoint holds them. The shape of a surrogate, the rule of a reset, a loss function are none: a
+network that was built anew with others would take the weights and end elsewhere, and nobody would be told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import nn
+
+from rheobase.neurons import Neuron
+from rheobase.surrogate import Surrogate
+
+_PLAIN = bool | int | float | str | Surrogate | None
+
+
+def described(network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any]) -> dict[str, str]:
+    """A word for each thing that must be the same when a run goes on, by its name.
+
+    Args:
+        network: of its neurons the kind and all settings that are no tensors.
+        loss: by the name of the function; likewise `decode`.
+        decode: from the output to one value per class.
+        regularizers: by their settings.
+
+    Example:
+        >>> import rheobase as rb
+        >>> words = described(nn.Sequential(rb.LIF()), None, rb.decoding.mean, [rb.regularizers.Sparsity()])
+        >>> words["decode"], words["0"], words["0.reset"]
+        ('mean', 'LIF', 'subtract')
+        >>> words["regularizers"]
+        '[Sparsity(target=0.01, weight=1.0, schedule=linear_annealing)]'
+    """
+    words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
+    for name, module in network.named_modules():
+        if isinstance(module, Neuron):
+            words[name] = type(module).__name__
+            settings = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+            words |= {f"{name}.{key}": _word(value) for key, value in settings.items() if isinstance(value, _PLAIN)}
+            words.pop(f"{name}.training", None)  # which changes between training and evaluation
+    return words
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_word, value))}]"
+    if is_dataclass(value) and not isinstance(value, type):
+        settings = [f"{field.name}={_word(getattr(value, field.name))}" for field in fields(value)]
+        return f"{type(value).__name__}({', '.join(settings)})"
+    if isinstance(value, _PLAIN):
+        return str(value)
+    return getattr(value, "__name__", type(value).__name__)
