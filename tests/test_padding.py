@@ -86,3 +86,22 @@ def test_a_mask_of_another_shape_is_refused():
     layers, mask = network(), torch.ones(T, B + 1, dtype=torch.bool)
     with rb.masked(layers, mask), pytest.raises(ValueError, match=r"\(T, B\) = \(12, 4\), .* \(12, 3, 5\)"):
         layers(torch.rand(T, B, 2))
+
+
+class Streaming(rb.Temporal):
+    """A module that others see nothing of: it never calls what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = rb.LIF(2)
+
+    def run(self, x: torch.Tensor, state: object = None) -> tuple[torch.Tensor, object]:
+        return self.inner.run(x, state)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_would_escape_the_mask_is_named() -> None:
+    network = rb.Sequential(rb.LIF(2), Streaming())
+    message = r"masked: 1\.inner LIF did not run in a call .* rheobase\.Temporal"
+    mask = rb.padding.mask_of(torch.tensor([1, 3]), 4)
+    with rb.masked(network, mask), pytest.raises(RuntimeError, match=message):
+        network(torch.ones(4, 2, 2))

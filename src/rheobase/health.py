@@ -175,6 +175,10 @@ class Recorder:
             )
         return health
 
+    def unseen(self) -> list[str]:
+        """The layers of neurons that did not run in a call, and so were not recorded: what is only streamed, by `layer.run`."""
+        return [name for name in self._names.values() if name not in self._steps]
+
     def input(self) -> InputHealth:
         """What the network received."""
         samples = max(self._samples.item(), 1)

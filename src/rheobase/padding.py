@@ -49,6 +49,8 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
 
     Raises:
         ValueError: when the network is called with another number of steps or samples.
+        RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
+            not masked.
 
     Example:
         >>> import rheobase as rb
@@ -67,23 +69,38 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         # A selection, not a product: what is there in the padding may be anything, even NaN.
         return torch.where(mask.view(*mask.shape, *[1] * (sequence.ndim - 2)), sequence, 0)
 
-    def enter(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    called: set[nn.Module] = set()
+
+    def enter(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        called.add(module)
         return cut(given[0]), *given[1:]
 
     def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return cut(output)
 
+    def check(*_: object) -> None:
+        if unseen := [f"{name} {type(module).__name__}" for name, module in masks.items() if module not in called]:
+            raise RuntimeError(
+                f"masked: {', '.join(unseen)} did not run in a call of the network, and was not masked: the module that holds "
+                "it must call it, layer(x), in its own forward; see rheobase.Temporal"
+            )
+
+    masks = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, Temporal) and isinstance(module, FeatureParameters)
+    }
     with ExitStack() as stack:
-        for module in network.modules():
-            if isinstance(module, Temporal) and isinstance(module, FeatureParameters):
-                before = module.register_forward_pre_hook(enter)
-                # First of all hooks, so that those who count spikes see them masked.
-                after = module.register_forward_hook(leave, prepend=True)
-                stack.callback(before.remove)
-                stack.callback(after.remove)
-                outer = mask_on(module)
-                _masks[module] = mask if outer is None else mask & outer
-                stack.callback(_put_back, module, outer)
+        stack.callback(network.register_forward_hook(check).remove)
+        for module in masks.values():
+            before = module.register_forward_pre_hook(enter)
+            # First of all hooks, so that those who count spikes see them masked.
+            after = module.register_forward_hook(leave, prepend=True)
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+            outer = mask_on(module)
+            _masks[module] = mask if outer is None else mask & outer
+            stack.callback(_put_back, module, outer)
         yield
 
 

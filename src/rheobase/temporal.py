@@ -17,6 +17,28 @@ class Temporal(nn.Module):
 
     A sub-class writes `run`. `Sequential` hands such layers the sequence as it is, and folds time into the batch for all
     others.
+
+    One that holds other layers writes `forward` as well, from calls of these layers. What counts spikes, masks padding,
+    calibrates or diagnoses a network does it by hooks, and PyTorch's hooks see a call, `layer(x)`, and no `layer.run(x)`.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> class Twice(Temporal):
+        ...     def __init__(self, neurons):
+        ...         super().__init__()
+        ...         self.first, self.second = rb.LIF(neurons), rb.LIF(neurons)
+        ...     def run(self, x, state=None):
+        ...         first, second = state or (None, None)
+        ...         y, first = self.first.run(x, first)
+        ...         y, second = self.second.run(x + y, second)
+        ...         return y, (first, second)
+        ...     def forward(self, x):
+        ...         return self.second(x + self.first(x))
+        >>> layer, x = Twice(3), torch.rand(10, 2, 3)
+        >>> start, state = layer.run(x[:4])
+        >>> end, _ = layer.run(x[4:], state)
+        >>> torch.equal(torch.cat((start, end)), layer(x))
+        True
     """
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:

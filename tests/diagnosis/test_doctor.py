@@ -208,6 +208,21 @@ def test_batch_first_by_what_it_looks_like() -> None:
     assert ("wrong time axis", None) not in kinds(right)
 
 
+def test_layers_that_nobody_calls() -> None:
+    class Streaming(rb.Temporal):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = rb.LIF(50)
+
+        def run(self, x: Tensor, state: object = None) -> tuple[Tensor, object]:
+            return self.inner.run(x, state)  # pyright: ignore[reportArgumentType]
+
+    diagnosis = doctor(rb.Sequential(*list(network())[:2], Streaming(), *list(network())[2:]), spikes())
+    assert kinds(diagnosis)[0] == ("not seen", None)
+    assert "2.inner LIF(50) did not run in a call" in str(diagnosis.findings[0])
+    assert not diagnosis.healthy
+
+
 def test_input_of_zeros() -> None:
     diagnosis = doctor(network(), torch.zeros(20, 4, INPUTS), labels(4))
     assert kinds(diagnosis) == [("input is zero", None)]

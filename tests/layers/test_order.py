@@ -40,8 +40,13 @@ def test_so_are_those_that_say_they_are():
     assert [name for name, _ in in_order(network)] == ["0.first", "0.second.0"]
 
 
+def test_a_layer_that_is_used_twice_comes_twice():
+    pooling = nn.AvgPool2d(2)
+    assert [name for name, _ in in_order(Sequential(pooling, nn.Sequential(nn.Tanh(), pooling)))] == ["0", "1.0", "1.1"]
+
+
 def test_what_is_hidden_in_others_is_refused():
-    check_order(Sequential(Hold(2), Mine(SingleSpike(2), nn.Linear(2, 2)), nn.MultiheadAttention(2, 1)), "look", Hold)
+    check_order(Sequential(Hold(2), Mine(SingleSpike(2), nn.Linear(2, 2)), nn.Bilinear(2, 1, 1)), "look", Hold)
     hidden = NoiseAveraged(Sequential(SingleSpike(2), Hold(3)), draws=2)
     message = "look: layer 1, NoiseAveraged, holds a Hold (layer.1), and is no container in sequence"
     with pytest.raises(TypeError, match=re.escape(message)):

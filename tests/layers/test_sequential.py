@@ -1,4 +1,5 @@
 import copy
+import io
 import itertools
 import pickle
 import re
@@ -294,8 +295,12 @@ class TestErrors:
             Sequential(LIF(6))(torch.ones(5, 2, 3, 6))
 
     def test_a_layer_that_returns_no_tensor(self):
-        network = Sequential(nn.Linear(4, 4)).append(nn.GRU(4, 4))
-        with pytest.raises(TypeError, match="layer 1, GRU, must return a tensor, got a tuple"):
+        class Pair(nn.Linear):
+            def forward(self, x):
+                return x, x
+
+        network = Sequential(nn.Linear(4, 4), Pair(4, 4))
+        with pytest.raises(TypeError, match="layer 1, Pair, must return a tensor, got a tuple"):
             network(torch.ones(5, 2, 4))
 
     @pytest.mark.parametrize("layer", [nn.Linear(6, 2), nn.Conv2d(1, 2, 3)])
@@ -324,3 +329,70 @@ class TestErrors:
 
 def test_the_public_names():
     assert rb.Sequential is Sequential
+
+
+def pairs(count: int) -> list[nn.Module]:
+    torch.manual_seed(0)
+    return [layer for _ in range(count) for layer in (nn.Linear(20, 20), LIF(20))]
+
+
+def assert_alike(network: Sequential, other: Sequential) -> None:
+    for one, two in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two)
+    surrogates = [[layer.surrogate for layer in each.modules() if isinstance(layer, LIF)] for each in (network, other)]
+    assert surrogates[0] == surrogates[1]
+
+
+def test_layers_that_are_added_one_by_one_are_initialised_as_in_the_constructor():
+    layers, network = pairs(3), Sequential()
+    for layer in layers[:-2]:
+        network.append(layer)
+    network.extend(layers[-1:]).insert(4, layers[-2])
+    assert_alike(network, Sequential(*pairs(3)))
+    network[0] = nn.Linear(5, 20)
+    assert network[0].weight.abs().max() > 5**-0.5
+    kept = Sequential(input_rate=None).append(nn.Linear(20, 20)).append(LIF(20))
+    assert kept[0].weight.abs().max() <= 20**-0.5
+
+
+def test_networks_within_a_network_are_initialised_as_one():
+    layers = pairs(4)
+    inner = nn.Sequential(layers[0]), layers[1], Sequential(*layers[2:6]), rb.Recompute(Sequential(*layers[6:]))
+    assert_alike(Sequential(*inner), Sequential(*pairs(4)))
+
+
+def test_a_network_within_a_network_that_was_trained_is_left_alone():
+    trained = Sequential(*pairs(1))
+    with torch.no_grad():
+        trained[0].weight += 0.1
+    before = trained[0].weight.clone()
+    Sequential(*pairs(1), trained)
+    assert torch.equal(trained[0].weight, before)
+
+
+@pytest.mark.parametrize("layer", [nn.TransformerEncoderLayer(20, 2), nn.LSTM(20, 20), nn.Sequential(LIF(20))])
+@pytest.mark.parametrize("add", ["append", "insert", "set", "constructor"])
+def test_layers_that_would_not_see_time_are_refused_wherever_they_come_in(layer, add):
+    network = Sequential(*pairs(2))
+    ways = {
+        "append": lambda: network.append(layer),
+        "insert": lambda: network.insert(2, layer),
+        "set": lambda: network.__setitem__(2, layer),
+        "constructor": lambda: Sequential(layer),
+    }
+    with pytest.raises(
+        TypeError, match=r"Sequential: layer \d is a .*a layer that needs time does not survive|which a"
+    ):
+        ways[add]()
+    assert layer not in list(network)
+
+
+def test_a_part_of_a_network_has_its_weights():
+    network = Sequential(*pairs(2), input_rate=None)
+    buffer = io.BytesIO()
+    torch.save(network, buffer)
+    buffer.seek(0)
+    loaded = torch.load(buffer, weights_only=False)
+    part = loaded[:2]
+    assert isinstance(part, Sequential)
+    assert torch.equal(part[0].weight, network[0].weight)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 Kind = Literal[
+    "not seen",
     "dead",
     "saturated",
     "threshold out of reach",

@@ -58,6 +58,15 @@ def judge_size(x: Tensor, measures: Measures) -> list[Finding]:
     return [Finding("input is too large", None, what, f"divide it: batch / {largest:.4g}")]
 
 
+def judge_sight(measures: Measures) -> list[Finding]:
+    """Whether there are layers that nobody has seen, about which nothing can be said."""
+    if not measures.unseen:
+        return []
+    what = f"{', '.join(measures.unseen)} did not run in a call of the network, so that nothing is known of it"
+    remedy = "the module that holds it must call it, layer(x), in its own forward; see rheobase.Temporal"
+    return [Finding("not seen", None, what, remedy)]
+
+
 SWAP = "batch.transpose(0, 1).contiguous()"
 
 

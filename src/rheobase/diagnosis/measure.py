@@ -132,6 +132,7 @@ class Measures:
         output_spread: how much the output's mean over time differs from sample to sample, as a share of its size.
         activity_spread: the same for the spikes of the last layer of neurons.
         finite: whether output, loss and gradients are all finite.
+        unseen: the layers of neurons that did not run in a call of the network.
     """
 
     layers: tuple[LayerMeasures, ...]
@@ -142,6 +143,7 @@ class Measures:
     output_spread: float
     activity_spread: float
     finite: bool
+    unseen: tuple[str, ...]
 
 
 @dataclass
@@ -237,6 +239,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
         output_spread=_spread(output),
         activity_spread=_spread(seen[-1].spikes),
         finite=all(bool(tensor.isfinite().all()) for tensor in (output, value, *gradients)),
+        unseen=tuple(recorder.unseen()),
     )
 
 

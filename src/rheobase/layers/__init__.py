@@ -1,4 +1,5 @@
-"""Layers over time: the container that folds it, readouts, delays, dropout, pooling; linear layers for spikes; weights that
+"""Layers over time: the container that folds it, readouts, delays, dropout, pooling, connections past
+layers; linear layers for spikes; weights that
 keep their variance; and what saves memory."""
 
 from rheobase.layers.averaged import NoiseAveraged
@@ -8,6 +9,7 @@ from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
 from rheobase.layers.readout import LeakyReadout, SynapticReadout
 from rheobase.layers.recompute import Recompute
+from rheobase.layers.residual import Residual
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.layers.standardised import fold, standardise, standardised
@@ -20,6 +22,7 @@ __all__ = [
     "LeakyReadout",
     "NoiseAveraged",
     "Recompute",
+    "Residual",
     "Sequential",
     "SpikeLinear",
     "SpikeMaxPool2d",

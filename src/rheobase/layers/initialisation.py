@@ -44,6 +44,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.neurons.psn import ParallelNeuron
 from rheobase.ops.lif import Reset
-from rheobase.surrogate import DEFAULT
+from rheobase.surrogate import DEFAULT, Surrogate
 from rheobase.temporal import Temporal
 
 INPUT_RATE = 0.02
@@ -90,6 +91,10 @@ RECURRENT = 0.75
 RECURRENT_PART = 0.5
 """Of the variance of the currents of recurrent layers: what comes through recurrent weights."""
 
+_as_first: WeakKeyDictionary[nn.Module, tuple[float, int]] = WeakKeyDictionary()
+"""The layers that were scaled as the first of a network, with the rate that was assumed, and the version of the weights then:
+a network may turn out to be a part of another, and what its first layer hears to be neurons."""
+
 _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
 _FEW = 16  # with fewer inputs weights are not centred: their mean is much of what a neuron can hear
 _NORMALISED = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
@@ -121,11 +126,14 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
         elif isinstance(layer, _Synapses):
             together, pooled = pooled, 1
             neurons = _next_neurons(layers[position + 1 :])
-            if neurons is None or not is_untouched(layer) or uses.count(id(layer.weight)) > 1:
+            if neurons is None or uses.count(id(layer.weight)) > 1:
                 continue
-            rate = input_rate if heard is None else _rate_of(heard)
+            if not is_untouched(layer):
+                if heard is not None and together == 1:
+                    _hear(layer, neurons, heard)
+                continue
+            rate, correlation = (input_rate, 0.0) if heard is None else _activity_of(heard)
             variance, part = _variance(rate) / together**POOLED, 1.0
-            correlation = 0.0 if heard is None else RANDOM_CORRELATION if isinstance(heard, SPSN) else CORRELATION
             if isinstance(neurons, RecurrentLIF) and _is_recurrence_untouched(neurons):
                 _scale(neurons.recurrent_weight, neurons, _variance(HIDDEN_RATE), CORRELATION, RECURRENT_PART)
                 part -= RECURRENT_PART
@@ -133,11 +141,9 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if isinstance(neurons, _Leaky) and neurons.surrogate is DEFAULT and not isinstance(neurons, SingleSpike):
-                # In units of the threshold, so that weights and threshold scaled alike give the same gradients.
-                unit = neurons.threshold.detach().mean().item()
-                recurrent = isinstance(neurons, RecurrentLIF)
-                dampening = _dampening(neurons) * (RECURRENT if recurrent else FIRST if heard is None else 1.0)
-                neurons.surrogate = replace(DEFAULT, dampening=dampening / unit, sharpness=DEFAULT.sharpness / unit)
+                neurons.surrogate = _surrogate_of(neurons, heard is None)
+            if heard is None:
+                _as_first[layer] = rate, layer.weight._version
 
 
 def leave(layers: Sequence[nn.Module]) -> None:
@@ -238,10 +244,27 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
     return 1 / ((1 - a) * (1 - b)), (1 + a * b) / ((1 - a**2) * (1 - b**2) * (1 - a * b))
 
 
-def _rate_of(neurons: Neuron) -> float:
+def _hear(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d, neurons: _Known, heard: Neuron) -> None:
+    """Scale the first layer of a network that became a part of another for the neurons that it turns out to hear."""
+    assumed, version = _as_first.pop(layer, (0.0, -1))
+    if layer.weight._version != version:
+        return
+    rate, correlation = _activity_of(heard)
+    before, now = (
+        _deviation_of_weights(neurons, _variance(assumed)),
+        _deviation_of_weights(neurons, _variance(rate), correlation),
+    )
+    with torch.no_grad():
+        layer.weight *= (now / before).mean().to(layer.weight)
+    if isinstance(neurons, _Leaky) and neurons.surrogate == _surrogate_of(neurons, first=True):
+        neurons.surrogate = _surrogate_of(neurons, first=False)
+
+
+def _activity_of(neurons: Neuron) -> tuple[float, float]:
+    """At what rate neurons are taken to fire, and how their spikes come in clusters."""
     if isinstance(neurons, SPSN):
-        return RANDOM_RATE
-    return ONCE_RATE if isinstance(neurons, SingleSpike) else HIDDEN_RATE
+        return RANDOM_RATE, RANDOM_CORRELATION
+    return ONCE_RATE if isinstance(neurons, SingleSpike) else HIDDEN_RATE, CORRELATION
 
 
 def _variance(rate: float) -> float:
@@ -258,11 +281,7 @@ def _window(pooling: nn.Module) -> int:
 def _scale(weight: Tensor, neurons: _Known, variance: float, correlation: float, part: float) -> None:
     """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or to a part, by inputs of `variance`."""
     fan_in = weight[0].numel()
-    power = kernel(neurons)[1]
-    if not isinstance(neurons, ParallelNeuron):
-        decay = neurons.decay.detach().clamp(max=_LONGEST)
-        power = power * (1 + correlation * decay / (1 - decay))
-    spread = deviation(neurons) * (part / (fan_in * variance * power)).sqrt()
+    spread = _deviation_of_weights(neurons, fan_in * variance / part, correlation)
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
     scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) deviate by 1 / sqrt(3 n)
@@ -270,6 +289,23 @@ def _scale(weight: Tensor, neurons: _Known, variance: float, correlation: float,
         weight -= weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
         scale = scale * (1 - 1 / fan_in) ** -0.5
     weight *= scale.view(-1, *[1] * (weight.ndim - 1)).to(weight)
+
+
+def _deviation_of_weights(neurons: _Known, variance: float, correlation: float = 0.0) -> Tensor:
+    """S, with which inputs whose variances sum to `variance` drive neurons as wanted: a scalar, or one for each feature."""
+    power = kernel(neurons)[1]
+    if not isinstance(neurons, ParallelNeuron):
+        decay = neurons.decay.detach().clamp(max=_LONGEST)
+        power = power * (1 + correlation * decay / (1 - decay))
+    return deviation(neurons) * (variance * power) ** -0.5
+
+
+def _surrogate_of(neurons: _Leaky, first: bool) -> Surrogate:
+    """The default surrogate, dampened for these neurons, which are the first of a network or hear others."""
+    # In units of the threshold, so that weights and threshold scaled alike give the same gradients.
+    unit = neurons.threshold.detach().mean().item()
+    dampening = _dampening(neurons) * (RECURRENT if isinstance(neurons, RecurrentLIF) else FIRST if first else 1.0)
+    return replace(DEFAULT, dampening=dampening / unit, sharpness=DEFAULT.sharpness / unit)
 
 
 def _dampening(neurons: _Leaky) -> float:

@@ -26,8 +26,12 @@ def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         ['0', '1.0', '1.1']
     """
     if isinstance(network, nn.Sequential | InSequence):
-        for child, layer in network.named_children():
-            yield from in_order(layer, f"{name}.{child}" if name else child)
+        for (
+            child,
+            layer,
+        ) in network._modules.items():  # `named_children` would name a layer that is used twice only once
+            if layer is not None:
+                yield from in_order(layer, f"{name}.{child}" if name else child)
     else:
         yield name, network
 

@@ -47,8 +47,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     Raises:
         ValueError: if `input_rate` is not in (0, 1).
         TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
-            recurrent in PyTorch's sense (RNN, LSTM, GRU), or holds such a layer or a `Temporal` without being one. And if
-            max pooling gets the spikes of `SingleSpike` neurons, which it would multiply, see `rheobase.layers.pooling`.
+            recurrent in PyTorch's sense (RNN, LSTM, GRU), or attends, or holds such a layer or a `Temporal` without being
+            one. And if max pooling gets the spikes of `SingleSpike` neurons, which it would multiply, see
+            `rheobase.layers.pooling`.
 
     Example:
         >>> import torch, rheobase as rb
@@ -63,22 +64,42 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         if input_rate is not None and not 0 < input_rate < 1:
             raise ValueError(f"Sequential: input_rate must be in (0, 1), or None, got {input_rate}")
         super().__init__(*layers)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self.input_rate = input_rate
+        self._take_in()
+
+    def append(self, module: nn.Module) -> "Sequential":
+        """Add a layer at the end; it is checked, and scaled for the neurons behind it, as in the constructor."""
+        _check(len(self), module)
+        super().append(module)
+        self._take_in()
+        return self
+
+    def insert(self, index: int, module: nn.Module) -> "Sequential":
+        """Add a layer in front of the one at `index`; as `append`."""
+        _check(index, module)
+        super().insert(index, module)
+        self._take_in()
+        return self
+
+    def __setitem__(self, idx: int, module: nn.Module) -> None:
+        _check(idx, module)
+        super().__setitem__(idx, module)
+        self._take_in()
+
+    def __getitem__(self, idx: int | slice) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if isinstance(idx, slice):  # a part of a network keeps the weights that the network has
+            return type(self)(OrderedDict(list(self._modules.items())[idx]), input_rate=None)  # pyright: ignore[reportArgumentType]
+        return super().__getitem__(idx)
+
+    def _take_in(self) -> None:
         for position, layer in enumerate(self):
-            if isinstance(layer, Temporal):
-                continue
-            for module in layer.modules():
-                if isinstance(module, nn.RNNBase | nn.RNNCellBase | Temporal):
-                    inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"
-                    raise TypeError(
-                        f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers are folded over time, "
-                        "which a layer that needs time does not survive. Use rheobase.Sequential for a container, or write "
-                        "a rheobase.Temporal around it"
-                    )
+            _check(position, layer)
         check_pooling(in_order(self))
-        if input_rate is None:
-            leave(list(self))
+        layers = [layer for _, layer in in_order(self)]
+        if self.input_rate is None:
+            leave(layers)
         else:
-            initialise(list(self), input_rate)
+            initialise(layers, self.input_rate)
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
@@ -139,3 +160,17 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                 f"Sequential: layer {position}, {layer}, cannot take a step of shape {tuple(x.shape[2:])}, from "
                 f"{tuple(x.shape)} read as (T, B, *features): {error}"
             ) from error
+
+
+def _check(position: int, layer: nn.Module) -> None:
+    """Refuse a layer that needs time and would be folded over it."""
+    if isinstance(layer, Temporal):
+        return
+    for module in layer.modules():
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention | Temporal):
+            inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"
+            raise TypeError(
+                f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers are folded over time, which a "
+                "layer that needs time does not survive. Use rheobase.Sequential for a container, or write a "
+                "rheobase.Temporal around it"
+            )

@@ -1,0 +1,65 @@
+"""Blocks that add their input to their output, so that a deep network has short ways through it.
+
+A block behind a connection past it learns what to add, and gradients reach the first layers without passing all of the others.
+With spikes there is a choice of where to add. Added behind the last neurons of a block, as here, what passes by is left as it
+is, and a block that never fires is the identity (the element-wise connection "ADD" of Fang et al., "Deep Residual Learning in
+Spiking Neural Networks", NeurIPS 2021). What comes out is a sum of spikes, 0, 1, 2 and so on.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rheobase.layers.initialisation import HIDDEN_RATE
+from rheobase.layers.sequential import Sequential
+from rheobase.temporal import Temporal
+
+
+class Residual(Temporal):
+    """Layers in sequence, and a connection past them: `y = layers(x) + shortcut(x)`.
+
+    Args:
+        layers: as for `Sequential`, in order; they are initialised for an input of hidden neurons.
+        shortcut: what `x` passes on its other way, such as an `nn.Conv2d` of 1 x 1 where the number of maps changes, whose
+            weights are left as they are; None is `x` itself.
+
+    Raises:
+        TypeError: as `Sequential`.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> conv = lambda: nn.Conv2d(8, 8, 3, padding=1)
+        >>> block = Residual(conv(), rb.LIF(8), conv(), rb.LIF(8))
+        >>> block((torch.rand(10, 2, 8, 6, 6) < 0.1).float()).shape
+        torch.Size([10, 2, 8, 6, 6])
+    """
+
+    def __init__(self, *layers: nn.Module, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = Sequential(*layers, input_rate=HIDDEN_RATE)
+        self.shortcut = Sequential(*(() if shortcut is None else (shortcut,)), input_rate=None)
+
+    def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T B *out"], Any]:
+        """The sum at every step, and the state of the layers after the last one, starting from `state`; None is rest.
+
+        Raises:
+            ValueError: if the layers and the shortcut do not return the same shape.
+        """
+        before, passed = state or (None, None)
+        y, before = self.body.run(x, before)
+        passing, passed = self.shortcut.run(x, passed)
+        return _sum(y, passing), (before, passed)
+
+    def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:
+        """The sum for the whole sequence `x`, from rest."""
+        return _sum(self.body(x), self.shortcut(x))  # calls, so that hooks see the layers
+
+
+def _sum(y: Tensor, passing: Tensor) -> Tensor:
+    if y.shape != passing.shape:
+        raise ValueError(
+            f"Residual: layers return {tuple(y.shape)}, and what passes them is {tuple(passing.shape)}; they must be the same: "
+            "give a shortcut=, such as an nn.Conv2d(channels, channels_out, 1)"
+        )
+    return y + passing
