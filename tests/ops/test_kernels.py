@@ -173,6 +173,20 @@ def test_each_kernel_is_found_in_the_cache_by_its_name():
     assert len({kernel.py_func.__qualname__ for kernel in compiled}) == len(compiled)
 
 
+def test_a_kernel_that_no_other_process_would_find_is_refused():
+    from numba import njit, types
+
+    from rheobase.ops.compiler import compiled
+
+    inner = njit(lambda x: x + 1)
+
+    def kernel(x):
+        return inner(x)
+
+    with pytest.raises(AssertionError, match="plus_one closes over .* compiled in every process"):
+        compiled(kernel, types.intp(types.intp), "plus_one")
+
+
 def test_a_change_in_any_module_of_kernels_is_another_name_in_the_cache(monkeypatch, tmp_path):
     # The kernels of one module contain constants and functions of others, of which numba's cache knows nothing.
     from rheobase.ops import compiler

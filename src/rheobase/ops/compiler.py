@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 
 
 def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callable[..., Any]:
@@ -20,10 +21,14 @@ def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callab
     processes that compile at the same time can leave the code of one variant under the key of the other.
 
     Args:
-        kernel: a function that numba can compile; what it closes over are plain numbers and strings.
+        kernel: a function that numba can compile. What it closes over is a part of its key in the cache, so it must be plain:
+            functions that it calls stand in a module.
         signature: the types of its arguments.
         variant: a name that no other kernel in the same file has.
     """
+    # A compiled function has another key in every process, so that nobody would ever find the kernel again.
+    called = [cell.cell_contents for cell in kernel.__closure__ or () if isinstance(cell.cell_contents, Dispatcher)]
+    assert not called, f"{variant} closes over {called}, and would be compiled in every process"
     kernel.__qualname__ = f"{variant}_{_sources()}"
     try:
         return njit(signature, nogil=True, error_model="numpy", cache=True)(kernel)

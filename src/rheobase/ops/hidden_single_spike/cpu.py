@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rheobase.ops import memory, threads
 from rheobase.ops.compiler import compiled
-from rheobase.ops.linear.cpu import pack, summing, unpack
+from rheobase.ops.linear.cpu import add_listed, pack, unpack
 from rheobase.ops.linear.lists import SpikeLists, array, arrays, type_of
 from rheobase.ops.simd import add, add_scaled, load, multiply, scale, store
 from rheobase.ops.single_spike.adjoint import step_back, worth
@@ -148,7 +148,7 @@ def backward(
 def forward_kernel(number: str, width: int, *, weighted: bool, twice: bool) -> Callable[..., None]:
     """The compiled forward pass, over samples of blocks of neurons."""
     kind, real = getattr(types, number), np.dtype(number).type
-    zero, over, add_listed = real(0), _SECOND if twice else _FIRST, summing(width, weighted)
+    zero, over = real(0), _SECOND if twice else _FIRST
 
     def hidden_single_spike_forward(
         start, index, value, blocks, values, crossings, neurons, steps, fire_by_end, low, high
@@ -169,7 +169,7 @@ def forward_kernel(number: str, width: int, *, weighted: bool, twice: bool) -> C
             for t in range(steps):
                 r = t * batch + b
                 total = load(weights, base + size - width, width)
-                total = add_listed(total, weights, base, width, index, value, start[r], start[r + 1])
+                total = add_listed(total, weights, base, width, index, value, start[r], start[r + 1], width, weighted)
                 v = add(multiply(keeps, v), total)
                 store(lanes, _MEMBRANE * width, v)
                 now, forced = real(t), fire_by_end and t == steps - 1
@@ -254,7 +254,7 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
     """The compiled adjoint, over parts of the samples of blocks of neurons."""
     kind, real, double = getattr(types, number), np.dtype(number).type, number == "float64"
     ends, last_to_matter = credit != "ramp", 1 if credit == "product" else 0
-    zero, add_listed = real(0), summing(width, weighted)
+    zero = real(0)
 
     def hidden_single_spike_backward(
         start, index, value, blocks, values, crossings, on_y, earned, sums, on_values, neurons,
@@ -293,7 +293,9 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                 for t in range(stop):
                     r = t * batch + b
                     total = load(weights, base + size - width, width)
-                    total = add_listed(total, weights, base, width, index, value, start[r], start[r + 1])
+                    total = add_listed(
+                        total, weights, base, width, index, value, start[r], start[r + 1], width, weighted
+                    )
                     v = add(multiply(keeps, v), total)
                     store(membranes, (t + 1) * width, v)
                 for t in range((stop - 1) // _TOGETHER * _TOGETHER, -1, -_TOGETHER):

@@ -111,29 +111,22 @@ def _pack_kernel(number: str) -> Any:
     return compiled(pack_blocks, signature, f"pack_{number}")
 
 
-@cache
+@njit(inline="always")
 @no_type_check
-def summing(width: int, weighted: bool) -> Any:
-    """What sums over a spike list, for kernels to take in before they are compiled."""
-
-    @njit(inline="always")
-    def add_listed(total, numbers, base, step, index, value, first, last):
-        """Add to a vector the rows of `numbers` that entries `first` to `last` of a list name, `step` numbers apart."""
-        for q in range(first, last):
-            term = load(numbers, base + index[q] * step, width)
-            if weighted:
-                term = scale(term, value[q])
-            total = add(total, term)
-        return total
-
-    return add_listed
+def add_listed(total, numbers, base, step, index, value, first, last, width, weighted):
+    """Add to a vector the rows of `numbers` that entries `first` to `last` of a list name, `step` numbers apart."""
+    for q in range(first, last):
+        term = load(numbers, base + index[q] * step, width)
+        if weighted:
+            term = scale(term, value[q])
+        total = add(total, term)
+    return total
 
 
 @cache
 @no_type_check
 def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
     """The forward pass: rows of the output."""
-    add_listed = summing(width, weighted)
 
     def gather(start, index, value, blocks, y, low, high):
         outputs = y.shape[1]
@@ -145,7 +138,9 @@ def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
                 base, used = block * size, min(width, outputs - block * width)
                 for r in range(first, min(first + GROUP, high)):
                     total = load(weights, base + size - width, width)
-                    total = add_listed(total, weights, base, width, index, value, start[r], start[r + 1])
+                    total = add_listed(
+                        total, weights, base, width, index, value, start[r], start[r + 1], width, weighted
+                    )
                     at = r * outputs + block * width
                     if used == width:
                         store(out, at, total)
@@ -164,7 +159,6 @@ def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
 @no_type_check
 def _gradient_kernel(number: str, width: int, weighted: bool) -> Any:
     """The backward pass: sums, each for a part of the rows, a block of outputs, and an input or (the last) the bias."""
-    add_listed = summing(width, weighted)
 
     def gather_gradient(start, row, value, on_y, sums, low, high):
         rows, outputs = on_y.shape
@@ -191,7 +185,9 @@ def _gradient_kernel(number: str, width: int, weighted: bool) -> Any:
                         if start[group, i] < start[group, i + 1]:
                             result = load(total, base + i * width, width)
                             first_entry, last_entry = start[group, i], start[group, i + 1]
-                            result = add_listed(result, source, begin, step, row, value, first_entry, last_entry)
+                            result = add_listed(
+                                result, source, begin, step, row, value, first_entry, last_entry, width, weighted
+                            )
                             store(total, base + i * width, result)
                     result = load(total, base + inputs * width, width)
                     for r in range(count):

@@ -62,33 +62,28 @@ def on_weight(weight: Tensor, seen: Tensor, on_h: Tensor) -> Tensor:
     return torch.from_numpy(sums.sum(0)[: len(weight)]).to(weight.dtype)
 
 
-@cache
+# Taken into the kernels before they are compiled.
+@njit(inline="always")
 @no_type_check
-def _copying(width: int) -> Callable[..., None]:
-    """What copies rows of a strip, for the kernels below to take in."""
-
-    @njit(inline="always")
-    def copy(source, rows, lanes, first, last, at, target, to, nothing):
-        """Rows `first` to `last` of a strip, one behind the other, to row `to` of `target`; zeros for what there is not."""
-        for row in range(first, last):
-            place = (to + row - first) * width
-            if row < 0 or row >= rows:
-                store(target, place, load(nothing, 0, width))
-            elif at + width <= lanes:
-                store(target, place, load(source, row * lanes + at, width))
-            else:
-                store(target, place, load(nothing, 0, width))
-                for j in range(lanes - at):
-                    target[place + j] = source[row * lanes + at + j]
-
-    return copy
+def _copy(source, rows, lanes, first, last, at, target, to, nothing, width):
+    """Rows `first` to `last` of a strip, one behind the other, to row `to` of `target`; zeros for what there is not."""
+    for row in range(first, last):
+        place = (to + row - first) * width
+        if row < 0 or row >= rows:
+            store(target, place, load(nothing, 0, width))
+        elif at + width <= lanes:
+            store(target, place, load(source, row * lanes + at, width))
+        else:
+            store(target, place, load(nothing, 0, width))
+            for j in range(lanes - at):
+                target[place + j] = source[row * lanes + at + j]
 
 
 @cache
 @no_type_check
 def _slide_kernel(number: str, width: int) -> Callable[..., None]:
     """The compiled sums, over strips."""
-    kind, real, copy = getattr(types, number), np.dtype(number).type, _copying(width)
+    kind, real = getattr(types, number), np.dtype(number).type
 
     def slide(weight, seen, h, beyond, low, high):
         (steps, lanes), (rows, _), order = h.shape, seen.shape, len(weight)
@@ -100,8 +95,19 @@ def _slide_kernel(number: str, width: int) -> Callable[..., None]:
             for begin in range(0, steps, _CHUNK):
                 end = min(begin + _CHUNK, steps)
                 # What the last chunk saw besides its own steps comes first.
-                copy(recent, kept + _CHUNK, width, _CHUNK, _CHUNK + kept, 0, recent, 0, nothing)
-                copy(source, rows, lanes, begin + kept - beyond, end + order - 1 - beyond, at, recent, kept, nothing)
+                _copy(recent, kept + _CHUNK, width, _CHUNK, _CHUNK + kept, 0, recent, 0, nothing, width)
+                _copy(
+                    source,
+                    rows,
+                    lanes,
+                    begin + kept - beyond,
+                    end + order - 1 - beyond,
+                    at,
+                    recent,
+                    kept,
+                    nothing,
+                    width,
+                )
                 kept = order - 1
                 for t in range(begin, end):
                     total = load(nothing, 0, width)
@@ -122,7 +128,7 @@ def _slide_kernel(number: str, width: int) -> Callable[..., None]:
 @no_type_check
 def _sums_kernel(number: str, width: int) -> Callable[..., None]:
     """The compiled gradient of the weights, over strips; sums of chunks in float64."""
-    kind, real, copy = getattr(types, number), np.dtype(number).type, _copying(width)
+    kind, real = getattr(types, number), np.dtype(number).type
 
     def slide_sums(seen, on_h, sums, low, high):
         (steps, lanes), rows, order = on_h.shape, len(seen), sums.shape[1]
@@ -133,8 +139,8 @@ def _sums_kernel(number: str, width: int) -> Callable[..., None]:
             at = strip * width
             for begin in range(0, steps, _CHUNK):
                 end = min(begin + _CHUNK, steps)
-                copy(source, rows, lanes, begin, end + order - 1, at, recent, 0, nothing)
-                copy(on_steps, steps, lanes, begin, end, at, given, 0, nothing)
+                _copy(source, rows, lanes, begin, end + order - 1, at, recent, 0, nothing, width)
+                _copy(on_steps, steps, lanes, begin, end, at, given, 0, nothing, width)
                 for k in range(0, order, _SUMS):
                     sum_0 = sum_1 = sum_2 = sum_3 = load(nothing, 0, width)
                     for t in range(end - begin):
