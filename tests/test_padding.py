@@ -105,3 +105,26 @@ def test_what_would_escape_the_mask_is_named() -> None:
     mask = rb.padding.mask_of(torch.tensor([1, 3]), 4)
     with rb.masked(network, mask), pytest.raises(RuntimeError, match=message):
         network(torch.ones(4, 2, 2))
+
+
+def test_nan_in_the_padding_reaches_no_gradient() -> None:
+    torch.manual_seed(0)
+    network, x = rb.Sequential(nn.Linear(2, 4), rb.LIF(4), nn.Linear(4, 2)), torch.rand(5, 2, 2)
+    x[3:, 0] = float("nan")
+    mask = rb.padding.mask_of(torch.tensor([3, 5]), 5)
+    with rb.masked(network, mask):
+        rb.decoding.mean(network(x), mask).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+
+
+def test_nothing_is_cut_in_pieces_that_would_escape_the_mask() -> None:
+    torch.manual_seed(0)
+    layers, x = rb.Sequential(nn.Linear(2, 4), rb.LIF(4)), torch.rand(16, 2, 2)
+    nn.init.constant_(layers[0].bias, 1.0)
+    mask = rb.padding.mask_of(torch.tensor([3, 16]), 16)
+    with rb.masked(layers, mask):
+        whole = layers(x)
+    network = rb.Recompute(layers, steps=4)
+    with rb.masked(network, mask):
+        assert torch.equal(network(x), whole)
+    assert not whole[3:, 0].any()

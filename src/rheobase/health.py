@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.layers.recompute import in_one_piece
 from rheobase.neurons import Neuron
 from rheobase.padding import mask_on
 
@@ -234,7 +235,8 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
         for name, module in neuron_layers(network)
     ]
     try:
-        yield recorded
+        with in_one_piece(network):
+            yield recorded
     finally:
         for handle in handles:
             handle.remove()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from rheobase.layers.recompute import in_one_piece
 from rheobase.parameters import FeatureParameters
 from rheobase.temporal import Temporal
 
@@ -75,6 +76,11 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         called.add(module)
         return cut(given[0]), *given[1:]
 
+    def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # Weights in front of the neurons have a gradient of what is in the padding: times 0, but NaN times 0 is NaN. (A picture
+        # that is held has no steps yet.)
+        return (cut(given[0]) if given[0].shape[:2] == mask.shape else given[0]), *given[1:]
+
     def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return cut(output)
 
@@ -91,6 +97,7 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         if isinstance(module, Temporal) and isinstance(module, FeatureParameters)
     }
     with ExitStack() as stack:
+        stack.callback(network.register_forward_pre_hook(enter_network).remove)
         stack.callback(network.register_forward_hook(check).remove)
         for module in masks.values():
             before = module.register_forward_pre_hook(enter)
@@ -101,6 +108,7 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
             outer = mask_on(module)
             _masks[module] = mask if outer is None else mask & outer
             stack.callback(_put_back, module, outer)
+        stack.enter_context(in_one_piece(network))
         yield
 
 

@@ -181,3 +181,18 @@ def test_truncated_the_gradients_are_those_of_pieces_with_a_given_state():
         state = [None if s is None else tuple(part.detach() for part in s) for s in state]
     for mine, parameter in zip(ours, layer.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad)
+
+
+def test_penalties_see_the_layers_inside_and_so_do_those_who_look_within_each_other():
+    layer = rb.Recompute(rb.LIF(3), steps=2)
+    network, x = rb.Sequential(nn.Linear(4, 3), layer), torch.rand(8, 2, 4)
+    with rb.health.listening(network) as outer:
+        with rb.health.listening(network) as inner:
+            y = network(x)
+        network(x)
+    assert inner.keys() == outer.keys() == {"1.layer LIF(3)"}
+    assert torch.equal(inner["1.layer LIF(3)"], y)
+    assert "forward" not in vars(layer)
+    assert rb.regularizers.RateBounds(lower=1.0)(inner, 0.0).requires_grad
+    assert [layer.name for layer in rb.doctor(network, x).measures.layers] == ["1.layer LIF(3)"]
+    rb.stabilize(network, x)

@@ -183,7 +183,7 @@ def test_a_kernel_that_no_other_process_would_find_is_refused():
     def kernel(x):
         return inner(x)
 
-    with pytest.raises(AssertionError, match="plus_one closes over .* compiled in every process"):
+    with pytest.raises(AssertionError, match=r"plus_one closes over .* compiled in every process"):
         compiled(kernel, types.intp(types.intp), "plus_one")
 
 

@@ -26,7 +26,8 @@ from rheobase.temporal import Temporal
 class Recompute(InSequence):
     """A layer or a whole network that trains in memory proportional to `sqrt(T)`; same outputs, same gradients.
 
-    Without gradients, as in evaluation, it does nothing.
+    Without gradients, as in evaluation, it does nothing. Nor does it where somebody looks at the layers inside, or changes what
+    they see: with penalties on activity, within `rheobase.masked`, and in `stabilize` and `doctor` nothing is cut.
 
     Args:
         layer: any layer over time, such as a `Sequential`.
@@ -66,11 +67,10 @@ class Recompute(InSequence):
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The layer's outputs for `x` and the state after it, starting from `state`; None is rest."""
-        steps = self.steps or max(1, math.isqrt(len(x)))
-        if not torch.is_grad_enabled() or len(x) <= steps:
+        if self._is_whole(x):
             return self.layer.run(x, state)
         outputs = []
-        for piece in x.split(steps):
+        for piece in x.split(self._steps(x)):
             y, state = checkpoint(self.layer.run, piece, state, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
             outputs.append(y)
             if self.truncated:
@@ -80,7 +80,13 @@ class Recompute(InSequence):
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The layer's outputs for the whole sequence `x`, from rest."""
         # Where nothing is recomputed the layer is called as such, so that hooks on the layers inside see it.
-        return self.run(x)[0] if torch.is_grad_enabled() else self.layer(x)
+        return self.layer(x) if self._is_whole(x) else self.run(x)[0]
+
+    def _steps(self, x: Tensor) -> int:
+        return self.steps or max(1, math.isqrt(len(x)))
+
+    def _is_whole(self, x: Tensor) -> bool:
+        return not torch.is_grad_enabled() or len(x) <= self._steps(x)
 
     def extra_repr(self) -> str:
         """The length of a piece, for `print(network)`."""
@@ -91,13 +97,17 @@ class Recompute(InSequence):
 def in_one_piece(network: nn.Module) -> Iterator[None]:
     """Within it, every `Recompute` in `network` calls its layer as such: in pieces, hooks on the layers inside see nothing."""
     wrappers = [module for module in network.modules() if isinstance(module, Recompute)]
+    before = [vars(wrapper).get("forward") for wrapper in wrappers]
     for wrapper in wrappers:
-        wrapper.forward = wrapper.layer.forward
+        wrapper.forward = wrapper.layer.__call__
     try:
         yield
     finally:
-        for wrapper in wrappers:
-            del wrapper.forward
+        for wrapper, outer in zip(wrappers, before, strict=True):
+            if outer is None:
+                del wrapper.forward
+            else:  # within another such block
+                wrapper.forward = outer
 
 
 def _detached(state: Any) -> Any:
