@@ -81,7 +81,10 @@ def train(arguments: list[str]) -> None:
         tyro.conf.OmitArgPrefixes[Train[type(entry.recipe)]],  # pyright: ignore[reportInvalidTypeArguments]
         args=rest,
         prog=f"rheobase train {name}",
-        description=f"{type(entry.recipe).__doc__} Aim: {entry.aim}.",
+        description=(
+            f"{type(entry.recipe).__doc__} Aim: {entry.aim}. Other networks and data: rheobase train RECIPE; rheobase recipes "
+            "lists them."
+        ),
         default=Train(entry.recipe),
     )
     engine = Engine.start(options.recipe.training)
@@ -236,7 +239,8 @@ def bench(
 
     Args:
         workloads: W1 to W6; T100, T1000, T10000, T100000: the cost against the number of steps. By default all.
-        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx, or none. By default all.
+        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx; without a name after it, this one
+            alone. By default all.
         rounds: How often each row has its turn.
         quick: Only processor time on one thread.
         compiled: Also what takes half a minute to compile.

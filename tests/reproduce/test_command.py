@@ -36,6 +36,12 @@ def test_it_writes_page_rows_and_pictures(toy: Path, capsys: pytest.CaptureFixtu
     assert page.count("![first](toy-first.png)") == page.count(".png)") - 1 == 1
     assert "37 training samples." in page
     assert (folder / "toy-first.png").read_bytes().startswith(b"\x89PNG")
+    assert "were there already" not in told
+    assert reproduce("toy") == 0
+    assert (
+        "5 of 5 trainings were there already, in benchmarks/results/toy.json, and were not repeated"
+        in capsys.readouterr().out
+    )
 
 
 def test_quick_and_only(toy: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_resumed_run_starts_where_it_stopped(tmp_path: Path, paper: TextIO) ->
         train(tmp_path / "a", display=Stop(epoch=2))
     train(tmp_path / "a", resume=True, display=PlainLines(paper))
     lines = [line for line in read(paper).splitlines() if not line.startswith("warning: ")]
-    assert lines[0].endswith("3 epochs of 5 steps, going on after epoch 2")
+    assert lines[0].endswith(f"3 epochs of 5 steps, going on after epoch 2; kept in {tmp_path / 'a'}")
     assert [line[:9] for line in lines[1:-1]] == ["epoch 3/3"]
 
 

@@ -39,7 +39,9 @@ def test_what_is_no_run(tmp_path: Path) -> None:
 
 
 def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> None:
-    with pytest.raises(RunError, match=r"already; resume it with `rheobase resume .*`, or choose another name"):
+    with pytest.raises(
+        RunError, match=r"already; resume it with `rheobase resume .*` \(in Python: fit\(.*\)\), or choose another name"
+    ):
         RunFolder.create(folder.path, {})
     assert folder.metrics()
     (tmp_path / "file").write_text("mine")

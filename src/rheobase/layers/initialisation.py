@@ -158,9 +158,9 @@ def leave(layers: Sequence[nn.Module]) -> None:
 def is_untouched(layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
     """Whether the weights are still what PyTorch's own initialisation drew.
 
-    PyTorch counts the changes of a tensor, and its initialisation is one: loading, `nn.init` and optimisers are further ones,
-    and a copy starts at 0. What goes behind its back through `.data` is found by the values: they must look as if drawn
-    uniformly within the bound of the default.
+    PyTorch counts the changes of a tensor, and its initialisation is one: loading, `nn.init` and most optimisers are further
+    ones, and a copy starts at 0. Fused optimisers do not count: weights that have a gradient are trained. What goes behind its
+    back through `.data` is found by the values: they must look as if drawn uniformly within the bound of the default.
     """
     if type(layer).reset_parameters not in (nn.Linear.reset_parameters, nn.modules.conv._ConvNd.reset_parameters):
         return False
@@ -181,7 +181,7 @@ def _is_recurrence_untouched(layer: RecurrentLIF) -> bool:
 def _are_drawn(parameters: Sequence[nn.Parameter], bound: float) -> bool:
     if any(type(each) is not nn.Parameter or each.is_meta or each.is_inference() for each in parameters):
         return False
-    if any(each._version != 1 for each in parameters):
+    if any(each._version != 1 or each.grad is not None for each in parameters):
         return False
     return all(_looks_uniform(each.detach(), bound) for each in parameters)
 

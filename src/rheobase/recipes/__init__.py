@@ -103,6 +103,8 @@ def from_config(config: Mapping[str, Any]) -> Recipe:
     name = config.get("recipe")
     if not isinstance(name, str):
         raise RecipeError(
-            "this run was not started from a recipe: build its network and call rheobase.fit(..., resume=True)"
+            "this run was not started from a recipe, so its network is not known here. In Python, build it, and go on with "
+            "rheobase.fit(..., run=..., resume=True); or load its weights with rheobase.training.checkpoint.load(path, "
+            "network), and call rheobase.training.evaluate or rheobase.doctor"
         )
     return build(type(find(name).recipe), config.get("config"))

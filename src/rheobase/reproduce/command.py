@@ -53,12 +53,20 @@ def reproduce(
     stem = f"{name}-quick" if quick else name
     rows = Results(results / f"{stem}.json", {"study": study.title, "source": study.source})
     chosen = [experiment for experiment in experiments if not only or experiment.name in only]
+    before = Table(experiments, *rows.read())
+    there, total = (sum(of) for of in zip(*((before.done(each.name), each.trainings) for each in chosen), strict=True))
     with _Told() as told:
         diverged = run(chosen, rows, runs / stem, load, tell=told)
     page = write(study, Table(experiments, *rows.read()), results / f"{stem}.md", quick)
     console = Console(highlight=False, soft_wrap=True)
     for line in diverged:
         console.print(line, markup=False)
+    if there:
+        console.print(
+            f"{there} of {total} trainings were there already, in {rows.path}, and were not repeated; into another folder "
+            "(--results) all are done",
+            markup=False,
+        )
     console.print(f"results: {page}", markup=False)
 
 

@@ -263,9 +263,10 @@ def _headline(plan: Plan) -> Text:
     samples = ", ".join(f"{count:,} {name}" for name, count in plan.samples.items())
     processes = f" x {plan.processes} processes" if plan.processes > 1 else ""
     resumed = f", going on after epoch {plan.epochs_done}" if plan.epochs_done else ""
+    kept = f"; kept in {plan.run}" if plan.run else ""
     return Text(
         f"{plan.title}: {plan.parameters:,} parameters on {plan.device}{processes}; samples: {samples}; "
-        f"{plan.epochs} epochs of {plan.steps} steps{resumed}"
+        f"{plan.epochs} epochs of {plan.steps} steps{resumed}{kept}"
     )
 
 

@@ -50,7 +50,8 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
-                f"{path}: there is something already; resume it with `rheobase resume {path}`, or choose another name"
+                f"{path}: there is something already; resume it with `rheobase resume {path}` (in Python: fit(..., "
+                "resume=True)), or choose another name"
             )
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", config)
