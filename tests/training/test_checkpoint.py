@@ -62,7 +62,7 @@ def test_training_goes_on_as_if_it_had_not_been_saved(saved: Path) -> None:
     longer, _ = trained(steps=3)
     net = network(seed=1, dropout=0.0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
-    checkpoint.load(saved, net, optimizer)
+    checkpoint.load(str(saved), net, optimizer)
     x, labels = arrays().batch(arrays().chosen)
     optimizer.zero_grad()
     nn.functional.cross_entropy(net(x).mean(0), labels).backward()

@@ -57,8 +57,10 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
         file.write(serialize(tensors, metadata={"position": where, "sha256": _digest(tensors, where)}))
 
 
-def load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
+def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
     """Fill `network` and, if given, `optimizer` from `path`; nothing is changed unless everything fits.
+
+    Surrogates are no weights, and stay as they are in `network`.
 
     Returns:
         Where the run stood.
@@ -66,6 +68,7 @@ def load(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer | None
     Raises:
         RunError: if there is no such file, it is damaged, or it is of another network; the message names what differs.
     """
+    path = Path(path)
     tensors, position = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
