@@ -150,6 +150,95 @@ def test_printing_names_the_values():
     assert repr(LeakyReadout(decay=0.5)) == "LeakyReadout(decay=0.5)"
 
 
+WITH_VALUES = (
+    rb.LIF,
+    rb.SynapticLIF,
+    rb.Rouser,
+    rb.RecurrentLIF,
+    rb.AdaptiveLIF,
+    rb.RecurrentAdaptiveLIF,
+    rb.SingleSpike,
+    rb.SPSN,
+    rb.ParaLIF,
+    rb.LeakyReadout,
+    rb.SynapticReadout,
+)
+
+
+@pytest.mark.parametrize("kind", WITH_VALUES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("learned", [False, True])
+def test_every_value_can_be_assigned(kind, learned):
+    layer = kind(3, learn=kind(3).values if learned else ())
+    for name in layer.values:
+        setattr(layer, name, 0.75)  # for all features
+        assert getattr(layer, name).tolist() == pytest.approx([0.75] * 3, rel=2.5e-7)
+        value = torch.tensor([0.25, 0.5, 0.6], dtype=torch.float64, requires_grad=True)
+        setattr(layer, name, value)
+        torch.testing.assert_close(getattr(layer, name).detach(), value.detach().float())
+        assert getattr(layer, name).requires_grad == learned
+        assert "in place" in getattr(kind, name).__doc__
+    fresh = kind(3, learn=layer.learn)
+    assert {name: (t.shape, t.dtype) for name, t in layer.state_dict().items()} == {
+        name: (t.shape, t.dtype) for name, t in fresh.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("learn", [(), BOTH])
+def test_an_assigned_value_is_what_a_layer_made_with_it_has(learn):
+    x, start = torch.rand(9, 2, 3), torch.tensor([0.2, 0.5, 2.0])
+    layer = LIF(3, learn=learn)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1) if learn else None
+    layer.threshold, layer.decay = start, 0.7
+    assert torch.equal(layer(x), LIF(3, threshold=start, decay=0.7, learn=learn)(x))
+    if optimizer:  # the parameter is the one that the optimizer knows
+        layer.threshold.sum().backward()
+        optimizer.step()
+        assert bool((layer.threshold < start).all())
+
+
+def test_an_assigned_value_keeps_the_type_of_the_layer():
+    layer = LIF(learn=("threshold",)).double()
+    layer.threshold = 2.0
+    assert layer.threshold.dtype == torch.float64
+    assert layer.threshold.item() == pytest.approx(2.0, rel=1e-15)
+    assert layer.threshold.shape == ()
+
+
+@pytest.mark.usefixtures("as_a_user")
+class TestAssigningWrongly:
+    @pytest.mark.parametrize(
+        ("learn", "name", "value", "message"),
+        [
+            ((), "decay", 1.5, r"LIF: a fixed decay must be in \[0, 1\], got 1.5"),
+            (BOTH, "decay", 1.0, r"LIF: a learned decay must be in \(0, 1\), got 1"),
+            (BOTH, "threshold", math.nan, "LIF: a learned threshold must be above 0 and finite, got nan"),
+            ((), "threshold", torch.ones(2), r"threshold must be a number or have shape \(3,\).*got \(2,\)"),
+        ],
+    )
+    def test_out_of_range(self, learn, name, value, message):
+        layer = LIF(3, learn=learn)
+        with pytest.raises(ValueError, match=message):
+            setattr(layer, name, value)
+        assert torch.equal(getattr(layer, name), getattr(LIF(3, learn=learn), name))
+
+    @pytest.mark.parametrize("value", ["a", None, [1.0, "a", 2.0]])
+    def test_no_number(self, value):
+        with pytest.raises(TypeError, match=r"LIF: decay must be a number or a tensor, got"):
+            LIF(3, decay=value)
+        with pytest.raises(TypeError, match=r"LIF: threshold must be a number or a tensor, got"):
+            LIF(3).threshold = value
+
+    def test_a_parameter(self):
+        with pytest.raises(TypeError, match=r"threshold must be .*, got an nn.Parameter; .* LIF\(..., learn=\('thr"):
+            LIF(3).threshold = torch.nn.Parameter(torch.ones(3))
+
+    def test_no_such_value(self):
+        layer = rb.ParaLIF(event="bernoulli", transform="sigmoid")
+        assert not hasattr(layer, "threshold")
+        with pytest.raises(AttributeError, match=r"no value threshold .* values are: synapse_decay, decay"):
+            layer.threshold = 1.0
+
+
 @pytest.mark.usefixtures("as_a_user")
 class TestErrors:
     @pytest.mark.parametrize(

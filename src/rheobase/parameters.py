@@ -4,12 +4,16 @@ A decay above 1 explodes and a threshold below 0 fires without input, so a learn
 a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start
 exactly at the value asked for, and neither has a clamp behind which the gradient dies.
 
+To change one, assign to it: `layer.threshold = 2.0`. What `layer.threshold` gives of a learned one is computed from the free
+parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.
+
 Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
 """
 
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +72,44 @@ REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=
 NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
 
 
+class Value:
+    """The property of a module's value: reading gives `current(name)`, assigning is `assign(name, value)`.
+
+    Args:
+        what: what the value is, for the documentation.
+
+    Example:
+        >>> class Gain(FeatureParameters):
+        ...     gain = Value("What inputs are multiplied with")
+        ...     def __init__(self):
+        ...         super().__init__(2, (), ())
+        ...         self.define("gain", 1.0, POSITIVE)
+        >>> layer = Gain()
+        >>> layer.gain = torch.tensor([0.5, 3.0])
+        >>> layer.gain
+        tensor([0.5000, 3.0000])
+    """
+
+    def __init__(self, what: str) -> None:
+        self.__doc__ = (
+            f"{what}: a scalar, or `(features,)`. To change it, assign a number or a tensor. If it is learned, an edit in "
+            "place has no effect, for what is read is computed from a free parameter."
+        )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, module: None, owner: type) -> "Value": ...
+    @overload
+    def __get__(self, module: "FeatureParameters", owner: type) -> Tensor: ...
+    def __get__(self, module: "FeatureParameters | None", owner: type) -> "Tensor | Value":
+        return self if module is None else module.current(self._name)
+
+    def __set__(self, module: "FeatureParameters", value: float | Tensor) -> None:
+        module.assign(self._name, value)
+
+
 class FeatureParameters(nn.Module):
     """A module whose named values are scalars or one number per feature, each learned or fixed."""
 
@@ -91,11 +133,53 @@ class FeatureParameters(nn.Module):
         """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
 
         Raises:
+            TypeError: if `value` is no number and no tensor.
             ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
         """
-        learned = name in self.learn
+        self._ranges[name] = within
+        shape = () if self.features is None else (self.features,)
+        kept = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape).clone()
+        if name in self.learn:
+            self.register_parameter(f"raw_{name}", nn.Parameter(kept))
+        else:
+            self.register_buffer(f"fixed_{name}", kept)
+
+    def assign(self, name: str, value: float | Tensor) -> None:
+        """Change the value `name`, learned or fixed, as `layer.threshold = 2.0` does; a learned one learns on from there.
+
+        Args:
+            name: one of `values`.
+            value: a number, for all features, or one per feature. Device, type and shape stay those of the module.
+
+        Raises:
+            AttributeError: if there is no such value.
+            TypeError: if `value` is an `nn.Parameter`, or no number and no tensor.
+            ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
+
+        Example:
+            >>> import rheobase as rb
+            >>> layer = rb.LIF(3, learn=("threshold",))
+            >>> layer.threshold = 2.0
+            >>> layer.threshold.detach(), layer.raw_threshold.requires_grad
+            (tensor([2., 2., 2.]), True)
+        """
+        if name not in self._ranges:
+            known = ", ".join(self._ranges) or "none"
+            raise AttributeError(
+                f"{type(self).__name__}: there is no value {name} to assign to; the values are: {known}"
+            )
+        value = self._to_keep(name, value)
+        with torch.no_grad():
+            self._kept(name).copy_(value)
+
+    def _to_keep(self, name: str, value: float | Tensor) -> Tensor:
+        """What is stored for a value, in float64: itself, or what a smooth map takes to it."""
+        learned, within = name in self.learn, self._ranges[name]
         kind = type(self).__name__
-        value = torch.as_tensor(value, dtype=torch.float64).detach()
+        try:
+            value = torch.as_tensor(value, dtype=torch.float64).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{kind}: {name} must be a number or a tensor, got {value!r}") from error
         shape = () if self.features is None else (self.features,)
         if value.shape not in ((), shape):
             raise ValueError(
@@ -105,12 +189,24 @@ class FeatureParameters(nn.Module):
             raise ValueError(
                 f"{kind}: a {'learned' if learned else 'fixed'} {name} must be {within.words(learned)}, got {_brief(value)}"
             )
-        self._ranges[name] = within
-        kept = (within.raw(value) if learned else value).to(torch.get_default_dtype()).expand(shape).clone()
-        if learned:
-            self.register_parameter(f"raw_{name}", nn.Parameter(kept))
-        else:
-            self.register_buffer(f"fixed_{name}", kept)
+        return within.raw(value) if learned else value
+
+    def _kept(self, name: str) -> Tensor:
+        return getattr(self, f"raw_{name}" if name in self.learn else f"fixed_{name}")
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As for every module, but that a value cannot be replaced: `learn` says whether it is learned.
+
+        Raises:
+            TypeError: if `name` is a value.
+        """
+        if name in self.__dict__.get("_ranges", ()):
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind}: {name} must be assigned a number or a tensor, got an nn.Parameter; to learn it, make the layer "
+                f"with {kind}(..., learn=({name!r},))"
+            )
+        super().register_parameter(name, param)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -119,9 +215,8 @@ class FeatureParameters(nn.Module):
 
     def current(self, name: str) -> Tensor:
         """The value of `name`: a scalar or `(features,)`, with a gradient if it is learned."""
-        if name in self.learn:
-            return self._ranges[name].value(getattr(self, f"raw_{name}"))
-        return getattr(self, f"fixed_{name}")
+        kept = self._kept(name)
+        return self._ranges[name].value(kept) if name in self.learn else kept
 
     def per_feature(self, name: str, x: Tensor) -> Tensor:
         """`current(name)`, shaped to broadcast to a step of `x`, whose axis after B holds the features.

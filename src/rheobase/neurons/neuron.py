@@ -11,7 +11,7 @@ from torch import Tensor
 from rheobase.neurons.listening import Listening
 from rheobase.ops.arguments import state_type
 from rheobase.ops.lif import Reset, ResetGradient, check_rule
-from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range
+from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range, Value
 from rheobase.surrogate import DEFAULT, Surrogate
 from rheobase.temporal import Temporal
 
@@ -83,6 +83,9 @@ class IntegrateAndFire(Neuron):
 
     _threshold_range: ClassVar[Range] = POSITIVE
 
+    decay = Value("What the membrane potential keeps per step")
+    threshold = Value("Where the neurons fire")
+
     def __init__(
         self,
         features: int | None,
@@ -102,16 +105,6 @@ class IntegrateAndFire(Neuron):
         self.surrogate = surrogate
         self.reset: Reset = reset
         self.reset_gradient: ResetGradient = reset_gradient
-
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
-    @property
-    def threshold(self) -> Tensor:
-        """Where the neurons fire: a scalar, or `(features,)`."""
-        return self.current("threshold")
 
     @torch.no_grad()
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:

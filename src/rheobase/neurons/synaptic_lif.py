@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.lif import Reset, ResetGradient, synaptic_lif
-from rheobase.parameters import UNIT_INTERVAL
+from rheobase.parameters import UNIT_INTERVAL, Value
 from rheobase.surrogate import Surrogate
 
 
@@ -48,6 +48,8 @@ class SynapticLIF(IntegrateAndFire):
         tensor([1.9980, 1.9980, 1.9980])
     """
 
+    synapse_decay = Value("What the synaptic current keeps per step")
+
     def __init__(
         self,
         features: int | None = None,
@@ -63,11 +65,6 @@ class SynapticLIF(IntegrateAndFire):
         learnable = ("synapse_decay", "decay", "threshold")
         super().__init__(features, decay, threshold, surrogate, reset, reset_gradient, learn, learnable)
         self.define("synapse_decay", synapse_decay, UNIT_INTERVAL)
-
-    @property
-    def synapse_decay(self) -> Tensor:
-        """What the synaptic current keeps per step: a scalar, or `(features,)`."""
-        return self.current("synapse_decay")
 
     def run(
         self,
