@@ -49,7 +49,7 @@ from rheobase.neurons import (
 from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.stability import initialise_single_spike, stabilize
-from rheobase.temporal import Temporal
+from rheobase.temporal import Temporal, detach
 from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
 
 __version__ = "0.1.0"
@@ -86,6 +86,7 @@ __all__ = [
     "data",
     "decay_from_tau",
     "decoding",
+    "detach",
     "doctor",
     "encoding",
     "errors",
