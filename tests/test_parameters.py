@@ -146,7 +146,8 @@ def test_autocast_leaves_states_in_float32():
 
 def test_printing_names_the_values():
     layer = LIF(5, decay=torch.linspace(0.8, 0.999, 5), threshold=0.3, learn=("decay",))
-    assert repr(layer) == "LIF(5, decay=0.8..0.999, threshold=0.3, learn=('decay',), reset='subtract')"
+    settings = "surrogate=FastSigmoid(dampening=1, sharpness=1), reset='subtract'"
+    assert repr(layer) == f"LIF(5, decay=0.8..0.999, threshold=0.3, learn=('decay',), {settings})"
     assert repr(LeakyReadout(decay=0.5)) == "LeakyReadout(decay=0.5)"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection
+from dataclasses import fields
 from typing import ClassVar
 
 import torch
@@ -61,6 +62,18 @@ class Neuron(Temporal, FeatureParameters):
         """The thresholds at which neurons with this `distance` fired; they broadcast to it."""
         return self.per_feature("threshold", distance).detach()
 
+    def extra_repr(self) -> str:
+        """The features, the values and the surrogate, if there is one, for `print(network)`."""
+        surrogate = getattr(self, "surrogate", None)
+        shown = [super().extra_repr(), "" if surrogate is None else f"surrogate={_brief(surrogate)}"]
+        return ", ".join(filter(None, shown))
+
+
+def _brief(surrogate: Surrogate) -> str:
+    numbers = ((field.name, getattr(surrogate, field.name)) for field in fields(surrogate))
+    shown = ", ".join(f"{name}={value:.3g}" for name, value in numbers if isinstance(value, int | float))
+    return f"{type(surrogate).__name__}({shown})"
+
 
 class IntegrateAndFire(Neuron):
     """Neurons with a leaky membrane, a threshold and a reset: what `LIF` and its relatives are made with.
@@ -117,4 +130,5 @@ class IntegrateAndFire(Neuron):
 
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""
-        return f"{super().extra_repr()}, reset={self.reset!r}"
+        backward = "" if self.reset_gradient == "detached" else f", reset_gradient={self.reset_gradient!r}"
+        return f"{super().extra_repr()}, reset={self.reset!r}{backward}"

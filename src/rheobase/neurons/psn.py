@@ -107,8 +107,8 @@ class PSN(ParallelNeuron):
         )
 
     def extra_repr(self) -> str:
-        """The number of steps, for `print(network)`."""
-        return f"steps={self.steps}"
+        """The number of steps and the surrogate, for `print(network)`."""
+        return f"steps={self.steps}, {super().extra_repr()}"
 
 
 class MaskedPSN(PSN, Scheduled):
@@ -187,8 +187,8 @@ class MaskedPSN(PSN, Scheduled):
         return spikes, (seen[max(len(seen) - self.order + 1, 0) :], stop)
 
     def extra_repr(self) -> str:
-        """The number of steps and the order, for `print(network)`."""
-        return f"steps={self.steps}, order={self.order}"
+        """The number of steps, the surrogate and the order, for `print(network)`."""
+        return f"{super().extra_repr()}, order={self.order}"
 
 
 class SlidingPSN(ParallelNeuron):
@@ -246,5 +246,5 @@ class SlidingPSN(ParallelNeuron):
         return self._fire(h, self.threshold), seen[len(x) :]
 
     def extra_repr(self) -> str:
-        """The order, for `print(network)`."""
-        return f"order={self.order}"
+        """The order and the surrogate, for `print(network)`."""
+        return f"order={self.order}, {super().extra_repr()}"

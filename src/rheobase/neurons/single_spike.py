@@ -100,8 +100,8 @@ class SingleSpike(IntegrateAndFire):
         framework.
 
         Example:
-            >>> SingleSpike.integrate_and_fire(16, width=3.0)
-            SingleSpike(16, decay=1, threshold=1, reset='none', credit='product')
+            >>> SingleSpike.integrate_and_fire(width=3.0)
+            SingleSpike(decay=1, threshold=1, surrogate=Arctan(dampening=1, sharpness=0.333), reset='none', credit='product')
         """
         if not 0 < width < math.inf:
             raise ValueError(f"{cls.__name__}.integrate_and_fire: width must be above 0 and finite, got {width}")
