@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -267,6 +268,46 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             LIF(**arguments)
 
+    @pytest.mark.parametrize("kind", [LIF, LeakyReadout, rb.SPSN])
+    def test_names_of_elsewhere(self, kind):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: there is no setting beta; .* is decay here"):
+            kind(3, beta=0.9)
+        with pytest.raises(TypeError, match=r"there is no setting tau; write decay=rb.decay_from_tau\(tau, dt\);"):
+            kind(tau=2)
+
+    def test_names_of_elsewhere_where_they_mean_something_or_nothing(self):
+        class Own(LIF):
+            def __init__(self, *, decay=0.5, beta=0.5):
+                super().__init__(decay=decay * beta)
+
+        assert Own(beta=0.1).decay.item() == pytest.approx(0.05)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'tau'"):
+            rb.PSN(3, tau=2)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'bet'"):
+            LIF(bet=0.9)
+
+    def test_whole_numbers_of_any_type(self):
+        assert type(LIF(np.int64(3)).features) is int
+        assert LIF(np.int64(3)).decay.shape == (3,)
+        assert rb.SlidingPSN(np.uint8(2)).weight.shape == (2,)
+        rb.RecurrentLIF(torch.tensor(3))
+
+    @pytest.mark.parametrize(
+        ("layer", "state", "message"),
+        [
+            (LIF(3), (torch.zeros(2, 3),), "LIF: state must be a tensor, as run returns it, got a tuple of 1"),
+            (LeakyReadout(3), "rest", "LeakyReadout: state must be a tensor, .* got a str; None starts from rest"),
+            (rb.RecurrentLIF(3), torch.zeros(2, 3), "must be a tuple of 2 tensors, as run returns it, got a Tensor;"),
+            (rb.SynapticReadout(3), [torch.zeros(2, 3)], "must be a tuple of 2 tensors, .* got a list of 1;"),
+            (rb.SingleSpike(3), (torch.zeros(2, 3), None, None), "a tuple of 3 tensors, .* got a tuple of 3;"),
+            (rb.SPSN(3), (torch.zeros(2, 3), torch.zeros(2, 3)), "a tuple of 3 tensors, .* got a tuple of 2;"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_states_of_another_kind(self, layer, state, message):
+        with pytest.raises(TypeError, match=message):
+            layer.run(torch.zeros(4, 2, 3), state)
+
     def test_learn_as_a_string(self):
         with pytest.raises(TypeError, match=r"LIF: learn must be a collection .* got 'decay'; write \('decay',\)"):
             LIF(learn="decay")
@@ -300,6 +341,17 @@ def test_decay_and_time_constant_are_inverse(tau, dt):
     decay = decay_from_tau(tau, dt)
     if 0.001 < decay < 0.999999:
         assert tau_from_decay(decay, dt) == pytest.approx(tau, rel=1e-6)
+
+
+def test_time_constants_one_per_feature():
+    tau = torch.tensor([2.0, 20.0])
+    decay = decay_from_tau(tau, 1.0)
+    assert decay.tolist() == pytest.approx([decay_from_tau(2.0, 1.0), decay_from_tau(20.0, 1.0)])
+    torch.testing.assert_close(tau_from_decay(decay, 1.0), tau)
+    with pytest.raises(ValueError, match=r"decay_from_tau: tau must be above 0, got -1\.\.2"):
+        decay_from_tau(torch.tensor([-1.0, 2.0]), 1.0)
+    with pytest.raises(ValueError, match=r"tau_from_decay: decay must be in \(0, 1\), got 0.5\.\.1"):
+        tau_from_decay(torch.tensor([0.5, 1.0]), 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])

@@ -10,16 +10,19 @@ parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with 
 Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase.ops.arguments import check_sequence
+from rheobase.ops.arguments import as_count, check_sequence
+
+M = TypeVar("M", bound="FeatureParameters")
 
 
 def _softplus_inverse(value: Tensor) -> Tensor:
@@ -72,6 +75,13 @@ REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=
 NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
 
 
+_ELSEWHERE = {
+    "beta": "what the membrane potential keeps per step is decay here",
+    "tau": "write decay=rb.decay_from_tau(tau, dt); that of SpikingJelly is decay=1 - 1 / tau, with the input divided by tau",
+}
+"""What other libraries call a decay, and what to write here."""
+
+
 class Value:
     """The property of a module's value: reading gives `current(name)`, assigning is `assign(name, value)`.
 
@@ -113,11 +123,21 @@ class Value:
 class FeatureParameters(nn.Module):
     """A module whose named values are scalars or one number per feature, each learned or fixed."""
 
+    def __new__(cls: type[M], *_arguments: Any, **settings: Any) -> M:
+        """Refuse the names that time constants have elsewhere, with the one that they have here.
+
+        Raises:
+            TypeError: naming the setting to write instead.
+        """
+        if foreign := _ELSEWHERE.keys() & settings.keys():
+            known = inspect.signature(cls.__init__).parameters
+            for name in sorted(foreign - known.keys()) if "decay" in known else ():
+                raise TypeError(f"{cls.__name__}: there is no setting {name}; {_ELSEWHERE[name]}")
+        return super().__new__(cls)  # pyright: ignore[reportArgumentType]
+
     def __init__(self, features: int | None, learn: Collection[str], learnable: Collection[str]) -> None:
         super().__init__()
         kind = type(self).__name__
-        if features is not None and not (isinstance(features, int) and features >= 1):
-            raise ValueError(f"{kind}: features must be a whole number, at least 1, got {features}")
         if isinstance(learn, str) or not isinstance(learn, Collection):
             example = learn if isinstance(learn, str) else next(iter(learnable))
             raise TypeError(f"{kind}: learn must be a collection of names, got {learn!r}; write ({example!r},)")
@@ -125,7 +145,7 @@ class FeatureParameters(nn.Module):
             raise ValueError(
                 f"{kind}: learn may name {', '.join(map(repr, learnable))}, got {', '.join(map(repr, sorted(unknown)))}"
             )
-        self.features = features
+        self.features = None if features is None else as_count(features, "features", kind)
         self.learn = tuple(name for name in learnable if name in learn)
         self._ranges: dict[str, Range] = {}
 
@@ -227,16 +247,30 @@ class FeatureParameters(nn.Module):
         value = self.current(name)
         return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
 
-    def check(self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None) -> None:
+    def check(self, x: Tensor, state: Any, parts: int = 1, others: int = 0) -> None:
         """Refuse a sequence whose axis after T and B does not hold this module's features, and a state of another shape.
 
+        Args:
+            x: the sequence.
+            state: None, or a tensor; a tuple, if it has several entries.
+            parts: how many entries of the state have the shape of one step of `x`; they come first.
+            others: how many of other shapes come after these.
+
         Raises:
-            TypeError: if `x` is no floating-point tensor.
+            TypeError: if `x` is no floating-point tensor, or `state` is not what `run` returns.
             ValueError: naming the axis, what was got, what was expected, and the likely slip.
         """
         name = type(self).__name__
         check_sequence(x, name)
-        for part in (state,) if isinstance(state, Tensor) else state or ():
+        entries = () if state is None else (state,) if parts + others == 1 else state
+        whole = isinstance(entries, list | tuple) and all(isinstance(entry, Tensor) for entry in entries)
+        if not whole or (state is not None and len(entries) != parts + others):
+            expected = "a tensor" if parts + others == 1 else f"a tuple of {parts + others} tensors"
+            raise TypeError(
+                f"{name}: state must be {expected}, as run returns it, got a {type(state).__name__}"
+                f"{f' of {len(state)}' if isinstance(state, list | tuple) else ''}; None starts from rest"
+            )
+        for part in entries[:parts]:
             if part.shape != x.shape[1:]:
                 raise ValueError(
                     f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got "
@@ -268,18 +302,22 @@ class FeatureParameters(nn.Module):
 
 def _brief(value: Tensor) -> str:
     low, high = value.min().item(), value.max().item()
-    return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
+    return f"{low:.4g}" if low == high or value.ndim == 0 else f"{low:.4g}..{high:.4g}"
 
 
-def decay_from_tau(tau: float, dt: float) -> float:
+@overload
+def decay_from_tau(tau: float, dt: float) -> float: ...
+@overload
+def decay_from_tau(tau: Tensor, dt: float) -> Tensor: ...
+def decay_from_tau(tau: float | Tensor, dt: float) -> float | Tensor:
     """The decay per step of a state with time constant `tau`: `exp(-dt / tau)`.
 
     Args:
-        tau: the time constant, above 0, in the same unit as `dt`.
+        tau: the time constant, above 0, in the same unit as `dt`; a number, or a tensor of them.
         dt: the length of a step, above 0.
 
     Returns:
-        The decay, in (0, 1).
+        The decay, in (0, 1); a tensor if `tau` is one.
 
     Raises:
         ValueError: if either is not positive.
@@ -287,22 +325,29 @@ def decay_from_tau(tau: float, dt: float) -> float:
     Example:
         >>> round(decay_from_tau(tau=20.0, dt=1.0), 4)
         0.9512
+        >>> decay_from_tau(tau=torch.tensor([5.0, 20.0]), dt=1.0)
+        tensor([0.8187, 0.9512])
     """
-    for name, value in (("tau", tau), ("dt", dt)):
-        if not value > 0:
-            raise ValueError(f"decay_from_tau: {name} must be above 0, got {value}")
-    return math.exp(-dt / tau)
+    if not dt > 0:
+        raise ValueError(f"decay_from_tau: dt must be above 0, got {dt}")
+    if not torch.as_tensor(tau > 0).all():
+        raise ValueError(f"decay_from_tau: tau must be above 0, got {_brief(torch.as_tensor(tau))}")
+    return torch.exp(-dt / tau) if isinstance(tau, Tensor) else math.exp(-dt / tau)
 
 
-def tau_from_decay(decay: float, dt: float) -> float:
+@overload
+def tau_from_decay(decay: float, dt: float) -> float: ...
+@overload
+def tau_from_decay(decay: Tensor, dt: float) -> Tensor: ...
+def tau_from_decay(decay: float | Tensor, dt: float) -> float | Tensor:
     """The time constant of a state that keeps `decay` per step: `-dt / ln(decay)`, in the unit of `dt`.
 
     Args:
-        decay: the factor kept per step, in (0, 1).
+        decay: the factor kept per step, in (0, 1); a number, or a tensor of them.
         dt: the length of a step, above 0.
 
     Returns:
-        The time constant, in the unit of `dt`.
+        The time constant, in the unit of `dt`; a tensor if `decay` is one.
 
     Raises:
         ValueError: if `decay` is not in (0, 1) or `dt` is not positive.
@@ -311,8 +356,8 @@ def tau_from_decay(decay: float, dt: float) -> float:
         >>> round(tau_from_decay(0.9512, dt=1.0), 1)
         20.0
     """
-    if not 0 < decay < 1:
-        raise ValueError(f"tau_from_decay: decay must be in (0, 1), got {decay}")
+    if not UNIT_INTERVAL.contains(torch.as_tensor(decay, dtype=torch.float64), learned=True):
+        raise ValueError(f"tau_from_decay: decay must be in (0, 1), got {_brief(torch.as_tensor(decay))}")
     if not dt > 0:
         raise ValueError(f"tau_from_decay: dt must be above 0, got {dt}")
-    return -dt / math.log(decay)
+    return -dt / (torch.log(decay) if isinstance(decay, Tensor) else math.log(decay))

@@ -88,7 +88,7 @@ class SynapticReadout(Temporal, FeatureParameters):
         state: tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]] | None = None,
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
         """The output at every step, and the states `(v, i)` after the last one, starting from `state`; None is rest."""
-        self.check(x, state)
+        self.check(x, state, parts=2)
         decay = self.per_feature("decay", x)
         membrane, state = synaptic_integrate(x, self.per_feature("synapse_decay", x), decay, state)
         return (1 - decay) * membrane, state

@@ -166,7 +166,7 @@ class AdaptiveLIF(AdaptiveNeuron):
 
         The state is the membrane potential, the trace, and how many refractory steps are left.
         """
-        self.check(x, state)
+        self.check(x, state, parts=3)
         return adaptive_lif(
             x,
             self.per_feature("decay", x),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
+from rheobase.ops.arguments import as_count
 from rheobase.ops.lif import lif
 from rheobase.ops.sliding import slide
 from rheobase.scheduled import Scheduled
@@ -40,10 +41,6 @@ class ParallelNeuron(Neuron):
         spikes, _ = lif(h, 0.0, threshold, reset="none", surrogate=self.surrogate)
         return spikes
 
-    def _check_count(self, name: str, value: int) -> None:
-        if not (isinstance(value, int) and value >= 1):
-            raise ValueError(f"{type(self).__name__}: {name} must be a whole number, at least 1, got {value}")
-
 
 class PSN(ParallelNeuron):
     """Parallel spiking neurons: `h = W x` over time, with a spike where `h[t] >= threshold[t]`.
@@ -66,7 +63,7 @@ class PSN(ParallelNeuron):
     """
 
     def __init__(self, steps: int, surrogate: Surrogate | None = None) -> None:
-        self._check_count("steps", steps)
+        steps = as_count(steps, "steps", type(self).__name__)
         super().__init__(surrogate, (steps,))
         self.steps = steps
         self.weight = nn.Parameter(torch.empty(steps, steps).uniform_(-(steps**-0.5), steps**-0.5))
@@ -138,7 +135,7 @@ class MaskedPSN(PSN, Scheduled):
 
     def __init__(self, steps: int, order: int, surrogate: Surrogate | None = None) -> None:
         super().__init__(steps, surrogate)
-        self._check_count("order", order)
+        order = as_count(order, "order", type(self).__name__)
         if order > steps:
             raise ValueError(f"MaskedPSN: order must be at most steps = {steps}, got {order}")
         self.order = order
@@ -215,7 +212,7 @@ class SlidingPSN(ParallelNeuron):
     """
 
     def __init__(self, order: int, surrogate: Surrogate | None = None) -> None:
-        self._check_count("order", order)
+        order = as_count(order, "order", type(self).__name__)
         super().__init__(surrogate, ())
         self.order = order
         self.weight = nn.Parameter(0.5 ** torch.arange(order - 1, -1, -1))

@@ -130,7 +130,7 @@ class SingleSpike(IntegrateAndFire):
             TypeError: if `x` is no floating-point tensor.
             ValueError: if shapes do not fit, or with `fire_by_end`, for a piece of a sequence does not know where that ends.
         """
-        self.check(x, state)
+        self.check(x, state, parts=3)
         if self.fire_by_end:
             raise ValueError(
                 f"{type(self).__name__}: fire_by_end needs the whole sequence, run(x, state) gets a piece; call the "

@@ -118,7 +118,7 @@ class SPSN(Neuron):
         The state is the membrane potential `v`, the synaptic current, and the seed of the noise with the number of the next
         step.
         """
-        self.check(x, None if state is None else state[:2])
+        self.check(x, state, parts=2, others=1)
         decay, slope = self.per_feature("decay", x), self.per_feature("slope", x)
         firing: Firing = self.sampler
         if not self.training and self.evaluation != "sampled":

@@ -72,7 +72,7 @@ class SynapticLIF(IntegrateAndFire):
         state: tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]] | None = None,
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
         """Spikes for `x`, and the membrane potential and the synaptic current after it, starting from `state`; None is rest."""
-        self.check(x, state)
+        self.check(x, state, parts=2)
         return synaptic_lif(
             x,
             self.per_feature("synapse_decay", x),
