@@ -308,6 +308,17 @@ class TestErrors:
         with pytest.raises(TypeError, match=message):
             layer.run(torch.zeros(4, 2, 3), state)
 
+    def test_own_neurons_need_no_arguments(self):
+        class Own(rb.Neuron):
+            def __init__(self, **settings):
+                super().__init__(**settings)
+
+        assert (Own().features, Own().learn, Own().values) == (None, (), ())
+        with pytest.raises(ValueError, match="Own: learn may name nothing, got 'threshold'"):
+            Own(learn=("threshold",))
+        with pytest.raises(TypeError, match="Own: learn must be a collection of names, got True"):
+            Own(learn=True)
+
     def test_learn_as_a_string(self):
         with pytest.raises(TypeError, match=r"LIF: learn must be a collection .* got 'decay'; write \('decay',\)"):
             LIF(learn="decay")

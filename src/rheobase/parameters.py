@@ -92,7 +92,7 @@ class Value:
         >>> class Gain(FeatureParameters):
         ...     gain = Value("What inputs are multiplied with")
         ...     def __init__(self):
-        ...         super().__init__(2, (), ())
+        ...         super().__init__(2)
         ...         self.define("gain", 1.0, POSITIVE)
         >>> layer = Gain()
         >>> layer.gain = torch.tensor([0.5, 3.0])
@@ -121,7 +121,17 @@ class Value:
 
 
 class FeatureParameters(nn.Module):
-    """A module whose named values are scalars or one number per feature, each learned or fixed."""
+    """A module whose named values are scalars or one number per feature, each learned or fixed.
+
+    Args:
+        features: the size of the axis after B, or None: one value of each kind serves all.
+        learn: the names of the values that are learned.
+        learnable: the names that `learn` may hold.
+
+    Raises:
+        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or no collection.
+    """
 
     def __new__(cls: type[M], *_arguments: Any, **settings: Any) -> M:
         """Refuse the names that time constants have elsewhere, with the one that they have here.
@@ -135,22 +145,28 @@ class FeatureParameters(nn.Module):
                 raise TypeError(f"{cls.__name__}: there is no setting {name}; {_ELSEWHERE[name]}")
         return super().__new__(cls)  # pyright: ignore[reportArgumentType]
 
-    def __init__(self, features: int | None, learn: Collection[str], learnable: Collection[str]) -> None:
+    def __init__(
+        self, features: int | None = None, learn: Collection[str] = (), learnable: Collection[str] = ()
+    ) -> None:
         super().__init__()
         kind = type(self).__name__
         if isinstance(learn, str) or not isinstance(learn, Collection):
-            example = learn if isinstance(learn, str) else next(iter(learnable))
+            example = learn if isinstance(learn, str) else next(iter(learnable), "threshold")
             raise TypeError(f"{kind}: learn must be a collection of names, got {learn!r}; write ({example!r},)")
         if unknown := set(learn) - set(learnable):
-            raise ValueError(
-                f"{kind}: learn may name {', '.join(map(repr, learnable))}, got {', '.join(map(repr, sorted(unknown)))}"
-            )
+            known = ", ".join(map(repr, learnable)) or "nothing"
+            raise ValueError(f"{kind}: learn may name {known}, got {', '.join(map(repr, sorted(unknown)))}")
         self.features = None if features is None else as_count(features, "features", kind)
         self.learn = tuple(name for name in learnable if name in learn)
         self._ranges: dict[str, Range] = {}
 
     def define(self, name: str, value: float | Tensor, within: Range) -> None:
         """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
+
+        Args:
+            name: what it is called; learned if `learn` names it.
+            value: where it starts; a number, or one per feature.
+            within: where it stays: `UNIT_INTERVAL`, `POSITIVE`, `NON_NEGATIVE` or `REAL`, all of `rheobase.parameters`.
 
         Raises:
             TypeError: if `value` is no number and no tensor.

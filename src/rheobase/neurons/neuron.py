@@ -18,7 +18,41 @@ from rheobase.temporal import Temporal
 
 
 class Neuron(Temporal, FeatureParameters):
-    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers."""
+    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers.
+
+    Neurons of your own define their values and write `run`; the ranges are those of `rheobase.parameters`.
+
+    Args:
+        features: the size of the axis after B, or None: one value of each kind serves all neurons.
+        learn: the names of the values that are learned.
+        learnable: the names that `learn` may hold.
+
+    Raises:
+        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or no collection.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> class Own(rb.Neuron):  # the membrane potential loses half at every step, and starts again from 0 after a spike
+        ...     threshold = rb.parameters.Value("Where the neurons fire")
+        ...     def __init__(self, features=None, threshold=1.0, learn=("threshold",)):
+        ...         super().__init__(features, learn, learnable=("threshold",))
+        ...         self.define("threshold", threshold, rb.parameters.POSITIVE)
+        ...         self.surrogate = rb.surrogate.FastSigmoid()
+        ...     def run(self, x, state=None):
+        ...         self.check(x, state)
+        ...         v = torch.zeros_like(x[0]) if state is None else state
+        ...         threshold, spikes = self.per_feature("threshold", x), []
+        ...         for current in x.unbind():
+        ...             v = v / 2 + current
+        ...             spikes.append(self.surrogate.spike(v - threshold))
+        ...             v = v * (1 - spikes[-1].detach())
+        ...         return torch.stack(spikes), v
+        >>> network = rb.Sequential(torch.nn.Linear(2, 3), Own(3), torch.nn.Linear(3, 1), rb.LeakyReadout(1))
+        >>> network(torch.ones(10, 4, 2)).sum().backward()
+        >>> network[1]
+        Own(3, threshold=1, learn=('threshold',), surrogate=FastSigmoid(dampening=1, sharpness=1))
+    """
 
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset: what the surrogate sees.

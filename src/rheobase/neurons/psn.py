@@ -25,7 +25,7 @@ class ParallelNeuron(Neuron):
     """What the three have in common: a threshold and a surrogate."""
 
     def __init__(self, surrogate: Surrogate | None, thresholds: tuple[int, ...]) -> None:
-        super().__init__(None, (), ())
+        super().__init__()
         surrogate = Arctan() if surrogate is None else surrogate
         if not isinstance(surrogate, Surrogate):
             raise TypeError(f"{type(self).__name__}: surrogate must be an object such as Arctan(), got {surrogate!r}")
