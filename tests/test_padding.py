@@ -82,6 +82,52 @@ def test_the_mean_over_no_step_at_all_is_0():
     assert rb.decoding.mean(output, mask).tolist() == [[0.0] * 3, [1.0] * 3]
 
 
+def test_each_sample_is_decoded_as_it_would_be_alone():
+    output = torch.randn(T, 3, 2, generator=torch.Generator().manual_seed(0)) - 3
+    mask = torch.zeros(T, 3, dtype=torch.bool)
+    mask[2:7, 0], mask[:, 1] = True, True  # padding on both sides, none, and nothing else
+    output[~mask] = torch.nan
+    output.requires_grad_()
+    for decode in (rb.decoding.sum, rb.decoding.mean, rb.decoding.max, rb.decoding.last):
+        y = decode(output, mask)
+        torch.testing.assert_close(y[:2], torch.cat((decode(output[2:7, :1]), decode(output[:, 1:2]))))
+        assert y[2].tolist() == [0, 0]
+        (gradient,) = torch.autograd.grad(y.sum(), output)
+        assert gradient[~mask].eq(0).all()
+        assert gradient[mask].count_nonzero() > 0
+
+
+def test_losses_are_those_of_each_sample_alone():
+    output, labels = torch.rand(T, 2, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([2, 0])
+    mask = rb.mask_of([4, T], T)
+    output[~mask] = torch.nan
+    output.requires_grad_()
+    for loss in (rb.losses.cross_entropy_per_step, rb.losses.rate_mse):
+        y = loss(output, labels, mask=mask)
+        torch.testing.assert_close(y, (loss(output[:4, :1], labels[:1]) + loss(output[:, 1:], labels[1:])) / 2)
+        (gradient,) = torch.autograd.grad(y, output)
+        assert gradient[~mask].eq(0).all()
+        assert gradient[mask].isfinite().all()
+
+
+def test_a_batch_normalisation_does_not_learn_from_padding():
+    layers = rb.Sequential(nn.Linear(2, 5), nn.BatchNorm1d(5), rb.LIF(5))
+    x = torch.rand(T, B, 2)
+    with rb.masked(layers, rb.mask_of([3, 5, T], T)):
+        with pytest.raises(ValueError, match=r"masked: BatchNorm1d at '1' .* padding too, .* use a LayerNorm"):
+            layers(x)
+        layers.eval()(x)
+    layers.train()(x)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_mask_of_numbers_is_refused():
+    with pytest.raises(TypeError, match=r"last: mask must be boolean, .* got torch.float32; use mask.bool\(\)"):
+        rb.decoding.last(torch.ones(T, B, 2), torch.ones(T, B))
+    with pytest.raises(ValueError, match=r"max: the mask is \(T, B\) = \(3, 12\), the sequence has the shape"):
+        rb.decoding.max(torch.ones(T, B, 2), torch.ones(B, T, dtype=torch.bool))
+
+
 def test_a_mask_of_another_shape_is_refused():
     layers, mask = network(), torch.ones(T, B + 1, dtype=torch.bool)
     with rb.masked(layers, mask), pytest.raises(ValueError, match=r"\(T, B\) = \(12, 4\), .* \(12, 3, 5\)"):

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -146,8 +147,98 @@ def test_autocast_leaves_states_in_float32():
 
 def test_printing_names_the_values():
     layer = LIF(5, decay=torch.linspace(0.8, 0.999, 5), threshold=0.3, learn=("decay",))
-    assert repr(layer) == "LIF(5, decay=0.8..0.999, threshold=0.3, learn=('decay',), reset='subtract')"
+    settings = "surrogate=FastSigmoid(dampening=1, sharpness=1), reset='subtract'"
+    assert repr(layer) == f"LIF(5, decay=0.8..0.999, threshold=0.3, learn=('decay',), {settings})"
     assert repr(LeakyReadout(decay=0.5)) == "LeakyReadout(decay=0.5)"
+
+
+WITH_VALUES = (
+    rb.LIF,
+    rb.SynapticLIF,
+    rb.Rouser,
+    rb.RecurrentLIF,
+    rb.AdaptiveLIF,
+    rb.RecurrentAdaptiveLIF,
+    rb.SingleSpike,
+    rb.SPSN,
+    rb.ParaLIF,
+    rb.LeakyReadout,
+    rb.SynapticReadout,
+)
+
+
+@pytest.mark.parametrize("kind", WITH_VALUES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("learned", [False, True])
+def test_every_value_can_be_assigned(kind, learned):
+    layer = kind(3, learn=kind(3).values if learned else ())
+    for name in layer.values:
+        setattr(layer, name, 0.75)  # for all features
+        assert getattr(layer, name).tolist() == pytest.approx([0.75] * 3, rel=2.5e-7)
+        value = torch.tensor([0.25, 0.5, 0.6], dtype=torch.float64, requires_grad=True)
+        setattr(layer, name, value)
+        torch.testing.assert_close(getattr(layer, name).detach(), value.detach().float())
+        assert getattr(layer, name).requires_grad == learned
+        assert "in place" in getattr(kind, name).__doc__
+    fresh = kind(3, learn=layer.learn)
+    assert {name: (t.shape, t.dtype) for name, t in layer.state_dict().items()} == {
+        name: (t.shape, t.dtype) for name, t in fresh.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("learn", [(), BOTH])
+def test_an_assigned_value_is_what_a_layer_made_with_it_has(learn):
+    x, start = torch.rand(9, 2, 3), torch.tensor([0.2, 0.5, 2.0])
+    layer = LIF(3, learn=learn)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1) if learn else None
+    layer.threshold, layer.decay = start, 0.7
+    assert torch.equal(layer(x), LIF(3, threshold=start, decay=0.7, learn=learn)(x))
+    if optimizer:  # the parameter is the one that the optimizer knows
+        layer.threshold.sum().backward()
+        optimizer.step()
+        assert bool((layer.threshold < start).all())
+
+
+def test_an_assigned_value_keeps_the_type_of_the_layer():
+    layer = LIF(learn=("threshold",)).double()
+    layer.threshold = 2.0
+    assert layer.threshold.dtype == torch.float64
+    assert layer.threshold.item() == pytest.approx(2.0, rel=1e-15)
+    assert layer.threshold.shape == ()
+
+
+@pytest.mark.usefixtures("as_a_user")
+class TestAssigningWrongly:
+    @pytest.mark.parametrize(
+        ("learn", "name", "value", "message"),
+        [
+            ((), "decay", 1.5, r"LIF: a fixed decay must be in \[0, 1\], got 1.5"),
+            (BOTH, "decay", 1.0, r"LIF: a learned decay must be in \(0, 1\), got 1"),
+            (BOTH, "threshold", math.nan, "LIF: a learned threshold must be above 0 and finite, got nan"),
+            ((), "threshold", torch.ones(2), r"threshold must be a number or have shape \(3,\).*got \(2,\)"),
+        ],
+    )
+    def test_out_of_range(self, learn, name, value, message):
+        layer = LIF(3, learn=learn)
+        with pytest.raises(ValueError, match=message):
+            setattr(layer, name, value)
+        assert torch.equal(getattr(layer, name), getattr(LIF(3, learn=learn), name))
+
+    @pytest.mark.parametrize("value", ["a", None, [1.0, "a", 2.0]])
+    def test_no_number(self, value):
+        with pytest.raises(TypeError, match=r"LIF: decay must be a number or a tensor, got"):
+            LIF(3, decay=value)
+        with pytest.raises(TypeError, match=r"LIF: threshold must be a number or a tensor, got"):
+            LIF(3).threshold = value
+
+    def test_a_parameter(self):
+        with pytest.raises(TypeError, match=r"threshold must be .*, got an nn.Parameter; .* LIF\(..., learn=\('thr"):
+            LIF(3).threshold = torch.nn.Parameter(torch.ones(3))
+
+    def test_no_such_value(self):
+        layer = rb.ParaLIF(event="bernoulli", transform="sigmoid")
+        assert not hasattr(layer, "threshold")
+        with pytest.raises(AttributeError, match=r"no value threshold .* values are: synapse_decay, decay"):
+            layer.threshold = 1.0
 
 
 @pytest.mark.usefixtures("as_a_user")
@@ -176,6 +267,57 @@ class TestErrors:
     def test_values(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             LIF(**arguments)
+
+    @pytest.mark.parametrize("kind", [LIF, LeakyReadout, rb.SPSN])
+    def test_names_of_elsewhere(self, kind):
+        with pytest.raises(TypeError, match=f"{kind.__name__}: there is no setting beta; .* is decay here"):
+            kind(3, beta=0.9)
+        with pytest.raises(TypeError, match=r"there is no setting tau; write decay=rb.decay_from_tau\(tau, dt\);"):
+            kind(tau=2)
+
+    def test_names_of_elsewhere_where_they_mean_something_or_nothing(self):
+        class Own(LIF):
+            def __init__(self, *, decay=0.5, beta=0.5):
+                super().__init__(decay=decay * beta)
+
+        assert Own(beta=0.1).decay.item() == pytest.approx(0.05)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'tau'"):
+            rb.PSN(3, tau=2)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'bet'"):
+            LIF(bet=0.9)
+
+    def test_whole_numbers_of_any_type(self):
+        assert type(LIF(np.int64(3)).features) is int
+        assert LIF(np.int64(3)).decay.shape == (3,)
+        assert rb.SlidingPSN(np.uint8(2)).weight.shape == (2,)
+        rb.RecurrentLIF(torch.tensor(3))
+
+    @pytest.mark.parametrize(
+        ("layer", "state", "message"),
+        [
+            (LIF(3), (torch.zeros(2, 3),), "LIF: state must be a tensor, as run returns it, got a tuple of 1"),
+            (LeakyReadout(3), "rest", "LeakyReadout: state must be a tensor, .* got a str; None starts from rest"),
+            (rb.RecurrentLIF(3), torch.zeros(2, 3), "must be a tuple of 2 tensors, as run returns it, got a Tensor;"),
+            (rb.SynapticReadout(3), [torch.zeros(2, 3)], "must be a tuple of 2 tensors, .* got a list of 1;"),
+            (rb.SingleSpike(3), (torch.zeros(2, 3), None, None), "a tuple of 3 tensors, .* got a tuple of 3;"),
+            (rb.SPSN(3), (torch.zeros(2, 3), torch.zeros(2, 3)), "a tuple of 3 tensors, .* got a tuple of 2;"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_states_of_another_kind(self, layer, state, message):
+        with pytest.raises(TypeError, match=message):
+            layer.run(torch.zeros(4, 2, 3), state)
+
+    def test_own_neurons_need_no_arguments(self):
+        class Own(rb.Neuron):
+            def __init__(self, **settings):
+                super().__init__(**settings)
+
+        assert (Own().features, Own().learn, Own().values) == (None, (), ())
+        with pytest.raises(ValueError, match="Own: learn may name nothing, got 'threshold'"):
+            Own(learn=("threshold",))
+        with pytest.raises(TypeError, match="Own: learn must be a collection of names, got True"):
+            Own(learn=True)
 
     def test_learn_as_a_string(self):
         with pytest.raises(TypeError, match=r"LIF: learn must be a collection .* got 'decay'; write \('decay',\)"):
@@ -210,6 +352,17 @@ def test_decay_and_time_constant_are_inverse(tau, dt):
     decay = decay_from_tau(tau, dt)
     if 0.001 < decay < 0.999999:
         assert tau_from_decay(decay, dt) == pytest.approx(tau, rel=1e-6)
+
+
+def test_time_constants_one_per_feature():
+    tau = torch.tensor([2.0, 20.0])
+    decay = decay_from_tau(tau, 1.0)
+    assert decay.tolist() == pytest.approx([decay_from_tau(2.0, 1.0), decay_from_tau(20.0, 1.0)])
+    torch.testing.assert_close(tau_from_decay(decay, 1.0), tau)
+    with pytest.raises(ValueError, match=r"decay_from_tau: tau must be above 0, got -1\.\.2"):
+        decay_from_tau(torch.tensor([-1.0, 2.0]), 1.0)
+    with pytest.raises(ValueError, match=r"tau_from_decay: decay must be in \(0, 1\), got 0.5\.\.1"):
+        tau_from_decay(torch.tensor([0.5, 1.0]), 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])

@@ -8,6 +8,7 @@ from rheobase import (
     first_spike,
     health,
     losses,
+    parameters,
     recipes,
     regularizers,
     report,
@@ -50,7 +51,7 @@ from rheobase.neurons import (
 from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.stability import initialise_single_spike, stabilize
-from rheobase.temporal import Temporal
+from rheobase.temporal import Temporal, detach
 from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
 
 __version__ = "0.1.0"
@@ -88,6 +89,7 @@ __all__ = [
     "data",
     "decay_from_tau",
     "decoding",
+    "detach",
     "doctor",
     "encoding",
     "errors",
@@ -102,6 +104,7 @@ __all__ = [
     "mask_of",
     "masked",
     "parameter_groups",
+    "parameters",
     "recipes",
     "regularizers",
     "report",

@@ -3,13 +3,19 @@
 All take `(T, B, C)`, the membrane potentials of a readout or the spikes of output neurons, and return `(B, C)`, to be used as
 logits. Sum, mean and count differ by a factor, but the factor is the temperature of the softmax: with T = 1,000 a sum makes
 every decision certain before anything is learned.
+
+A `mask`, `(T, B)`, is True where a step is there, for sequences of different lengths in one batch; None is all of them. A
+sample without any step decodes to 0.
 """
+
+import math
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rheobase.ops.arguments import state_type
+from rheobase.padding import beside, only
 
 
 def _check(output: Tensor, what: str) -> None:
@@ -17,8 +23,16 @@ def _check(output: Tensor, what: str) -> None:
         raise ValueError(f"{what}: output has no time steps, got shape {tuple(output.shape)}")
 
 
-def sum(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
+def sum(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The sum over time.
+
+    Args:
+        output: what the network gave, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, or `mask` is not `(T, B)`.
 
     Example:
         >>> import torch
@@ -26,15 +40,19 @@ def sum(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
         tensor([[4., 4.]])
     """
     _check(output, "sum")
-    return output.sum(0)
+    return (output if mask is None else only(output, mask, "sum")).sum(0)
 
 
 def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
-    """The mean over time: the usual choice with a `LeakyReadout`; of spikes, the firing rate.
+    """The mean over time, over the steps that are there: the usual choice with a `LeakyReadout`; of spikes, the firing rate.
 
     Args:
         output: what the network gave, `(T, B, C)`.
-        mask: True where a step is there, `(T, B)`: the mean is over these; None is all. Where a sample has none, it is 0.
+        mask: True where a step is there, `(T, B)`.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, or `mask` is not `(T, B)`.
 
     Example:
         >>> import torch
@@ -46,32 +64,59 @@ def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = Non
     _check(output, "mean")
     if mask is None:
         return output.mean(0)
-    there = mask.view(*mask.shape, *[1] * (output.ndim - 2))
-    return torch.where(there, output, 0).sum(0) / there.sum(0).clamp(min=1)
+    total = only(output, mask, "mean").sum(0)
+    return total / beside(mask.sum(0), total).clamp(min=1)
 
 
-def max(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
+def max(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The maximum over time: each class is judged by its best moment. Only that moment receives a gradient.
+
+    Args:
+        output: what the network gave, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, or `mask` is not `(T, B)`.
 
     Example:
         >>> import torch
         >>> max(torch.tensor([0.0, 3.0, 1.0]).view(3, 1, 1))
         tensor([[3.]])
+        >>> max(torch.tensor([-2.0, -1.0, 0.0]).view(3, 1, 1), mask=torch.tensor([[True], [True], [False]]))
+        tensor([[-1.]])
     """
     _check(output, "max")
-    return output.amax(0)
+    if mask is None:
+        return output.amax(0)
+    best = only(output, mask, "max", otherwise=-math.inf).amax(0)
+    return torch.where(beside(mask.any(0), best), best, 0)
 
 
-def last(output: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
+def last(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The value after the last step.
+
+    Args:
+        output: what the network gave, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`; each sample has a last step of its own.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, or `mask` is not `(T, B)`.
 
     Example:
         >>> import torch
         >>> last(torch.tensor([0.0, 3.0, 1.0]).view(3, 1, 1))
         tensor([[1.]])
+        >>> last(torch.tensor([0.0, 3.0, 1.0]).view(3, 1, 1), mask=torch.tensor([[True], [True], [False]]))
+        tensor([[3.]])
     """
     _check(output, "last")
-    return output[-1]
+    if mask is None:
+        return output[-1]
+    there = only(output, mask, "last")
+    step = len(mask) - 1 - mask.flip(0).int().argmax(0)  # where there is none, the very last, which is 0 then
+    return there[step, torch.arange(mask.shape[1], device=mask.device)]
 
 
 def spike_count(spikes: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:

@@ -5,9 +5,12 @@ two that need every step.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+from rheobase import decoding
+from rheobase.padding import only
 
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
@@ -29,7 +32,11 @@ def _check(output: Tensor, labels: Tensor, what: str) -> None:
 
 
 def cross_entropy_per_step(
-    output: Float[Tensor, "T B C"], labels: Int[Tensor, " B"], *, label_smoothing: float = 0.0
+    output: Float[Tensor, "T B C"],
+    labels: Int[Tensor, " B"],
+    *,
+    label_smoothing: float = 0.0,
+    mask: Bool[Tensor, "T B"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy at every step, averaged: the network is asked to know the answer all the time, early decisions pay.
 
@@ -37,12 +44,14 @@ def cross_entropy_per_step(
         output: the readout's membrane potential, used as logits at each step, `(T, B, C)`.
         labels: the classes, `(B,)`.
         label_smoothing: the share of the target that is spread over all classes, in [0, 1).
+        mask: True where a step is there, `(T, B)`; None is all. The mean is over these steps of each sample, then over
+            samples, so that a long one does not count for more; one without any step adds 0.
 
     Returns:
         The loss, a scalar.
 
     Raises:
-        TypeError: if the labels are floating point.
+        TypeError: if the labels are floating point, or `mask` is not boolean.
         ValueError: if the shapes do not fit or a label is out of range.
 
     Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", 2022.
@@ -52,13 +61,22 @@ def cross_entropy_per_step(
         tensor(1.3863)
     """
     _check(output, labels, "cross_entropy_per_step")
-    return functional.cross_entropy(
-        output.flatten(0, 1), labels.long().repeat(len(output)), label_smoothing=label_smoothing
-    )
+    targets = labels.long().repeat(len(output))
+    if mask is None:
+        return functional.cross_entropy(output.flatten(0, 1), targets, label_smoothing=label_smoothing)
+    # Beforehand too, for at a NaN in the padding the gradient would be one, even of a loss that does not count.
+    there = only(output, mask, "cross_entropy_per_step").flatten(0, 1)
+    losses = functional.cross_entropy(there, targets, label_smoothing=label_smoothing, reduction="none")
+    return decoding.mean(losses.view(mask.shape), mask).mean()
 
 
 def rate_mse(
-    spikes: Float[Tensor, "T B C"], labels: Int[Tensor, " B"], *, correct: float = 0.2, wrong: float = 0.03
+    spikes: Float[Tensor, "T B C"],
+    labels: Int[Tensor, " B"],
+    *,
+    correct: float = 0.2,
+    wrong: float = 0.03,
+    mask: Bool[Tensor, "T B"] | None = None,
 ) -> Float[Tensor, ""]:
     """Squared distance of the output neurons' firing rates from target rates, averaged over batch and classes.
 
@@ -67,12 +85,13 @@ def rate_mse(
         labels: the classes, `(B,)`.
         correct: the target rate of the right class's neuron, spikes per step.
         wrong: the target rate of all others.
+        mask: True where a step is there, `(T, B)`: rates are spikes per such step; None is all.
 
     Returns:
         The loss, a scalar.
 
     Raises:
-        TypeError: if the labels are floating point.
+        TypeError: if the labels are floating point, or `mask` is not boolean.
         ValueError: if the shapes do not fit or a label is out of range.
 
     Source: Shrestha and Orchard, "SLAYER", 2018 (its spike-rate loss).
@@ -83,6 +102,6 @@ def rate_mse(
         tensor(0.)
     """
     _check(spikes, labels, "rate_mse")
-    rates = spikes.mean(0)
+    rates = decoding.mean(spikes, mask)
     target = torch.full_like(rates, wrong).scatter_(1, labels.long().unsqueeze(1), correct)
     return functional.mse_loss(rates, target)

@@ -5,13 +5,15 @@ through the threshold, and one that fires by chance at rest fires there as every
 of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rheobase.layers.recompute import in_one_piece
 from rheobase.parameters import FeatureParameters
@@ -20,20 +22,52 @@ from rheobase.temporal import Temporal
 _masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
-def mask_of(lengths: Int[Tensor, " B"], steps: int) -> Bool[Tensor, "T B"]:
+def mask_of(lengths: Int[Tensor, " B"] | Sequence[int], steps: int) -> Bool[Tensor, "T B"]:
     """Which steps are there, for sequences that begin at step 0 and are padded at the end.
 
     Args:
-        lengths: the number of steps of each sequence.
+        lengths: the number of steps of each sequence, `(B,)`, or a list of them.
         steps: T, the number of steps with the padding.
 
     Example:
-        >>> mask_of(torch.tensor([1, 3]), 3).int()
+        >>> mask_of([1, 3], 3).int()
         tensor([[1, 1],
                 [0, 1],
                 [0, 1]], dtype=torch.int32)
     """
+    lengths = torch.as_tensor(lengths)
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
+
+
+def beside(mask: Shaped[Tensor, "..."], sequence: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """A mask, or what belongs to its axes, as a tensor that broadcasts to `sequence`, which has these axes and more behind."""
+    return mask.view(*mask.shape, *[1] * (sequence.ndim - mask.ndim))
+
+
+def only(
+    sequence: Shaped[Tensor, "T B *features"], mask: Tensor, what: str, *, otherwise: float = 0.0
+) -> Shaped[Tensor, "T B *features"]:
+    """`sequence` where a step is there, and `otherwise` elsewhere.
+
+    A selection, not a product: what stands in the padding may be anything, even NaN.
+
+    Args:
+        sequence: any, time first.
+        mask: True where a step is there, `(T, B)`; checked here.
+        what: who asks, for the message of an error.
+        otherwise: what stands in the padding.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if it has another number of steps or samples.
+    """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{what}: mask must be boolean, True where a step is there, got {mask.dtype}; use mask.bool()")
+    if sequence.shape[:2] != mask.shape:
+        raise ValueError(
+            f"{what}: the mask is (T, B) = {tuple(mask.shape)}, the sequence has the shape {tuple(sequence.shape)}"
+        )
+    return torch.where(beside(mask, sequence), sequence, otherwise)
 
 
 @contextmanager
@@ -41,15 +75,17 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
 
     Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
-    stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To take the
-    mean of the output over these steps, `decoding.mean(output, mask)`.
+    stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To decode
+    the output by these steps alone, `decoding.mean(output, mask)`; `max`, `last`, `sum` and `losses` take the mask too.
 
     Args:
         network: any module.
         mask: True where a step is there.
 
     Raises:
-        ValueError: when the network is called with another number of steps or samples.
+        TypeError: when the network is called, if `mask` is not boolean.
+        ValueError: when the network is called with another number of steps or samples, or holds a batch normalisation that
+            takes its statistics over the batch, in which the padding counts.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
             not masked.
 
@@ -62,27 +98,20 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         (tensor(0), tensor(0))
     """
 
-    def cut(sequence: Tensor) -> Tensor:
-        if sequence.shape[:2] != mask.shape:
-            raise ValueError(
-                f"masked: the mask is (T, B) = {tuple(mask.shape)}, the sequence has the shape {tuple(sequence.shape)}"
-            )
-        # A selection, not a product: what is there in the padding may be anything, even NaN.
-        return torch.where(mask.view(*mask.shape, *[1] * (sequence.ndim - 2)), sequence, 0)
-
     called: set[nn.Module] = set()
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         called.add(module)
-        return cut(given[0]), *given[1:]
+        return only(given[0], mask, "masked"), *given[1:]
 
     def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # Weights in front of the neurons have a gradient of what is in the padding: times 0, but NaN times 0 is NaN. (A picture
         # that is held has no steps yet.)
-        return (cut(given[0]) if given[0].shape[:2] == mask.shape else given[0]), *given[1:]
+        first = given[0]
+        return (only(first, mask, "masked") if first.shape[:2] == mask.shape else first), *given[1:]
 
     def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return cut(output)
+        return only(output, mask, "masked")
 
     def check(*_: object) -> None:
         if unseen := [f"{name} {type(module).__name__}" for name, module in masks.items() if module not in called]:
@@ -99,6 +128,9 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(network.register_forward_pre_hook(enter_network).remove)
         stack.callback(network.register_forward_hook(check).remove)
+        for name, module in network.named_modules():
+            if isinstance(module, _BatchNorm):
+                stack.callback(module.register_forward_pre_hook(partial(_refuse, name)).remove)
         for module in masks.values():
             before = module.register_forward_pre_hook(enter)
             # First of all hooks, so that those who count spikes see them masked.
@@ -125,6 +157,15 @@ def mask_on(layer: nn.Module) -> Bool[Tensor, "T B"] | None:
         >>> mask_on(neurons)
     """
     return _masks.get(layer)
+
+
+def _refuse(name: str, layer: nn.Module, _given: tuple[Tensor, ...]) -> None:
+    if layer.training or getattr(layer, "running_mean", None) is None:
+        raise ValueError(
+            f"masked: {type(layer).__name__} at {name!r} takes its mean and variance over the padding too, got a call in "
+            "training mode; use a LayerNorm, train on sequences of one length, or normalise by running statistics with "
+            "its eval()"
+        )
 
 
 def _put_back(layer: nn.Module, mask: Tensor | None) -> None:

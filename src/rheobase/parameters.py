@@ -4,18 +4,25 @@ A decay above 1 explodes and a threshold below 0 fires without input, so a learn
 a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start
 exactly at the value asked for, and neither has a clamp behind which the gradient dies.
 
+To change one, assign to it: `layer.threshold = 2.0`. What `layer.threshold` gives of a learned one is computed from the free
+parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.
+
 Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase.ops.arguments import check_sequence
+from rheobase.ops.arguments import as_count, check_sequence
+
+M = TypeVar("M", bound="FeatureParameters")
 
 
 def _softplus_inverse(value: Tensor) -> Tensor:
@@ -68,34 +75,147 @@ REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=
 NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
 
 
-class FeatureParameters(nn.Module):
-    """A module whose named values are scalars or one number per feature, each learned or fixed."""
+_ELSEWHERE = {
+    "beta": "what the membrane potential keeps per step is decay here",
+    "tau": "write decay=rb.decay_from_tau(tau, dt); that of SpikingJelly is decay=1 - 1 / tau, with the input divided by tau",
+}
+"""What other libraries call a decay, and what to write here."""
 
-    def __init__(self, features: int | None, learn: Collection[str], learnable: Collection[str]) -> None:
+
+class Value:
+    """The property of a module's value: reading gives `current(name)`, assigning is `assign(name, value)`.
+
+    Args:
+        what: what the value is, for the documentation.
+
+    Example:
+        >>> class Gain(FeatureParameters):
+        ...     gain = Value("What inputs are multiplied with")
+        ...     def __init__(self):
+        ...         super().__init__(2)
+        ...         self.define("gain", 1.0, POSITIVE)
+        >>> layer = Gain()
+        >>> layer.gain = torch.tensor([0.5, 3.0])
+        >>> layer.gain
+        tensor([0.5000, 3.0000])
+    """
+
+    def __init__(self, what: str) -> None:
+        self.__doc__ = (
+            f"{what}: a scalar, or `(features,)`. To change it, assign a number or a tensor. If it is learned, an edit in "
+            "place has no effect, for what is read is computed from a free parameter."
+        )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, module: None, owner: type) -> "Value": ...
+    @overload
+    def __get__(self, module: "FeatureParameters", owner: type) -> Tensor: ...
+    def __get__(self, module: "FeatureParameters | None", owner: type) -> "Tensor | Value":
+        return self if module is None else module.current(self._name)
+
+    def __set__(self, module: "FeatureParameters", value: float | Tensor) -> None:
+        module.assign(self._name, value)
+
+
+class FeatureParameters(nn.Module):
+    """A module whose named values are scalars or one number per feature, each learned or fixed.
+
+    Args:
+        features: the size of the axis after B, or None: one value of each kind serves all.
+        learn: the names of the values that are learned.
+        learnable: the names that `learn` may hold.
+
+    Raises:
+        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or no collection.
+    """
+
+    def __new__(cls: type[M], *_arguments: Any, **settings: Any) -> M:
+        """Refuse the names that time constants have elsewhere, with the one that they have here.
+
+        Raises:
+            TypeError: naming the setting to write instead.
+        """
+        if foreign := _ELSEWHERE.keys() & settings.keys():
+            known = inspect.signature(cls.__init__).parameters
+            for name in sorted(foreign - known.keys()) if "decay" in known else ():
+                raise TypeError(f"{cls.__name__}: there is no setting {name}; {_ELSEWHERE[name]}")
+        return super().__new__(cls)  # pyright: ignore[reportArgumentType]
+
+    def __init__(
+        self, features: int | None = None, learn: Collection[str] = (), learnable: Collection[str] = ()
+    ) -> None:
         super().__init__()
         kind = type(self).__name__
-        if features is not None and not (isinstance(features, int) and features >= 1):
-            raise ValueError(f"{kind}: features must be a whole number, at least 1, got {features}")
         if isinstance(learn, str) or not isinstance(learn, Collection):
-            example = learn if isinstance(learn, str) else next(iter(learnable))
+            example = learn if isinstance(learn, str) else next(iter(learnable), "threshold")
             raise TypeError(f"{kind}: learn must be a collection of names, got {learn!r}; write ({example!r},)")
         if unknown := set(learn) - set(learnable):
-            raise ValueError(
-                f"{kind}: learn may name {', '.join(map(repr, learnable))}, got {', '.join(map(repr, sorted(unknown)))}"
-            )
-        self.features = features
+            known = ", ".join(map(repr, learnable)) or "nothing"
+            raise ValueError(f"{kind}: learn may name {known}, got {', '.join(map(repr, sorted(unknown)))}")
+        self.features = None if features is None else as_count(features, "features", kind)
         self.learn = tuple(name for name in learnable if name in learn)
         self._ranges: dict[str, Range] = {}
 
     def define(self, name: str, value: float | Tensor, within: Range) -> None:
         """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
 
+        Args:
+            name: what it is called; learned if `learn` names it.
+            value: where it starts; a number, or one per feature.
+            within: where it stays: `UNIT_INTERVAL`, `POSITIVE`, `NON_NEGATIVE` or `REAL`, all of `rheobase.parameters`.
+
         Raises:
+            TypeError: if `value` is no number and no tensor.
             ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
         """
-        learned = name in self.learn
+        self._ranges[name] = within
+        shape = () if self.features is None else (self.features,)
+        kept = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape).clone()
+        if name in self.learn:
+            self.register_parameter(f"raw_{name}", nn.Parameter(kept))
+        else:
+            self.register_buffer(f"fixed_{name}", kept)
+
+    def assign(self, name: str, value: float | Tensor) -> None:
+        """Change the value `name`, learned or fixed, as `layer.threshold = 2.0` does; a learned one learns on from there.
+
+        Args:
+            name: one of `values`.
+            value: a number, for all features, or one per feature. Device, type and shape stay those of the module.
+
+        Raises:
+            AttributeError: if there is no such value.
+            TypeError: if `value` is an `nn.Parameter`, or no number and no tensor.
+            ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
+
+        Example:
+            >>> import rheobase as rb
+            >>> layer = rb.LIF(3, learn=("threshold",))
+            >>> layer.threshold = 2.0
+            >>> layer.threshold.detach(), layer.raw_threshold.requires_grad
+            (tensor([2., 2., 2.]), True)
+        """
+        if name not in self._ranges:
+            known = ", ".join(self._ranges) or "none"
+            raise AttributeError(
+                f"{type(self).__name__}: there is no value {name} to assign to; the values are: {known}"
+            )
+        value = self._to_keep(name, value)
+        with torch.no_grad():
+            self._kept(name).copy_(value)
+
+    def _to_keep(self, name: str, value: float | Tensor) -> Tensor:
+        """What is stored for a value, in float64: itself, or what a smooth map takes to it."""
+        learned, within = name in self.learn, self._ranges[name]
         kind = type(self).__name__
-        value = torch.as_tensor(value, dtype=torch.float64).detach()
+        try:
+            value = torch.as_tensor(value, dtype=torch.float64).detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"{kind}: {name} must be a number or a tensor, got {value!r}") from error
         shape = () if self.features is None else (self.features,)
         if value.shape not in ((), shape):
             raise ValueError(
@@ -105,12 +225,24 @@ class FeatureParameters(nn.Module):
             raise ValueError(
                 f"{kind}: a {'learned' if learned else 'fixed'} {name} must be {within.words(learned)}, got {_brief(value)}"
             )
-        self._ranges[name] = within
-        kept = (within.raw(value) if learned else value).to(torch.get_default_dtype()).expand(shape).clone()
-        if learned:
-            self.register_parameter(f"raw_{name}", nn.Parameter(kept))
-        else:
-            self.register_buffer(f"fixed_{name}", kept)
+        return within.raw(value) if learned else value
+
+    def _kept(self, name: str) -> Tensor:
+        return getattr(self, f"raw_{name}" if name in self.learn else f"fixed_{name}")
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As for every module, but that a value cannot be replaced: `learn` says whether it is learned.
+
+        Raises:
+            TypeError: if `name` is a value.
+        """
+        if name in self.__dict__.get("_ranges", ()):
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind}: {name} must be assigned a number or a tensor, got an nn.Parameter; to learn it, make the layer "
+                f"with {kind}(..., learn=({name!r},))"
+            )
+        super().register_parameter(name, param)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -119,9 +251,8 @@ class FeatureParameters(nn.Module):
 
     def current(self, name: str) -> Tensor:
         """The value of `name`: a scalar or `(features,)`, with a gradient if it is learned."""
-        if name in self.learn:
-            return self._ranges[name].value(getattr(self, f"raw_{name}"))
-        return getattr(self, f"fixed_{name}")
+        kept = self._kept(name)
+        return self._ranges[name].value(kept) if name in self.learn else kept
 
     def per_feature(self, name: str, x: Tensor) -> Tensor:
         """`current(name)`, shaped to broadcast to a step of `x`, whose axis after B holds the features.
@@ -132,16 +263,30 @@ class FeatureParameters(nn.Module):
         value = self.current(name)
         return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
 
-    def check(self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None) -> None:
+    def check(self, x: Tensor, state: Any, parts: int = 1, others: int = 0) -> None:
         """Refuse a sequence whose axis after T and B does not hold this module's features, and a state of another shape.
 
+        Args:
+            x: the sequence.
+            state: None, or a tensor; a tuple, if it has several entries.
+            parts: how many entries of the state have the shape of one step of `x`; they come first.
+            others: how many of other shapes come after these.
+
         Raises:
-            TypeError: if `x` is no floating-point tensor.
+            TypeError: if `x` is no floating-point tensor, or `state` is not what `run` returns.
             ValueError: naming the axis, what was got, what was expected, and the likely slip.
         """
         name = type(self).__name__
         check_sequence(x, name)
-        for part in (state,) if isinstance(state, Tensor) else state or ():
+        entries = () if state is None else (state,) if parts + others == 1 else state
+        whole = isinstance(entries, list | tuple) and all(isinstance(entry, Tensor) for entry in entries)
+        if not whole or (state is not None and len(entries) != parts + others):
+            expected = "a tensor" if parts + others == 1 else f"a tuple of {parts + others} tensors"
+            raise TypeError(
+                f"{name}: state must be {expected}, as run returns it, got a {type(state).__name__}"
+                f"{f' of {len(state)}' if isinstance(state, list | tuple) else ''}; None starts from rest"
+            )
+        for part in entries[:parts]:
             if part.shape != x.shape[1:]:
                 raise ValueError(
                     f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got "
@@ -173,18 +318,22 @@ class FeatureParameters(nn.Module):
 
 def _brief(value: Tensor) -> str:
     low, high = value.min().item(), value.max().item()
-    return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
+    return f"{low:.4g}" if low == high or value.ndim == 0 else f"{low:.4g}..{high:.4g}"
 
 
-def decay_from_tau(tau: float, dt: float) -> float:
+@overload
+def decay_from_tau(tau: float, dt: float) -> float: ...
+@overload
+def decay_from_tau(tau: Tensor, dt: float) -> Tensor: ...
+def decay_from_tau(tau: float | Tensor, dt: float) -> float | Tensor:
     """The decay per step of a state with time constant `tau`: `exp(-dt / tau)`.
 
     Args:
-        tau: the time constant, above 0, in the same unit as `dt`.
+        tau: the time constant, above 0, in the same unit as `dt`; a number, or a tensor of them.
         dt: the length of a step, above 0.
 
     Returns:
-        The decay, in (0, 1).
+        The decay, in (0, 1); a tensor if `tau` is one.
 
     Raises:
         ValueError: if either is not positive.
@@ -192,22 +341,29 @@ def decay_from_tau(tau: float, dt: float) -> float:
     Example:
         >>> round(decay_from_tau(tau=20.0, dt=1.0), 4)
         0.9512
+        >>> decay_from_tau(tau=torch.tensor([5.0, 20.0]), dt=1.0)
+        tensor([0.8187, 0.9512])
     """
-    for name, value in (("tau", tau), ("dt", dt)):
-        if not value > 0:
-            raise ValueError(f"decay_from_tau: {name} must be above 0, got {value}")
-    return math.exp(-dt / tau)
+    if not dt > 0:
+        raise ValueError(f"decay_from_tau: dt must be above 0, got {dt}")
+    if not torch.as_tensor(tau > 0).all():
+        raise ValueError(f"decay_from_tau: tau must be above 0, got {_brief(torch.as_tensor(tau))}")
+    return torch.exp(-dt / tau) if isinstance(tau, Tensor) else math.exp(-dt / tau)
 
 
-def tau_from_decay(decay: float, dt: float) -> float:
+@overload
+def tau_from_decay(decay: float, dt: float) -> float: ...
+@overload
+def tau_from_decay(decay: Tensor, dt: float) -> Tensor: ...
+def tau_from_decay(decay: float | Tensor, dt: float) -> float | Tensor:
     """The time constant of a state that keeps `decay` per step: `-dt / ln(decay)`, in the unit of `dt`.
 
     Args:
-        decay: the factor kept per step, in (0, 1).
+        decay: the factor kept per step, in (0, 1); a number, or a tensor of them.
         dt: the length of a step, above 0.
 
     Returns:
-        The time constant, in the unit of `dt`.
+        The time constant, in the unit of `dt`; a tensor if `decay` is one.
 
     Raises:
         ValueError: if `decay` is not in (0, 1) or `dt` is not positive.
@@ -216,8 +372,8 @@ def tau_from_decay(decay: float, dt: float) -> float:
         >>> round(tau_from_decay(0.9512, dt=1.0), 1)
         20.0
     """
-    if not 0 < decay < 1:
-        raise ValueError(f"tau_from_decay: decay must be in (0, 1), got {decay}")
+    if not UNIT_INTERVAL.contains(torch.as_tensor(decay, dtype=torch.float64), learned=True):
+        raise ValueError(f"tau_from_decay: decay must be in (0, 1), got {_brief(torch.as_tensor(decay))}")
     if not dt > 0:
         raise ValueError(f"tau_from_decay: dt must be above 0, got {dt}")
-    return -dt / math.log(decay)
+    return -dt / (torch.log(decay) if isinstance(decay, Tensor) else math.log(decay))

@@ -3,7 +3,7 @@
 In most libraries a spiking layer remembers its membrane potential between calls, and every user forgets once to reset it.
 Here a layer has no memory: called on a sequence it starts from rest. Whoever wants to go on where the last call stopped,
 for streaming, passes the state by hand: `y, state = layer.run(x, state)`. A sequence that is cut anywhere gives what the whole
-gives.
+gives, outputs and gradients; `detach` ends the gradients where it is cut.
 """
 
 from typing import Any
@@ -44,6 +44,9 @@ class Temporal(nn.Module):
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The outputs for `x` and the state after it, starting from `state`; None is rest.
 
+        The state carries gradients back into the piece before. To call `backward` after each piece (truncated backpropagation
+        through time), pass `rb.detach(state)` to the next.
+
         Args:
             x: a sequence, or the next piece of one, `(T, B, *features)`.
             state: what the last call of `run` returned, or None.
@@ -56,3 +59,42 @@ class Temporal(nn.Module):
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The outputs for the whole sequence `x`, from rest."""
         return self.run(x)[0]
+
+
+def detach(state: Any) -> Any:
+    """The state of any layer or network as a constant: the next piece starts from it, and gradients end there.
+
+    For truncated backpropagation through time: without it, the `backward` of the second piece runs into the first, whose graph
+    is gone. (`rheobase.Recompute(..., truncated=True)` does the same within one call.)
+
+    Args:
+        state: what `run` returned: tensors, numbers and None, in lists, tuples and dictionaries, however nested.
+
+    Returns:
+        The same, with tensors that share memory with those of `state` and have no gradient.
+
+    Raises:
+        TypeError: if `state` holds anything else, of which nobody knows whether gradients pass through it.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> network, state = rb.Sequential(nn.Linear(2, 8), rb.RecurrentLIF(8), nn.Linear(8, 1), rb.LeakyReadout(1)), None
+        >>> for piece in torch.ones(100, 3, 2).split(20):
+        ...     y, state = network.run(piece, state)
+        ...     y.square().mean().backward()
+        ...     state = rb.detach(state)
+    """
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, dict):
+        return type(state)({key: detach(value) for key, value in state.items()})
+    if isinstance(state, list | tuple):
+        parts = [detach(part) for part in state]
+        return (
+            type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+        )  # a named tuple takes them one by one
+    if state is None or isinstance(state, int | float | str):
+        return state
+    raise TypeError(
+        f"detach: state must hold tensors, numbers and None, in lists, tuples and dictionaries, got a {type(state).__name__}"
+    )

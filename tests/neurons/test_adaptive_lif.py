@@ -154,7 +154,8 @@ def test_in_a_network_that_is_recomputed_and_recorded(credit, steps):
 
 
 def test_say_what_they_are():
-    text = "decay=0.9, threshold=1, adaptation_decay=0.99, adaptation=0.1, refractory=2, credit='blocks'"
+    values = "decay=0.9, threshold=1, adaptation_decay=0.99, adaptation=0.1"
+    text = f"{values}, surrogate=FastSigmoid(dampening=1, sharpness=1), refractory=2, credit='blocks'"
     assert repr(AdaptiveLIF(5, refractory=2, credit="blocks")) == f"AdaptiveLIF(5, {text})"
     assert repr(RecurrentAdaptiveLIF(5, refractory=2, credit="blocks")) == f"RecurrentAdaptiveLIF(5, {text})"
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rheobase as rb
 from rheobase import LIF, Neuron, Temporal
 from rheobase.ops.lif import lif
 from rheobase.surrogate import FastSigmoid, Triangular
@@ -128,3 +129,16 @@ class TestErrors:
     def test_a_layer_left_on_another_device(self):
         with pytest.raises(ValueError, match="decay is on meta, x is on cpu"):
             LIF(3).to("meta")(torch.ones(5, 2, 3))
+
+
+def test_printing_shows_what_a_network_made_of_the_surrogate_and_the_gradient_of_the_reset():
+    network = rb.Sequential(torch.nn.Linear(20, 30), LIF(30, reset_gradient="attached"), torch.nn.Linear(30, 3))
+    surrogate = network[1].surrogate
+    assert surrogate.dampening != 1
+    assert f"FastSigmoid(dampening={surrogate.dampening:.3g}, sharpness=1), reset='subtract'" in repr(network)
+    assert "reset='subtract', reset_gradient='attached')" in repr(network)
+    shown = "surrogate=QPseudoSpike(dampening=1, sharpness=0.333, tail=1.56)"
+    assert shown in repr(LIF(surrogate=rb.surrogate.QPseudoSpike(sharpness=1 / 3)))
+    assert repr(rb.SlidingPSN(3)) == "SlidingPSN(order=3, surrogate=Arctan(dampening=1, sharpness=1))"
+    assert repr(rb.MaskedPSN(3, 2)) == "MaskedPSN(steps=3, surrogate=Arctan(dampening=1, sharpness=1), order=2)"
+    assert "surrogate" not in repr(rb.SPSN(3))

@@ -75,7 +75,8 @@ def test_detaching_the_recurrence_matters():
 
 def test_says_what_it_is():
     text = repr(RecurrentLIF(5, self_connections=False))
-    assert text == "RecurrentLIF(5, decay=0.9, threshold=1, reset='subtract', self_connections=False)"
+    settings = "surrogate=FastSigmoid(dampening=1, sharpness=1), reset='subtract', self_connections=False"
+    assert text == f"RecurrentLIF(5, decay=0.9, threshold=1, {settings})"
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -35,7 +35,7 @@ def test_values_out_of_range(name: str, value: float, words: str) -> None:
         Training(**{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("device", "cuda")])
+@pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("device", "tpu")])
 def test_words_that_mean_nothing_are_no_silent_default(name: str, value: str) -> None:
     with pytest.raises(TypeCheckError):  # the annotation, as the tests check it
         Training(**{name: value})
@@ -43,6 +43,11 @@ def test_words_that_mean_nothing_are_no_silent_default(name: str, value: str) ->
     object.__setattr__(settings, name, value)
     with pytest.raises(ValueError, match=f"{name} must be one of .*, got '{value}'"):  # and as it is without them
         settings.__post_init__()
+
+
+def test_a_gpu_has_one_name_in_what_is_kept() -> None:
+    assert Training(device="cuda") == Training(device="gpu")
+    assert Training(device="cuda").device == "gpu"
 
 
 @pytest.mark.usefixtures("as_a_user")

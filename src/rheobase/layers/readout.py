@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.ops.integrate import integrate, synaptic_integrate
-from rheobase.parameters import UNIT_INTERVAL, FeatureParameters
+from rheobase.parameters import UNIT_INTERVAL, FeatureParameters, Value
 from rheobase.temporal import Temporal
 
 
@@ -29,16 +29,13 @@ class LeakyReadout(Temporal, FeatureParameters):
         tensor([1.0000, 1.5000, 1.7500])
     """
 
+    decay = Value("What the state keeps per step")
+
     def __init__(
         self, features: int | None = None, *, decay: float | Tensor = 0.9, learn: Collection[str] = ()
     ) -> None:
         super().__init__(features, learn, learnable=("decay",))
         self.define("decay", decay, UNIT_INTERVAL)
-
-    @property
-    def decay(self) -> Tensor:
-        """What the state keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "B *features"] | None = None
@@ -70,6 +67,9 @@ class SynapticReadout(Temporal, FeatureParameters):
         tensor([0.5000, 0.5000, 0.3750, 0.2500])
     """
 
+    synapse_decay = Value("What the synaptic current keeps per step")
+    decay = Value("What the membrane potential keeps per step")
+
     def __init__(
         self,
         features: int | None = None,
@@ -82,23 +82,13 @@ class SynapticReadout(Temporal, FeatureParameters):
         self.define("synapse_decay", synapse_decay, UNIT_INTERVAL)
         self.define("decay", decay, UNIT_INTERVAL)
 
-    @property
-    def synapse_decay(self) -> Tensor:
-        """What the synaptic current keeps per step: a scalar, or `(features,)`."""
-        return self.current("synapse_decay")
-
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
     def run(
         self,
         x: Float[Tensor, "T B *features"],
         state: tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]] | None = None,
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
         """The output at every step, and the states `(v, i)` after the last one, starting from `state`; None is rest."""
-        self.check(x, state)
+        self.check(x, state, parts=2)
         decay = self.per_feature("decay", x)
         membrane, state = synaptic_integrate(x, self.per_feature("synapse_decay", x), decay, state)
         return (1 - decay) * membrane, state

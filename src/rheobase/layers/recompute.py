@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from rheobase.layers.order import InSequence
-from rheobase.temporal import Temporal
+from rheobase.temporal import Temporal, detach
 
 
 class Recompute(InSequence):
@@ -74,7 +74,7 @@ class Recompute(InSequence):
             y, state = checkpoint(self.layer.run, piece, state, use_reentrant=False)  # pyright: ignore[reportGeneralTypeIssues]
             outputs.append(y)
             if self.truncated:
-                state = _detached(state)
+                state = detach(state)
         return torch.cat(outputs), state
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
@@ -108,10 +108,3 @@ def in_one_piece(network: nn.Module) -> Iterator[None]:
                 del wrapper.forward
             else:  # within another such block
                 wrapper.forward = outer
-
-
-def _detached(state: Any) -> Any:
-    """The state of any layer, however nested, as a constant."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return type(state)(map(_detached, state)) if isinstance(state, list | tuple) else state

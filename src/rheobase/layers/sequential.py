@@ -106,6 +106,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     ) -> tuple[Float[Tensor, "T_out B *out"], list[Any]]:
         """The outputs for `x` and the states of all layers after it, starting from `state`; None is rest.
 
+        The states are a list with an entry for each layer, and carry gradients back into the piece before: to call `backward`
+        after each piece, pass `rb.detach(state)` to the next.
+
         Raises:
             TypeError: if `x` is no floating-point tensor, or a layer returns something else than a tensor.
             ValueError: if `x` is not `(T, B, *features)`, or `state` is not of this network.

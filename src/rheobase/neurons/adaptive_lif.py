@@ -11,7 +11,7 @@ from rheobase.neurons.neuron import Neuron
 from rheobase.ops.adaptive import Credit, adaptive_lif, check_adaptive_rule, reference
 from rheobase.ops.arguments import state_type
 from rheobase.ops.integrate import integrate
-from rheobase.parameters import NON_NEGATIVE, POSITIVE, UNIT_INTERVAL
+from rheobase.parameters import NON_NEGATIVE, POSITIVE, UNIT_INTERVAL, Value
 from rheobase.surrogate import DEFAULT, Surrogate
 
 
@@ -33,6 +33,11 @@ class AdaptiveNeuron(Neuron):
         ValueError: if a value lies outside its range or has a wrong shape, or `learn` or `credit` is unknown.
         TypeError: if `learn` is a string, or `surrogate` is no `Surrogate` or one whose spikes are not 0 or 1.
     """
+
+    decay = Value("What the membrane potential keeps per step")
+    threshold = Value("Where neurons fire that have not fired before")
+    adaptation_decay = Value("What the trace of past spikes keeps per step")
+    adaptation = Value("By how much a spike raises the threshold")
 
     def __init__(
         self,
@@ -56,26 +61,6 @@ class AdaptiveNeuron(Neuron):
         self.refractory = refractory
         self.credit: Credit = credit
         self.surrogate = surrogate
-
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
-    @property
-    def threshold(self) -> Tensor:
-        """Where neurons fire that have not fired before: a scalar, or `(features,)`."""
-        return self.current("threshold")
-
-    @property
-    def adaptation_decay(self) -> Tensor:
-        """What the trace of past spikes keeps per step: a scalar, or `(features,)`."""
-        return self.current("adaptation_decay")
-
-    @property
-    def adaptation(self) -> Tensor:
-        """By how much a spike raises the threshold: a scalar, or `(features,)`."""
-        return self.current("adaptation")
 
     @torch.no_grad()
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
@@ -181,7 +166,7 @@ class AdaptiveLIF(AdaptiveNeuron):
 
         The state is the membrane potential, the trace, and how many refractory steps are left.
         """
-        self.check(x, state)
+        self.check(x, state, parts=3)
         return adaptive_lif(
             x,
             self.per_feature("decay", x),

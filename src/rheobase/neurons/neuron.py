@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection
+from dataclasses import fields
 from typing import ClassVar
 
 import torch
@@ -11,13 +12,47 @@ from torch import Tensor
 from rheobase.neurons.listening import Listening
 from rheobase.ops.arguments import state_type
 from rheobase.ops.lif import Reset, ResetGradient, check_rule
-from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range
+from rheobase.parameters import POSITIVE, UNIT_INTERVAL, FeatureParameters, Range, Value
 from rheobase.surrogate import DEFAULT, Surrogate
 from rheobase.temporal import Temporal
 
 
 class Neuron(Temporal, FeatureParameters):
-    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers."""
+    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers.
+
+    Neurons of your own define their values and write `run`; the ranges are those of `rheobase.parameters`.
+
+    Args:
+        features: the size of the axis after B, or None: one value of each kind serves all neurons.
+        learn: the names of the values that are learned.
+        learnable: the names that `learn` may hold.
+
+    Raises:
+        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or no collection.
+
+    Example:
+        >>> import torch, rheobase as rb
+        >>> class Own(rb.Neuron):  # the membrane potential loses half at every step, and starts again from 0 after a spike
+        ...     threshold = rb.parameters.Value("Where the neurons fire")
+        ...     def __init__(self, features=None, threshold=1.0, learn=("threshold",)):
+        ...         super().__init__(features, learn, learnable=("threshold",))
+        ...         self.define("threshold", threshold, rb.parameters.POSITIVE)
+        ...         self.surrogate = rb.surrogate.FastSigmoid()
+        ...     def run(self, x, state=None):
+        ...         self.check(x, state)
+        ...         v = torch.zeros_like(x[0]) if state is None else state
+        ...         threshold, spikes = self.per_feature("threshold", x), []
+        ...         for current in x.unbind():
+        ...             v = v / 2 + current
+        ...             spikes.append(self.surrogate.spike(v - threshold))
+        ...             v = v * (1 - spikes[-1].detach())
+        ...         return torch.stack(spikes), v
+        >>> network = rb.Sequential(torch.nn.Linear(2, 3), Own(3), torch.nn.Linear(3, 1), rb.LeakyReadout(1))
+        >>> network(torch.ones(10, 4, 2)).sum().backward()
+        >>> network[1]
+        Own(3, threshold=1, learn=('threshold',), surrogate=FastSigmoid(dampening=1, sharpness=1))
+    """
 
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset: what the surrogate sees.
@@ -61,6 +96,18 @@ class Neuron(Temporal, FeatureParameters):
         """The thresholds at which neurons with this `distance` fired; they broadcast to it."""
         return self.per_feature("threshold", distance).detach()
 
+    def extra_repr(self) -> str:
+        """The features, the values and the surrogate, if there is one, for `print(network)`."""
+        surrogate = getattr(self, "surrogate", None)
+        shown = [super().extra_repr(), "" if surrogate is None else f"surrogate={_brief(surrogate)}"]
+        return ", ".join(filter(None, shown))
+
+
+def _brief(surrogate: Surrogate) -> str:
+    numbers = ((field.name, getattr(surrogate, field.name)) for field in fields(surrogate))
+    shown = ", ".join(f"{name}={value:.3g}" for name, value in numbers if isinstance(value, int | float))
+    return f"{type(surrogate).__name__}({shown})"
+
 
 class IntegrateAndFire(Neuron):
     """Neurons with a leaky membrane, a threshold and a reset: what `LIF` and its relatives are made with.
@@ -83,6 +130,9 @@ class IntegrateAndFire(Neuron):
 
     _threshold_range: ClassVar[Range] = POSITIVE
 
+    decay = Value("What the membrane potential keeps per step")
+    threshold = Value("Where the neurons fire")
+
     def __init__(
         self,
         features: int | None,
@@ -103,16 +153,6 @@ class IntegrateAndFire(Neuron):
         self.reset: Reset = reset
         self.reset_gradient: ResetGradient = reset_gradient
 
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
-    @property
-    def threshold(self) -> Tensor:
-        """Where the neurons fire: a scalar, or `(features,)`."""
-        return self.current("threshold")
-
     @torch.no_grad()
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset; see `Neuron.distance`."""
@@ -124,4 +164,5 @@ class IntegrateAndFire(Neuron):
 
     def extra_repr(self) -> str:
         """The settings, for `print(network)`."""
-        return f"{super().extra_repr()}, reset={self.reset!r}"
+        backward = "" if self.reset_gradient == "detached" else f", reset_gradient={self.reset_gradient!r}"
+        return f"{super().extra_repr()}, reset={self.reset!r}{backward}"

@@ -12,7 +12,7 @@ from rheobase.ops.integrate import synaptic_integrate
 from rheobase.ops.lif import lif
 from rheobase.ops.noise import draw_seed
 from rheobase.ops.stochastic import stochastic_lif
-from rheobase.parameters import REAL, UNIT_INTERVAL, decay_from_tau
+from rheobase.parameters import REAL, UNIT_INTERVAL, Value, decay_from_tau
 from rheobase.surrogate import FastSigmoid, Surrogate
 
 Transform = Literal["none", "sigmoid", "tanh", "relu_tanh"]
@@ -74,6 +74,10 @@ class ParaLIF(Neuron):
         >>> layer(torch.ones(4, 1, 3))[:, 0, 0]  # v = 0.5, 0.75, 0.875, 0.9375
         tensor([0., 1., 1., 1.])
     """
+
+    synapse_decay = Value("What the synaptic current keeps per step")
+    decay = Value("What the membrane potential keeps per step")
+    threshold = Value("Where a spike comes; events that are drawn have none")
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
+from rheobase.ops.arguments import as_count
 from rheobase.ops.lif import lif
 from rheobase.ops.sliding import slide
 from rheobase.scheduled import Scheduled
@@ -24,7 +25,7 @@ class ParallelNeuron(Neuron):
     """What the three have in common: a threshold and a surrogate."""
 
     def __init__(self, surrogate: Surrogate | None, thresholds: tuple[int, ...]) -> None:
-        super().__init__(None, (), ())
+        super().__init__()
         surrogate = Arctan() if surrogate is None else surrogate
         if not isinstance(surrogate, Surrogate):
             raise TypeError(f"{type(self).__name__}: surrogate must be an object such as Arctan(), got {surrogate!r}")
@@ -39,10 +40,6 @@ class ParallelNeuron(Neuron):
         """Spikes where `h >= threshold`: those of leaky neurons that keep nothing, in one pass of their kernels."""
         spikes, _ = lif(h, 0.0, threshold, reset="none", surrogate=self.surrogate)
         return spikes
-
-    def _check_count(self, name: str, value: int) -> None:
-        if not (isinstance(value, int) and value >= 1):
-            raise ValueError(f"{type(self).__name__}: {name} must be a whole number, at least 1, got {value}")
 
 
 class PSN(ParallelNeuron):
@@ -66,7 +63,7 @@ class PSN(ParallelNeuron):
     """
 
     def __init__(self, steps: int, surrogate: Surrogate | None = None) -> None:
-        self._check_count("steps", steps)
+        steps = as_count(steps, "steps", type(self).__name__)
         super().__init__(surrogate, (steps,))
         self.steps = steps
         self.weight = nn.Parameter(torch.empty(steps, steps).uniform_(-(steps**-0.5), steps**-0.5))
@@ -107,8 +104,8 @@ class PSN(ParallelNeuron):
         )
 
     def extra_repr(self) -> str:
-        """The number of steps, for `print(network)`."""
-        return f"steps={self.steps}"
+        """The number of steps and the surrogate, for `print(network)`."""
+        return f"steps={self.steps}, {super().extra_repr()}"
 
 
 class MaskedPSN(PSN, Scheduled):
@@ -138,7 +135,7 @@ class MaskedPSN(PSN, Scheduled):
 
     def __init__(self, steps: int, order: int, surrogate: Surrogate | None = None) -> None:
         super().__init__(steps, surrogate)
-        self._check_count("order", order)
+        order = as_count(order, "order", type(self).__name__)
         if order > steps:
             raise ValueError(f"MaskedPSN: order must be at most steps = {steps}, got {order}")
         self.order = order
@@ -187,8 +184,8 @@ class MaskedPSN(PSN, Scheduled):
         return spikes, (seen[max(len(seen) - self.order + 1, 0) :], stop)
 
     def extra_repr(self) -> str:
-        """The number of steps and the order, for `print(network)`."""
-        return f"steps={self.steps}, order={self.order}"
+        """The number of steps, the surrogate and the order, for `print(network)`."""
+        return f"{super().extra_repr()}, order={self.order}"
 
 
 class SlidingPSN(ParallelNeuron):
@@ -215,7 +212,7 @@ class SlidingPSN(ParallelNeuron):
     """
 
     def __init__(self, order: int, surrogate: Surrogate | None = None) -> None:
-        self._check_count("order", order)
+        order = as_count(order, "order", type(self).__name__)
         super().__init__(surrogate, ())
         self.order = order
         self.weight = nn.Parameter(0.5 ** torch.arange(order - 1, -1, -1))
@@ -246,5 +243,5 @@ class SlidingPSN(ParallelNeuron):
         return self._fire(h, self.threshold), seen[len(x) :]
 
     def extra_repr(self) -> str:
-        """The order, for `print(network)`."""
-        return f"order={self.order}"
+        """The order and the surrogate, for `print(network)`."""
+        return f"order={self.order}, {super().extra_repr()}"

@@ -97,7 +97,7 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
 
         The state is that of `AdaptiveLIF` and the spikes of the last L steps, `(L, B, N)`.
         """
-        self.check(x, None if state is None else state[:3])
+        self.check(x, state, parts=3, others=1)
         return recurrent_adaptive_lif(
             x,
             self.recurrent_weight,

@@ -81,7 +81,7 @@ class RecurrentLIF(IntegrateAndFire):
         tuple[Float[Tensor, "B {self.features}"], Float[Tensor, "B {self.features}"]],
     ]:
         """Spikes for `x`, and the membrane potential and the spikes of its last step, starting from `state`; None is rest."""
-        self.check(x, state)
+        self.check(x, state, parts=2)
         weight = self.recurrent_weight
         if not self.self_connections:
             weight = weight * (1 - torch.eye(self.features, dtype=weight.dtype, device=weight.device))

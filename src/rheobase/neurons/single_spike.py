@@ -100,8 +100,8 @@ class SingleSpike(IntegrateAndFire):
         framework.
 
         Example:
-            >>> SingleSpike.integrate_and_fire(16, width=3.0)
-            SingleSpike(16, decay=1, threshold=1, reset='none', credit='product')
+            >>> SingleSpike.integrate_and_fire(width=3.0)
+            SingleSpike(decay=1, threshold=1, surrogate=Arctan(dampening=1, sharpness=0.333), reset='none', credit='product')
         """
         if not 0 < width < math.inf:
             raise ValueError(f"{cls.__name__}.integrate_and_fire: width must be above 0 and finite, got {width}")
@@ -130,7 +130,7 @@ class SingleSpike(IntegrateAndFire):
             TypeError: if `x` is no floating-point tensor.
             ValueError: if shapes do not fit, or with `fire_by_end`, for a piece of a sequence does not know where that ends.
         """
-        self.check(x, state)
+        self.check(x, state, parts=3)
         if self.fire_by_end:
             raise ValueError(
                 f"{type(self).__name__}: fire_by_end needs the whole sequence, run(x, state) gets a piece; call the "

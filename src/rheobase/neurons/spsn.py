@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops.stochastic import Firing, Sampler, check_rule, stochastic_lif
-from rheobase.parameters import POSITIVE, REAL, UNIT_INTERVAL, decay_from_tau
+from rheobase.parameters import POSITIVE, REAL, UNIT_INTERVAL, Value, decay_from_tau
 
 Evaluation = Literal["sampled", "threshold", "expected"]
 """What neurons do in evaluation: draw as in training; fire where a spike is no less likely than none; or hand on the
@@ -71,6 +71,11 @@ class SPSN(Neuron):
         [0.5, 1.0]
     """
 
+    synapse_decay = Value("What the synaptic current keeps per step")
+    decay = Value("What the membrane potential keeps per step")
+    threshold = Value("Where spikes are as likely as none")
+    slope = Value("How steeply the probability of a spike rises")
+
     def __init__(
         self,
         features: int | None = None,
@@ -100,26 +105,6 @@ class SPSN(Neuron):
         self.temperature = temperature
         self.evaluation: Evaluation = evaluation
 
-    @property
-    def synapse_decay(self) -> Tensor:
-        """What the synaptic current keeps per step: a scalar, or `(features,)`."""
-        return self.current("synapse_decay")
-
-    @property
-    def decay(self) -> Tensor:
-        """What the membrane potential keeps per step: a scalar, or `(features,)`."""
-        return self.current("decay")
-
-    @property
-    def threshold(self) -> Tensor:
-        """Where spikes are as likely as none: a scalar, or `(features,)`."""
-        return self.current("threshold")
-
-    @property
-    def slope(self) -> Tensor:
-        """How steeply the probability of a spike rises: a scalar, or `(features,)`."""
-        return self.current("slope")
-
     def run(
         self,
         x: Float[Tensor, "T B *features"],
@@ -133,7 +118,7 @@ class SPSN(Neuron):
         The state is the membrane potential `v`, the synaptic current, and the seed of the noise with the number of the next
         step.
         """
-        self.check(x, None if state is None else state[:2])
+        self.check(x, state, parts=2, others=1)
         decay, slope = self.per_feature("decay", x), self.per_feature("slope", x)
         firing: Firing = self.sampler
         if not self.training and self.evaluation != "sampled":

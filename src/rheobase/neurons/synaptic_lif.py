@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.lif import Reset, ResetGradient, synaptic_lif
-from rheobase.parameters import UNIT_INTERVAL
+from rheobase.parameters import UNIT_INTERVAL, Value
 from rheobase.surrogate import Surrogate
 
 
@@ -48,6 +48,8 @@ class SynapticLIF(IntegrateAndFire):
         tensor([1.9980, 1.9980, 1.9980])
     """
 
+    synapse_decay = Value("What the synaptic current keeps per step")
+
     def __init__(
         self,
         features: int | None = None,
@@ -64,18 +66,13 @@ class SynapticLIF(IntegrateAndFire):
         super().__init__(features, decay, threshold, surrogate, reset, reset_gradient, learn, learnable)
         self.define("synapse_decay", synapse_decay, UNIT_INTERVAL)
 
-    @property
-    def synapse_decay(self) -> Tensor:
-        """What the synaptic current keeps per step: a scalar, or `(features,)`."""
-        return self.current("synapse_decay")
-
     def run(
         self,
         x: Float[Tensor, "T B *features"],
         state: tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]] | None = None,
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"]]]:
         """Spikes for `x`, and the membrane potential and the synaptic current after it, starting from `state`; None is rest."""
-        self.check(x, state)
+        self.check(x, state, parts=2)
         return synaptic_lif(
             x,
             self.per_feature("synapse_decay", x),

@@ -4,9 +4,27 @@ Most mistakes with spiking networks are mistakes of axes, and a wrong axis that 
 nonsense in silence. So each operation checks what can be checked, where the user called it, and says what it expected.
 """
 
+import operator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+
+
+def as_count(value: Any, name: str, what: str) -> int:
+    """A number of things, at least 1, from a whole number of any type, such as NumPy's.
+
+    Raises:
+        ValueError: if it is no whole number, or below 1.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{what}: {name} must be a whole number, at least 1, got {value!r}")
+    return count
 
 
 def check_sequence(x: Tensor, what: str) -> None:

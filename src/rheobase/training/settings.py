@@ -41,8 +41,8 @@ class Training:
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs linear and convolutional layers, and the products over all steps of `PSN` and `MaskedPSN`, in mixed
     precision; membranes and decays stay in float32."""
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    device: Literal["auto", "cpu", "gpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one. "cuda" is kept as "gpu"."""
     threads: int | None = None
     """CPU threads of PyTorch, per process; None leaves the choice to PyTorch. Small networks are fastest with 1."""
     # In them the threads wait for each other longer than they work, most of all on a busy machine. And with a fixed number the
@@ -74,11 +74,13 @@ class Training:
         words_of = {
             "schedule": ("cosine", "constant"),
             "precision": ("float32", "bfloat16"),
-            "device": ("auto", "cpu", "gpu"),
+            "device": ("auto", "cpu", "gpu", "cuda"),
         }
         for name, words in words_of.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, got {getattr(self, name)!r}")
+        if self.device == "cuda":  # one name for one setting, so that runs compare
+            object.__setattr__(self, "device", "gpu")
 
     @property
     def evaluation_batch_size(self) -> int:
