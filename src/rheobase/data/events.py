@@ -161,6 +161,10 @@ def concatenate(*parts: Events) -> Events:
     )
 
 
+_AT_THE_EDGE = 1 + 2**-22
+"""Four times the rounding of float32: k * dt, rounded to float32, falls into step k."""
+
+
 @dataclass(frozen=True, eq=False)
 class EventDataset(IndexedDataset):
     """Recordings of events as dense counts: `steps` bins of `dt` seconds, `group` neighbouring channels summed.
@@ -181,7 +185,9 @@ class EventDataset(IndexedDataset):
         indices: the recordings chosen from `events`; by default all.
 
     Raises:
-        ValueError: if an argument is out of range.
+        TypeError: if `steps` is no integer.
+        ValueError: if an argument is out of range, or `dt` and `steps` cannot be meant for these recordings: no event of any of
+            them lies in the steps, or all of them in the first of several (unless all are at time 0).
 
     Example:
         >>> events = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 3]), np.array([0]), channels=4)
@@ -204,6 +210,8 @@ class EventDataset(IndexedDataset):
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt: got {self.dt}, expected seconds per step, above 0")
+        if not isinstance(self.steps, int | np.integer):
+            raise TypeError(f"steps: got {self.steps!r}, expected an integer, the number of time steps")
         if self.steps < 1:
             raise ValueError(f"steps: got {self.steps}, expected at least 1")
         for name, asked in (("merge_polarities", self.merge_polarities), ("flatten", not self.flatten)):
@@ -217,6 +225,26 @@ class EventDataset(IndexedDataset):
             raise ValueError(f"group: got {self.group} with flatten=False, expected 1: a group of pixels has no shape")
         if self.clip is not None and self.clip < 1:
             raise ValueError(f"clip: got {self.clip}, expected at least 1, or None")
+        self._check_duration()
+
+    def _check_duration(self) -> None:
+        """Refuse steps that see nothing of any recording, or all of it at once: times or `dt` are in another unit."""
+        starts, ends = self.events.offsets[:-1], self.events.offsets[1:]
+        starts, ends = starts[starts < ends], ends[starts < ends]
+        if len(starts) == 0:
+            return
+        first, last = float(self.events.times[starts].min()), float(self.events.times[ends - 1].max())
+        seen, steps = self.dt * self.steps, f"{self.dt:g} s with steps {self.steps}"
+        if first * _AT_THE_EDGE >= seen:
+            raise ValueError(
+                f"dt: got {steps}, so {seen:g} s are seen, but no event is that early: the first of all is at "
+                f"{first:g} s, the longest recording ends at {last:g} s; {_remedy('times are', last / seen)}"
+            )
+        if self.steps > 1 and 0 < last * _AT_THE_EDGE < self.dt:
+            raise ValueError(
+                f"dt: got {steps}, but all events lie in the first step: the longest recording ends at {last:g} s; "
+                f"{_remedy('dt is', seen / last)}"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -283,9 +311,8 @@ class EventDataset(IndexedDataset):
             units %= np.int32(self._places)
         if self.group > 1:
             units //= np.int32(self.group)
-        # The factor is four times the rounding of float32: k * dt, rounded to float32, falls into step k.
         step = times.astype(np.float64)
-        step *= (1 + 2**-22) / self.dt
+        step *= _AT_THE_EDGE / self.dt
         # Clamped before the conversion: a huge time would overflow the integer. Row `steps` collects what is too late.
         cell = np.minimum(step, self.steps, out=step).astype(np.int64)
         cell *= shape[1]
@@ -341,3 +368,11 @@ class EventDataset(IndexedDataset):
         shape = (self.steps, self.group, self.clip, self.merge_polarities, self.flatten)
         settings = (self.events.digest, self.dt, *shape, self.augment)
         return digest(str(settings), self.chosen)
+
+
+def _remedy(what: str, too_large: float) -> str:
+    """What to do about `what`, which is too large by some such factor to be in seconds."""
+    for unit, factor in (("milliseconds", 1e3), ("microseconds", 1e6)):
+        if factor / 30 < too_large < factor * 30:
+            return f"probably {what} in {unit}, expected seconds: divide by {factor:,.0f}"
+    return "times are in seconds from the beginning of the recording, dt in seconds per step"
