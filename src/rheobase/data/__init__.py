@@ -12,6 +12,7 @@ from rheobase.data.augment import (
     StretchTime,
     Zoom,
 )
+from rheobase.data.batches import batches, collate
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import EventDataset, Events, concatenate
@@ -54,7 +55,9 @@ __all__ = [
     "VectorDataset",
     "Vectors",
     "Zoom",
+    "batches",
     "cifar10",
+    "collate",
     "concatenate",
     "data_folder",
     "draw_delayed_recall",

@@ -10,11 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase import decoding
+from rheobase import decoding, randomness
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.health import InputHealth, LayerHealth, Recorder
-from rheobase.training import randomness
 from rheobase.training.engine import Engine
 
 Loss = Callable[[Tensor, Tensor], Tensor]
