@@ -26,6 +26,7 @@ from rheobase.data.published import Progress, data_folder
 from rheobase.data.recall import draw_delayed_recall
 from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.torch_datasets import from_torch
 from rheobase.data.vectors import VectorDataset, Vectors
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "draw_yin_yang",
     "dvs128_gesture",
     "fashion_mnist",
+    "from_torch",
     "mnist",
     "n_mnist",
     "read_aedat",
