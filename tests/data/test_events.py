@@ -1,4 +1,4 @@
-"""Tests of rheobase.data.events."""
+"""Tests of rheobase.data.events and rheobase.data.event_datasets."""
 
 from dataclasses import replace
 
@@ -304,6 +304,42 @@ def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
 def test_bad_events_are_refused_by_name(events, change, message):
     with pytest.raises(DataError, match=message):
         replace(events, source="here", **change(events))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_lists_and_tensors_are_taken_for_arrays():
+    lists = Events([0.0, 0.5, 0.25], [1, 0, 2], [0, 2, 3], [0, 1], 3)
+    tensors = Events(
+        *map(torch.tensor, ([0.0, 0.5, 0.25], [1, 0, 2], [0, 2, 3], [0, 1])), np.int64(3), sensor=[1, 1, 3]
+    )
+    assert lists.digest == tensors.digest
+    assert tensors.sensor == (1, 1, 3)
+    assert Events([], [], [0, 0], [0], 3).recording(0).units.tolist() == []
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"units": np.float64([1, 0, 2])}, TypeError, r"here: units: got float64 of shape \(3,\), expected integers"),
+        ({"times": ["a", "b", "c"]}, TypeError, "here: times: got <U1 of shape .*expected numbers, the seconds"),
+        ({"times": [[0.0], [0.0, 1.0]]}, TypeError, "here: times: got a list that is no array"),
+        ({"times": [[0.0, 0.5, 0.25]]}, TypeError, r"here: times: got float64 of shape \(1, 3\)"),
+        ({"labels": [0.0, 1.0]}, TypeError, "here: labels: got float64 .*expected integers, one per recording"),
+        ({"channels": 3.0}, TypeError, "here: channels: got 3.0, expected an integer"),
+        ({"channels": 0}, DataError, "here: channels: got 0, expected at least 1"),
+        (
+            {"sensor": (-1, -3, 1)},
+            DataError,
+            r"here: sensor: got \(-1, -3, 1\), expected \(polarities, height, width\), each",
+        ),
+        ({"offsets": np.array([0, 4, 3], np.uint64)}, DataError, "here: offsets go from 0 to 3, expected ascending"),
+    ],
+)
+def test_what_is_no_array_of_the_kind_is_refused(change, kind, message):
+    fields = {"times": [0.0, 0.5, 0.25], "units": [1, 0, 2], "offsets": [0, 2, 3], "labels": [0, 1], "channels": 3}
+    with pytest.raises(kind, match=message):
+        Events(**(fields | change), source="here")
 
 
 def test_no_recording_is_refused():

@@ -14,8 +14,9 @@ from rheobase.data.augment import (
 )
 from rheobase.data.batches import batches, collate
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
+from rheobase.data.event_datasets import EventDataset
 from rheobase.data.event_files import read_events, write_events
-from rheobase.data.events import EventDataset, Events, concatenate
+from rheobase.data.events import Events, concatenate
 from rheobase.data.gestures import dvs128_gesture
 from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
