@@ -162,8 +162,8 @@ class Events:
         Example:
             >>> recordings = [([0, 2500, 1000], [3, 0, 1]), ([], []), ([700], [2])]
             >>> events = Events.from_recordings(recordings, [0, 1, 1], unit="us", channels=4)
-            >>> events.recording(0).units.tolist(), events.recording(0).times.tolist()[1] == np.float32(0.001)
-            ([3, 1, 0], True)
+            >>> events.recording(0).units.tolist(), events.recording(0).times * 1000
+            ([3, 1, 0], array([0. , 1. , 2.5], dtype=float32))
             >>> from rheobase.data import EventDataset
             >>> camera = Events.from_recordings([([5, 9], [3, 0], [0, 1], [True, False])], [0], unit="ms", sensor=(2, 2, 4))
             >>> EventDataset(camera, dt=0.005, steps=2, flatten=False)[0][0].nonzero().tolist()  # step, polarity, y, x
