@@ -293,8 +293,12 @@ def check_dataset(dataset: object, name: str) -> None:
 
     Raises:
         TypeError: if `dataset` has not all that `Dataset` asks for; the message says what is missing, and what to do.
+        DataError: if its labels are not one index into its classes for each sample, or there is no sample.
     """
     if isinstance(dataset, Dataset):
+        labels, _ = check_labels(np.asarray(dataset.labels), dataset.classes, f"{name}: labels")
+        if len(labels) != len(dataset):
+            raise DataError(f"{name}: got {len(labels)} labels for {len(dataset)} samples, expected as many")
         return
     got = f"{name} must be a data set, got a {type(dataset).__name__}"
     if isinstance(dataset, DataLoader):
