@@ -173,9 +173,10 @@ def lasting(*ends: float) -> Events:
     [
         (
             (0.0, 0.5e6, 0.8e6), 0.01, 30,
-            "dt: got 0.01 s with steps 30, so 0.3 s are seen, but no event is that early: the first of all is at 250000 s, "
+            "dt: got 0.01 s with steps 30, so 0.3 s are seen, but no event is that early: the first is at 250000 s, "
             "the longest recording ends at 800000 s; probably times are in microseconds, expected seconds: divide by 1,000,000",
         ),
+        ((0.0, 500.0, 800.0), 0.01, 1, "no event is that early: the first is at 250 s"),
         ((500.0, 800.0), 0.01, 30, "probably times are in milliseconds, expected seconds: divide by 1,000"),
         (
             (0.5, 0.8), 20.0, 30,
@@ -189,6 +190,15 @@ def lasting(*ends: float) -> Events:
 def test_steps_that_cannot_be_meant_are_refused(ends, dt, steps, message):
     with pytest.raises(ValueError, match=message):
         EventDataset(lasting(*ends), dt=dt, steps=steps)
+
+
+def test_an_event_at_time_0_does_not_hide_the_wrong_unit():
+    events = Events(np.float32([0, 300_000, 0, 800_000]), np.zeros(4, int), np.array([0, 2, 4]), np.array([0, 0]), 1)
+    with pytest.raises(
+        ValueError, match=r"no event after time 0 is that early: the first is at 300000 s, .* in microseconds"
+    ):
+        EventDataset(events, dt=0.01, steps=30)
+    assert EventDataset(events, dt=0.01, steps=1)[0][0].sum() == 1
 
 
 def test_steps_that_may_be_meant_are_taken():

@@ -42,7 +42,8 @@ class EventDataset(IndexedDataset):
     Raises:
         TypeError: if `steps` is no integer.
         ValueError: if an argument is out of range, or `dt` and `steps` cannot be meant for these recordings: no event of any of
-            them lies in the steps, or all of them in the first of several (unless all are at time 0).
+            them lies in the steps (at time 0 aside, where there are several steps), or all of them in the first of several.
+            Events that are all at time 0 are taken.
 
     Example:
         >>> events = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 3]), np.array([0]), channels=4)
@@ -84,18 +85,19 @@ class EventDataset(IndexedDataset):
 
     def _check_duration(self) -> None:
         """Refuse steps that see nothing of any recording, or all of it at once: times or `dt` are in another unit."""
-        starts, ends = self.events.offsets[:-1], self.events.offsets[1:]
-        starts, ends = starts[starts < ends], ends[starts < ends]
-        if len(starts) == 0:
+        first, after, last = self.events.span
+        if last == 0:  # which is so in every unit
             return
-        first, last = float(self.events.times[starts].min()), float(self.events.times[ends - 1].max())
+        # Recordings often begin with an event at time 0. It is in the first step in every unit, so it counts for nothing, but
+        # where there is one step alone, for events on a grid as wide as it.
+        earliest = first if self.steps == 1 else after
         seen, steps = self.dt * self.steps, f"{self.dt:g} s with steps {self.steps}"
-        if first * _AT_THE_EDGE >= seen:
+        if earliest * _AT_THE_EDGE >= seen:
             raise ValueError(
-                f"dt: got {steps}, so {seen:g} s are seen, but no event is that early: the first of all is at "
-                f"{first:g} s, the longest recording ends at {last:g} s; {_remedy('times are', last / seen)}"
+                f"dt: got {steps}, so {seen:g} s are seen, but no event {'after time 0 ' if first == 0 else ''}is that early: "
+                f"the first is at {earliest:g} s, the longest recording ends at {last:g} s; {_remedy('times are', last / seen)}"
             )
-        if self.steps > 1 and 0 < last * _AT_THE_EDGE < self.dt:
+        if self.steps > 1 and last * _AT_THE_EDGE < self.dt:
             raise ValueError(
                 f"dt: got {steps}, but all events lie in the first step: the longest recording ends at {last:g} s; "
                 f"{_remedy('dt is', seen / last)}"

@@ -183,6 +183,14 @@ class Events:
         return Recording(self.times[part], self.units[part].astype(np.int32), self.channels)
 
     @cached_property
+    def span(self) -> tuple[float, float, float]:
+        """The times of the first event of all, of the first after time 0, and of the last; zeros where there is none."""
+        if len(self.times) == 0 or (last := float(self.times.max())) == 0:
+            return 0.0, 0.0, 0.0
+        after = self.times.min(where=self.times > 0, initial=np.inf)
+        return float(self.times.min()), float(after), last
+
+    @cached_property
     def digest(self) -> str:
         """A SHA-256 over the events, the labels and their names."""
         return digest(
