@@ -11,12 +11,12 @@ from pathlib import Path
 
 from torch import nn
 
-from rheobase import recipes
+from rheobase import randomness, recipes
 from rheobase.data import Splits
 from rheobase.diagnosis import Diagnosis, doctor
 from rheobase.errors import RecipeError
 from rheobase.recipes import Recipe
-from rheobase.training import RunFolder, checkpoint, randomness
+from rheobase.training import RunFolder, checkpoint
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import loss_of
 

@@ -5,6 +5,7 @@ import io
 import lzma
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -68,6 +69,53 @@ def test_recordings_without_events_are_kept(tmp_path):
     events = Events(np.float32([0.5, 0.25]), np.array([1, 2]), np.array([0, 0, 1, 2, 2]), np.array([0, 1, 0, 1]), 3)
     write_events(tmp_path / "events.h5", events)
     assert_same(read_events(tmp_path / "events.h5", channels=3), events)
+
+
+@pytest.mark.parametrize("more", [{}, {"sensor": (2, 2, 5)}, {"sensor": (1, 4, 5), "simulated": True}], ids=str)
+def test_channels_sensor_and_simulation_are_kept(tmp_path, more):
+    events = replace(small(), **more)
+    write_events(str(tmp_path / "events.h5"), events)
+    got = read_events(str(tmp_path / "events.h5"))
+    assert_same(got, events)
+    assert (got.channels, got.sensor, got.simulated) == (20, events.sensor, events.simulated)
+    with pytest.raises(DataError, match="extra/channels: got 20, but 21 are asked for; leave channels out"):
+        read_events(tmp_path / "events.h5", channels=21)
+
+
+def added(**fields) -> bytes:
+    def change(file):
+        for name, values in fields.items():
+            file[f"extra/{name}"] = values
+
+    return written(change)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (added(channels=[0]), "extra/channels: got 0, expected 1 to 16,777,216"),
+        (added(channels=np.array([2**64 - 1], np.uint64)), "extra/channels: got 18446744073709551615, expected 1 to"),
+        (added(channels=[19]), "units: sample . has 19 at event ., expected channels 0 to 18"),
+        (added(channels=[20, 20]), r"extra/channels: got int64 of shape \(2,\), expected integers of shape \(1,\)"),
+        (added(channels=20), r"extra/channels: got int64 of shape \(\), expected integers of shape \(1,\)"),
+        (added(channels=[20.0]), "extra/channels: got float64"),
+        (
+            added(channels=[20], sensor=[2, 10]),
+            r"extra/sensor: got int64 of shape \(2,\), expected integers of shape \(3,\)",
+        ),
+        (added(channels=[20], sensor=[2, 5, 5]), r"sensor: got \(2, 5, 5\) for 20 channels"),
+        (added(channels=[20], sensor=[-2, -2, 5]), r"sensor: got \(-2, -2, 5\), expected .* each at least 1"),
+        (added(simulated=[0.5]), "extra/simulated: got float64"),
+    ],
+)
+def test_channels_and_sensor_of_a_file_are_checked(content, message):
+    with pytest.raises(DataError, match=f"here: {message}"):
+        parse_events(content, "here")
+
+
+def test_files_that_do_not_say_their_channels_have_those_of_shd():
+    assert parse_events(written(), "here").channels == 700
+    assert parse_events(written(), "here", channels=20).channels == 20
 
 
 def test_the_times_are_kept_as_float16_on_demand(tmp_path, events):

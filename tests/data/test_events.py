@@ -1,4 +1,4 @@
-"""Tests of rheobase.data.events."""
+"""Tests of rheobase.data.events and rheobase.data.event_datasets."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def counted(events: Events, sample: int, dt: float, steps: int, group: int) -> n
 
 
 @given(
-    dt=st.floats(0.003, 0.7),
+    dt=st.floats(0.003, 0.4),
     steps=st.integers(1, 40),
     group=st.sampled_from([1, 2, 4, 5, 10, 20]),
     indices=st.lists(st.integers(0, 11), min_size=1, max_size=6),
@@ -77,8 +77,8 @@ def test_empty_recordings_and_empty_batches_are_zeros():
 
 
 def test_a_time_beyond_all_integers_is_left_out():
-    events = Events(np.float32([3e38]), np.int32([0]), np.array([0, 1]), np.array([0]), 1)
-    assert EventDataset(events, dt=1e-3, steps=2)[0][0].sum() == 0
+    events = Events(np.float32([1e-3, 3e38]), np.int32([0, 0]), np.array([0, 2]), np.array([0]), 1)
+    assert EventDataset(events, dt=1e-3, steps=2)[0][0].tolist() == [[0], [1]]
 
 
 def test_counts_are_clipped():
@@ -159,6 +159,62 @@ def test_the_fingerprint_tells_every_setting(events):
 def test_settings_out_of_range_are_refused(events, settings, message):
     with pytest.raises(ValueError, match=message):
         EventDataset(events, **{"dt": 0.01, "steps": 5} | settings)
+
+
+def lasting(*ends: float) -> Events:
+    """Recordings of an event at half and one at the whole of each of `ends`; with 0, a recording without events."""
+    times = np.float32([time for end in ends if end for time in (end / 2, end)])
+    offsets = np.cumsum([0, *(2 if end else 0 for end in ends)])
+    return Events(times, np.zeros(len(times), np.int64), offsets, np.zeros(len(ends), np.int64), 1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "dt", "steps", "message"),
+    [
+        (
+            (0.0, 0.5e6, 0.8e6), 0.01, 30,
+            "dt: got 0.01 s with steps 30, so 0.3 s are seen, but no event is that early: the first is at 250000 s, "
+            "the longest recording ends at 800000 s; probably times are in microseconds, expected seconds: divide by 1,000,000",
+        ),
+        ((0.0, 500.0, 800.0), 0.01, 1, "no event is that early: the first is at 250 s"),
+        ((500.0, 800.0), 0.01, 30, "probably times are in milliseconds, expected seconds: divide by 1,000"),
+        (
+            (0.5, 0.8), 20.0, 30,
+            "dt: got 20 s with steps 30, but all events lie in the first step: the longest recording ends at 0.8 s; "
+            "probably dt is in milliseconds, expected seconds: divide by 1,000",
+        ),
+        ((0.5, 0.8), 20_000.0, 30, "probably dt is in microseconds"),
+        ((1.0,), 0.01, 30, "the longest recording ends at 1 s; times are in seconds from the beginning of the recording"),
+    ],
+)  # fmt: skip
+def test_steps_that_cannot_be_meant_are_refused(ends, dt, steps, message):
+    with pytest.raises(ValueError, match=message):
+        EventDataset(lasting(*ends), dt=dt, steps=steps)
+
+
+def test_an_event_at_time_0_does_not_hide_the_wrong_unit():
+    events = Events(np.float32([0, 300_000, 0, 800_000]), np.zeros(4, int), np.array([0, 2, 4]), np.array([0, 0]), 1)
+    with pytest.raises(
+        ValueError, match=r"no event after time 0 is that early: the first is at 300000 s, .* in microseconds"
+    ):
+        EventDataset(events, dt=0.01, steps=30)
+    assert EventDataset(events, dt=0.01, steps=1)[0][0].sum() == 1
+
+
+def test_steps_that_may_be_meant_are_taken():
+    assert EventDataset(lasting(0.0, 0.0), dt=0.01, steps=3).batch(np.arange(2))[0].sum() == 0
+    assert EventDataset(lasting(0.5, 0.8), dt=20.0, steps=1).batch(np.arange(2))[0].sum() == 4
+    beginning = EventDataset(lasting(0.05, 40.0), dt=0.01, steps=3)
+    assert beginning.batch(np.arange(2))[0].sum() == 1
+    assert beginning.subset(np.array([1]))[0][0].sum() == 0  # a recording of which nothing is seen may be chosen
+    at_once = Events(np.zeros(2, np.float32), np.array([0, 1]), np.array([0, 2]), np.array([0]), 2)
+    assert EventDataset(at_once, dt=0.01, steps=3)[0][0].tolist() == [[1, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_steps_are_an_integer():
+    with pytest.raises(TypeError, match=r"steps: got 30.0, expected an integer, the number of time steps"):
+        EventDataset(lasting(0.2), dt=0.01, steps=30.0)
 
 
 @pytest.fixture
@@ -258,6 +314,42 @@ def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
 def test_bad_events_are_refused_by_name(events, change, message):
     with pytest.raises(DataError, match=message):
         replace(events, source="here", **change(events))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_lists_and_tensors_are_taken_for_arrays():
+    lists = Events([0.0, 0.5, 0.25], [1, 0, 2], [0, 2, 3], [0, 1], 3)
+    tensors = Events(
+        *map(torch.tensor, ([0.0, 0.5, 0.25], [1, 0, 2], [0, 2, 3], [0, 1])), np.int64(3), sensor=[1, 1, 3]
+    )
+    assert lists.digest == tensors.digest
+    assert tensors.sensor == (1, 1, 3)
+    assert Events([], [], [0, 0], [0], 3).recording(0).units.tolist() == []
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"units": np.float64([1, 0, 2])}, TypeError, r"here: units: got float64 of shape \(3,\), expected integers"),
+        ({"times": ["a", "b", "c"]}, TypeError, "here: times: got <U1 of shape .*expected numbers, the seconds"),
+        ({"times": [[0.0], [0.0, 1.0]]}, TypeError, "here: times: got a list that is no array"),
+        ({"times": [[0.0, 0.5, 0.25]]}, TypeError, r"here: times: got float64 of shape \(1, 3\)"),
+        ({"labels": [0.0, 1.0]}, TypeError, "here: labels: got float64 .*expected integers, one per recording"),
+        ({"channels": 3.0}, TypeError, "here: channels: got 3.0, expected an integer"),
+        ({"channels": 0}, DataError, "here: channels: got 0, expected at least 1"),
+        (
+            {"sensor": (-1, -3, 1)},
+            DataError,
+            r"here: sensor: got \(-1, -3, 1\), expected \(polarities, height, width\), each",
+        ),
+        ({"offsets": np.array([0, 4, 3], np.uint64)}, DataError, "here: offsets go from 0 to 3, expected ascending"),
+    ],
+)
+def test_what_is_no_array_of_the_kind_is_refused(change, kind, message):
+    fields = {"times": [0.0, 0.5, 0.25], "units": [1, 0, 2], "offsets": [0, 2, 3], "labels": [0, 1], "channels": 3}
+    with pytest.raises(kind, match=message):
+        Events(**(fields | change), source="here")
 
 
 def test_no_recording_is_refused():

@@ -16,11 +16,12 @@ from torch.nn import functional
 
 import rheobase as rb
 from computing import computed_by
+from rheobase import randomness
 from rheobase.data import ArrayDataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.regularizers import Schedule, Sparsity, constant, linear_annealing, switch_off, switch_on
 from rheobase.scheduled import Scheduled
-from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate, fit, randomness
+from rheobase.training import Display, RunFolder, Training, checkpoint, evaluate, fit
 from training.tiny import (
     CHANNELS,
     CLASSES,

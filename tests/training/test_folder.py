@@ -13,14 +13,14 @@ from rheobase.training import RunFolder
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder.create(tmp_path / "runs" / "a", {"recipe": None})
+    folder = RunFolder.create(str(tmp_path / "runs" / "a"), {"recipe": None})
     for epoch in range(1, 4):
         folder.append_metrics({"epoch": epoch, "loss": 1 / epoch})
     return folder
 
 
 def test_what_is_written_is_read(folder: RunFolder) -> None:
-    assert RunFolder(folder.path).config == {"recipe": None}
+    assert RunFolder(folder.path).config == RunFolder(str(folder.path)).config == {"recipe": None}
     assert [metrics["epoch"] for metrics in folder.metrics()] == [1, 2, 3]
     assert folder.metrics()[2]["loss"] == 1 / 3
     assert folder.summary is None

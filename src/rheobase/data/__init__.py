@@ -12,9 +12,11 @@ from rheobase.data.augment import (
     StretchTime,
     Zoom,
 )
+from rheobase.data.batches import batches, collate
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
+from rheobase.data.event_datasets import EventDataset
 from rheobase.data.event_files import read_events, write_events
-from rheobase.data.events import EventDataset, Events, concatenate
+from rheobase.data.events import Events, concatenate
 from rheobase.data.gestures import dvs128_gesture
 from rheobase.data.image_augment import Flip, ImageAugmentation, Perspective, PixelNoise, ShiftPixels
 from rheobase.data.images import ImageDataset, Images, read_cifar10, read_idx
@@ -25,6 +27,7 @@ from rheobase.data.published import Progress, data_folder
 from rheobase.data.recall import draw_delayed_recall
 from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.torch_datasets import from_torch
 from rheobase.data.vectors import VectorDataset, Vectors
 
 __all__ = [
@@ -54,13 +57,16 @@ __all__ = [
     "VectorDataset",
     "Vectors",
     "Zoom",
+    "batches",
     "cifar10",
+    "collate",
     "concatenate",
     "data_folder",
     "draw_delayed_recall",
     "draw_yin_yang",
     "dvs128_gesture",
     "fashion_mnist",
+    "from_torch",
     "mnist",
     "n_mnist",
     "read_aedat",

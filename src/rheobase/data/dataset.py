@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from rheobase.errors import DataError
 
@@ -283,17 +284,34 @@ def check_labels(
     return labels, classes or tuple(str(label) for label in range(labels.max() + 1))
 
 
+_MEMBERS = ("classes", "features", "steps", "labels", "__len__", "__getitem__", "batch", "subset", "fingerprint")
+"""All that `Dataset` asks for."""
+
+
 def check_dataset(dataset: object, name: str) -> None:
-    """Refuse what is no data set, tensors most likely; `name` is what the error message calls it.
+    """Refuse what is no data set, tensors or a data set of PyTorch most likely; `name` is what the error message calls it.
 
     Raises:
-        TypeError: if `dataset` has not all that `Dataset` asks for.
+        TypeError: if `dataset` has not all that `Dataset` asks for; the message says what is missing, and what to do.
+        DataError: if its labels are not one index into its classes for each sample, or there is no sample.
     """
-    if not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"{name} must be a data set, got a {type(dataset).__name__}; "
-            "for tensors, rheobase.data.ArrayDataset(x, labels) with x as (T, n, *features)"
-        )
+    if isinstance(dataset, Dataset):
+        labels, _ = check_labels(np.asarray(dataset.labels), dataset.classes, f"{name}: labels")
+        if len(labels) != len(dataset):
+            raise DataError(f"{name}: got {len(labels)} labels for {len(dataset)} samples, expected as many")
+        return
+    got = f"{name} must be a data set, got a {type(dataset).__name__}"
+    if isinstance(dataset, DataLoader):
+        raise TypeError(f"{got}; training makes its own batches: hand over rheobase.data.from_torch(loader.dataset)")
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):
+        raise TypeError(f"{got}; write dataset.subset(indices), or rheobase.data.split(dataset, fraction, seed)")
+    if isinstance(dataset, Tensor | np.ndarray | list | tuple) or not hasattr(dataset, "__getitem__"):
+        raise TypeError(f"{got}; for tensors, rheobase.data.ArrayDataset(x, labels) with x as (T, n, *features)")
+    lacks = ", ".join(member for member in _MEMBERS if not hasattr(dataset, member))
+    raise TypeError(
+        f"{got}, which lacks {lacks}, see rheobase.data.Dataset; for a data set of PyTorch that gives pairs of a sample "
+        "(T, *features) and a label, rheobase.data.from_torch(dataset)"
+    )
 
 
 def check_seed(seed: tuple[int, ...]) -> None:

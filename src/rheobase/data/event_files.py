@@ -4,6 +4,9 @@ The layout (Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg Spiking Data 
 Spiking Neural Networks", 2020): `spikes/times` and `spikes/units` hold one variable-length row per recording, `labels`
 one number; `extra/keys` the names of the classes, `extra/speaker` who spoke, `extra/meta_info` facts about the speakers.
 
+What SHD does not tell of its recordings is written beside it: `extra/channels`, the number of channels; `extra/sensor`, the
+polarities, height and width of a camera; `extra/simulated`, 1 for a simulation that stands in for recordings.
+
 HDF5 is read by a C library that trusts what is written in a file. So the sizes of fields are compared with the size of the
 file before they are read, rows of variable length are followed by hand, and every value is checked after.
 """
@@ -29,25 +32,33 @@ _UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowE
 """What h5py raises on a damaged file, by where the damage lies."""
 
 
-def read_events(path: Path, *, channels: int = 700, limit: int = LIMIT) -> Events:
+_SHD_CHANNELS = 700
+
+_MOST_CHANNELS = 2**24
+"""More than any sensor has; a damaged number beyond it would ask for a network that no memory holds."""
+
+
+def read_events(path: str | Path, *, channels: int | None = None, limit: int = LIMIT) -> Events:
     """Read a file of event recordings in the layout of SHD: `.h5`, `.h5.gz` or `.h5.xz`.
 
     Args:
         path: the file.
-        channels: the number of channels; every unit must lie below it.
+        channels: the number of channels; every unit must lie below it. None is what the file says, and the 700 of SHD where it
+            says nothing, as files do that `write_events` did not write.
         limit: the largest uncompressed size, in bytes.
 
     Returns:
-        The recordings with their labels; class names, speakers and their names where the file has them.
+        The recordings with their labels; class names, speakers and their names, and a camera's sensor where the file has them.
 
     Raises:
-        DataError: if the file is missing, truncated, too large or not HDF5, lacks a field, or holds values that it must not
-            hold; the message names the file, the field, the sample, what was got and what was expected.
+        DataError: if the file is missing, truncated, too large or not HDF5, lacks a field, has another number of channels than
+            is asked for, or holds values that it must not hold; the message names the file, the field, the sample, what was got
+            and what was expected.
     """
-    return parse_events(read_bytes(path, limit), str(path), channels=channels)
+    return parse_events(read_bytes(Path(path), limit), str(path), channels=channels)
 
 
-def parse_events(content: bytes, source: str, *, channels: int = 700) -> Events:
+def parse_events(content: bytes, source: str, *, channels: int | None = None) -> Events:
     """Read event recordings from the unpacked content of a file; `source` is what error messages call it.
 
     Raises:
@@ -63,6 +74,9 @@ def parse_events(content: bytes, source: str, *, channels: int = 700) -> Events:
         classes = reader.names("extra/keys")
         speakers = reader.array("extra/speaker", "iu", "integers") if reader.has("extra/speaker") else None
         speaker_names = reader.names("extra/meta_info/name")
+        channels = reader.channels(channels)
+        sensor = reader.sensor()
+        simulated = reader.few("extra/simulated", 1) == (1,)
     if len(times_ends) != len(units_ends):
         raise DataError(
             f"{source}: spikes/times has {len(times_ends)} samples, spikes/units {len(units_ends)}, expected as many"
@@ -74,18 +88,32 @@ def parse_events(content: bytes, source: str, *, channels: int = 700) -> Events:
             f"{source}: sample {sample} has {got_times} spikes/times and {got_units} spikes/units, expected as many"
         )
     offsets = np.concatenate([[0], times_ends])
-    return Events(times, units, offsets, labels, channels, classes, speakers, speaker_names, source=source)
+    return Events(
+        times,
+        units,
+        offsets,
+        labels,
+        channels,
+        classes,
+        speakers,
+        speaker_names,
+        sensor,
+        simulated=simulated,
+        source=source,
+    )
 
 
-def write_events(path: Path, events: Events, *, times_as: type[np.floating] = np.float32) -> None:
+def write_events(path: str | Path, events: Events, *, times_as: type[np.floating] = np.float32) -> None:
     """Write event recordings in the layout of SHD, compressed where the name ends in `.gz` or `.xz`; atomically.
+
+    All that `Events` hold is written, and read back by `read_events`, `source` aside.
 
     Args:
         path: the file, replaced if it is there.
         events: the recordings.
         times_as: how times are stored. SHD's own float16 keeps a relative 0.0005: 0.5 ms at 1 s.
     """
-    buffer = io.BytesIO()
+    path, buffer = Path(path), io.BytesIO()
     unit_type = np.min_scalar_type(events.channels - 1)
     with h5py.File(buffer, "w") as file:
         for name, values in (("times", events.times.astype(times_as)), ("units", events.units.astype(unit_type))):
@@ -94,6 +122,11 @@ def write_events(path: Path, events: Events, *, times_as: type[np.floating] = np
                 rows[sample] = row
         file["labels"] = events.labels.astype(np.min_scalar_type(len(events.classes)))
         file["extra/keys"] = np.array([name.encode() for name in events.classes])
+        file["extra/channels"] = np.array([events.channels])
+        if events.sensor is not None:
+            file["extra/sensor"] = np.array(events.sensor)
+        if events.simulated:
+            file["extra/simulated"] = np.array([1], np.uint8)
         if events.speakers is not None:
             file["extra/speaker"] = events.speakers.astype(np.min_scalar_type(len(events.speaker_names)))
             file["extra/meta_info/name"] = np.array([name.encode() for name in events.speaker_names])
@@ -145,6 +178,33 @@ class _Reader:
         if field.dtype.kind not in kinds or field.ndim != 1:
             raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected {expected}, one per sample")
         return field[:]
+
+    def few(self, name: str, count: int) -> tuple[int, ...] | None:
+        """A field of `count` integers; None where the file does not have it."""
+        if not self.has(name):
+            return None
+        field = self._field(name)
+        if field.dtype.kind not in "iu" or field.shape != (count,):
+            raise DataError(f"{self.source}: {name}: got {_describe(field)}, expected integers of shape ({count},)")
+        return tuple(field[:].tolist())
+
+    def channels(self, asked: int | None) -> int:
+        """The number of channels that is asked for, or else the file's, or else SHD's."""
+        (stored,) = self.few("extra/channels", 1) or (None,)
+        if stored is None:
+            return _SHD_CHANNELS if asked is None else asked
+        if not 1 <= stored <= _MOST_CHANNELS:
+            raise DataError(f"{self.source}: extra/channels: got {stored}, expected 1 to {_MOST_CHANNELS:,}")
+        if asked not in (None, stored):
+            raise DataError(
+                f"{self.source}: extra/channels: got {stored}, but {asked} are asked for; leave channels out"
+            )
+        return stored
+
+    def sensor(self) -> tuple[int, int, int] | None:
+        """The polarities, height and width of a camera; None where the file does not have them."""
+        sizes = self.few("extra/sensor", 3)
+        return None if sizes is None else (sizes[0], sizes[1], sizes[2])
 
     def names(self, name: str) -> tuple[str, ...]:
         """A field of strings; none where the file does not have it."""

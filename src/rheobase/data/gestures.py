@@ -50,7 +50,7 @@ class _Gesture(NamedTuple):
 
 
 def dvs128_gesture(
-    data_dir: Path | None = None, *, seconds: float | None = None, progress: Progress | None = None
+    data_dir: str | Path | None = None, *, seconds: float | None = None, progress: Progress | None = None
 ) -> tuple[Events, Events]:
     """DVS128 Gesture (Amir and others, 2017), (train, test), from `dvs128_gesture/DvsGesture/`: 1,176 + 288 gestures.
 

@@ -63,7 +63,7 @@ _FILES = {
 
 
 def n_mnist(
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     simulated: bool = False,
     download: bool = False,
@@ -273,7 +273,7 @@ def _content(member: _Member) -> bytes:
 
 def _simulated_samples(folder: Path) -> dict[str, int]:
     """How many recordings a simulation has in each part, by its record."""
-    remedy = "`rheobase simulate n-mnist` makes it from MNIST"
+    remedy = "`rheobase simulate n-mnist` makes it from MNIST (in Python: rheobase.data.simulate_n_mnist())"
     try:
         record = json.loads(read_bytes(folder / RECORD, limit=2**20))
         done, samples = ({part: int(record[what][part]) for part in PARTS} for what in ("done", "samples"))

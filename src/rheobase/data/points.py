@@ -20,7 +20,7 @@ YIN_YANG_CLASSES = ("yin", "yang", "dot")
 _HOME = "https://github.com/lkriener/yin_yang_data_set"
 
 
-def yin_yang(data_dir: Path | None = None) -> tuple[Vectors, Vectors, Vectors]:
+def yin_yang(data_dir: str | Path | None = None) -> tuple[Vectors, Vectors, Vectors]:
     """The fixed sets of Yin-Yang, (train, validation, test): 5,000 + 1,000 + 1,000 points, from `yin_yang/`.
 
     Each vector is (x, y, 1 - x, 1 - y). `draw_yin_yang` has the same points, and more, with nothing to read.

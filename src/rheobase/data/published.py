@@ -23,17 +23,17 @@ Progress = Callable[[str, int, int | None], None]
 _CHUNK = 2**20
 
 
-def data_folder(explicit: Path | None = None) -> Path:
+def data_folder(explicit: str | Path | None = None) -> Path:
     """The folder that data sets lie in: what is asked for, else `RHEOBASE_DATA`, else the user's cache.
 
     The folder need not be there. The cache is `$XDG_CACHE_HOME/rheobase`, by default `~/.cache/rheobase`.
 
     Example:
-        >>> data_folder(Path("my-data")).name
+        >>> data_folder("my-data").name
         'my-data'
     """
     if explicit is not None:
-        return explicit
+        return Path(explicit)
     if folder := os.environ.get("RHEOBASE_DATA"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rheobase"
@@ -101,13 +101,15 @@ class PublishedFile:
         return path
 
     def _missing(self, path: Path) -> str:
-        remedy = "name the folder that holds it with --data-dir or RHEOBASE_DATA"
+        remedy, in_python = "name the folder that holds it with --data-dir or RHEOBASE_DATA", "data_dir=..."
         if self.url:
             remedy += f", or fetch it from {self.url} with --download"
+            in_python += " or download=True"
         elif self.homepage:
             remedy += f"; the data set is published at {self.homepage}"
         else:
             remedy += "; it is not offered for download"
+        remedy += f" (in Python: {in_python})"
         return f"{path}: there is no such file, packed or not; {remedy}"
 
     def _download(self, url: str, path: Path, progress: Progress | None) -> None:

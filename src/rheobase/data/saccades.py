@@ -123,7 +123,7 @@ class Simulator:
 
 
 def simulate_n_mnist(
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     seed: int = 0,
     samples: int | None = None,

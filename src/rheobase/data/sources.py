@@ -32,7 +32,7 @@ FASHION_MNIST_CLASSES = (
 
 
 def spoken_digits(
-    edition: Literal["compact", "full"] = "compact", data_dir: Path | None = None
+    edition: Literal["compact", "full"] = "compact", data_dir: str | Path | None = None
 ) -> tuple[Events, Events]:
     """The Free Spoken Digit Dataset as cochlea spikes, (train, test): ten digits, six speakers, 2,700 + 300.
 
@@ -64,7 +64,7 @@ def spoken_digits(
 
 
 def shd(
-    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    data_dir: str | Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Events, Events]:
     """The Spiking Heidelberg Digits (Cramer and others, 2020, CC BY 4.0), (train, test), from `shd/`: 8,156 + 2,264.
 
@@ -86,7 +86,7 @@ def shd(
 
 
 def ssc(
-    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    data_dir: str | Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Events, Events, Events]:
     """The Spiking Speech Commands (Cramer and others, 2020, CC BY 4.0), (train, validation, test), from `ssc/`.
 
@@ -107,7 +107,7 @@ def ssc(
 
 
 def mnist(
-    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    data_dir: str | Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Images, Images]:
     """MNIST (LeCun, Cortes and Burges), (train, test): 60,000 + 10,000 digits of 28 x 28, from `mnist/`.
 
@@ -123,7 +123,7 @@ def mnist(
 
 
 def fashion_mnist(
-    data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
+    data_dir: str | Path | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> tuple[Images, Images]:
     """Fashion-MNIST (Zalando SE, MIT), (train, test): 60,000 + 10,000 clothes of 28 x 28, from `fashion_mnist/`.
 
@@ -139,7 +139,7 @@ def fashion_mnist(
 
 
 def cifar10(
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     *,
     test_samples: Literal[10_000, 1_000] = 10_000,
     download: bool = False,

@@ -4,7 +4,7 @@ Weights and the optimiser's moments are tensors, and the rest (which epoch, whic
 so a single file holds a consistent state, it is replaced in one step, and nothing in it can execute code. A digest of it all
 tells a damaged file from a whole one: a bit that flips in a weight would otherwise train on unseen. The state of random
 generators is not in it because there is none: every draw of a run is a function of the seed and of what it is for (see
-`rheobase.training.randomness`).
+`rheobase.randomness`).
 """
 
 import hashlib

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase import decoding
+from rheobase import decoding, randomness
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.health import InputHealth, LayerHealth, Recorder
-from rheobase.training import randomness
 from rheobase.training.engine import Engine
+from rheobase.training.first_batch import check_batch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of the network's output `(T, B, C)` and the labels `(B,)`, the mean over the batch, a scalar."""
@@ -74,7 +74,8 @@ def evaluate(
         Accuracy, loss, confusion matrix, and the health of every layer over these samples.
 
     Raises:
-        TypeError: if `dataset` is no data set.
+        TypeError: if `dataset` is no data set, or its first batch not of the types that the network computes with.
+        DataError: if labels are out of range, or the first batch is not time first.
         ValueError: if the network's output does not fit the labels.
 
     Example:
@@ -97,7 +98,10 @@ def evaluate(
     ):
         for number, indices in enumerate(engine.share(np.arange(len(dataset)), batch_size)):
             seed_step(number, engine.process)
-            x, labels = engine.to_device(*dataset.batch(indices))
+            batch = dataset.batch(indices)
+            if number == 0:
+                check_batch(batch, len(indices), dataset.classes, "dataset", network, engine.bfloat16)
+            x, labels = engine.to_device(*batch)
             with engine.precision():
                 output = network(x)
             answers = answers_of(output, decode, labels, classes)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -108,7 +109,9 @@ def fit(
             intact.
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
             surrogate, too), or with other data, settings, loss or penalties.
-        TypeError: if a data set is none (tensors, for instance), or `settings` are no `Training`.
+        TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
+            with, or `settings` are no `Training`.
+        DataError: if labels are out of range, or the first batch is not time first.
         ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
 
     Example:
@@ -144,6 +147,8 @@ def fit(
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
             losses = loss or loss_of(decode)
             trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, display)
+            # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
+            trainer.check(validation.batch(np.arange(1)), 1, "validation")
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
             words = described(network, loss, decode, regularizers)

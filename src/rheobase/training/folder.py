@@ -32,8 +32,8 @@ class RunFolder:
         RunError: if `path` is not the folder of a run.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = path = Path(path)
         if not path.is_dir():
             raise RunError(f"{path}: there is no such folder; `rheobase train` makes one")
         config = self._read("config.json")
@@ -42,12 +42,13 @@ class RunFolder:
         self.config = config
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any]) -> "RunFolder":
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> "RunFolder":
         """Make the folder of a new run.
 
         Raises:
             RunError: if there is something at `path` already.
         """
+        path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 f"{path}: there is something already; resume it with `rheobase resume {path}` (in Python: fit(..., "

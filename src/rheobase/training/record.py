@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from rheobase import randomness
 from rheobase.data import Dataset
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
-from rheobase.training import randomness
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation
 

@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rheobase import randomness
 from rheobase.data import Dataset
 from rheobase.diagnosis.divergence import explain
 from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
-from rheobase.training import randomness
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
+from rheobase.training.first_batch import check_batch
 from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
 
@@ -88,6 +89,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, fused=real)
         self._scales = [group["lr"] / settings.learning_rate for group in groups]
         self.steps = math.ceil(len(train) / settings.batch_size)
+        self._is_checked = False
 
     def epoch(self, epoch: int) -> tuple[float, float]:
         """Step through the training set once; the mean loss and accuracy on the way.
@@ -95,6 +97,7 @@ class Trainer:
         Raises:
             DivergenceError: if a gradient or the mean loss is not finite.
             ValueError: if the network's output does not fit the labels, or the loss is no scalar.
+            TypeError, DataError: if the first batch of all cannot be computed with; see `check_batch`.
         """
         self.wrapped.train()
         engine, settings = self.engine, self.settings
@@ -191,12 +194,28 @@ class Trainer:
             ahead: tuple[Future[tuple[Tensor, Tensor]], float] | None = None
             for number, indices in enumerate(self.engine.share(order, batch_size)):
                 whole = order[number * batch_size : (number + 1) * batch_size]
-                coming = worker.submit(self.train.batch, indices, seed), len(indices) / len(whole)
+                coming = worker.submit(self._read, indices, seed), len(indices) / len(whole)
                 if ahead is not None:
                     yield self._step(*ahead)
                 ahead = coming
             if ahead is not None:
                 yield self._step(*ahead)
+
+    def _read(self, indices: np.ndarray, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """A batch of the training set; the first one is checked."""
+        batch = self.train.batch(indices, seed)
+        if not self._is_checked:
+            self.check(batch, len(indices), "train")
+            self._is_checked = True
+        return batch
+
+    def check(self, batch: object, samples: int, name: str) -> None:
+        """Refuse a batch of so many samples of the data set `name` that the network or the loss could not take.
+
+        Raises:
+            TypeError, DataError: as `check_batch`.
+        """
+        check_batch(batch, samples, self.train.classes, name, self.network, self.engine.bfloat16)
 
     def _step(self, batch: Future[tuple[Tensor, Tensor]], share: float) -> Step:
         return Step(*self.engine.to_device(*batch.result()), share)

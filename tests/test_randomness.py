@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.training import randomness
+from rheobase import randomness
 
 
 @given(seed=st.integers(0, 2**63), epoch=st.integers(1, 10**6), samples=st.integers(1, 300))

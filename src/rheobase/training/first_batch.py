@@ -1,0 +1,66 @@
+"""The first batch of a data set, looked at before the network is: what is wrong with it is said in the words of the data.
+
+A batch of a data set of one's own may hold what PyTorch refuses only deep within a layer or a loss, in a message that names
+neither. Later batches are taken to be like the first.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rheobase.errors import DataError
+
+
+def check_batch(
+    batch: object, samples: int, classes: tuple[str, ...], name: str, network: nn.Module, bfloat16: bool
+) -> None:
+    """Refuse a batch that `network` or the loss could not take.
+
+    Args:
+        batch: what `batch(indices)` of a data set returned.
+        samples: the number of indices.
+        classes: the names of the classes.
+        name: what error messages call the data set.
+        network: what the batch is for.
+        bfloat16: whether the network computes in mixed precision.
+
+    Raises:
+        TypeError: if the batch is no pair of tensors, or one of them of another type than is needed.
+        DataError: if their shapes do not fit, or a label is out of range.
+
+    Example:
+        >>> check_batch((torch.rand(9, 2, 4), torch.tensor([1, 2])), 2, ("no", "yes"), "train", nn.Linear(4, 2), False)
+        Traceback (most recent call last):
+        rheobase.errors.DataError: train.batch: got the label 2, expected an index into the 2 classes, 0 to 1
+    """
+    what = f"{name}.batch"
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"{what}: got a {type(batch).__name__}, expected a pair (x, labels)")
+    x, labels = batch
+    for part, value in (("x", x), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{what}: {part} is a {type(value).__name__}, expected a torch.Tensor; convert it: torch.as_tensor({part})"
+            )
+    if x.ndim < 2 or x.shape[0] == 0 or x.shape[1] != samples:
+        raise DataError(
+            f"{what}: x has shape {tuple(x.shape)}, expected (T, B, *features), time first, with B = {samples} samples; where "
+            "the batch comes first, x.transpose(0, 1)"
+        )
+    _check_type(x, what, network, bfloat16)
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{what}: labels are {labels.dtype}, expected torch.int64; convert them with labels.long()")
+    if labels.shape != (samples,):
+        raise DataError(f"{what}: labels have shape {tuple(labels.shape)}, expected ({samples},), one for each sample")
+    outside = labels[(labels < 0) | (labels >= len(classes))]
+    if len(outside):
+        expected = f"an index into the {len(classes)} classes, 0 to {len(classes) - 1}"
+        raise DataError(f"{what}: got the label {outside[0].item()}, expected {expected}")
+
+
+def _check_type(x: Tensor, what: str, network: nn.Module, bfloat16: bool) -> None:
+    computes = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
+    if bfloat16 and torch.float32 in computes:
+        computes |= {torch.float16, torch.bfloat16}  # which layers turn into each other
+    if not x.is_floating_point() or (computes and x.dtype not in computes):
+        wanted = torch.float32 if not computes or torch.float32 in computes else next(iter(computes))
+        raise TypeError(f"{what}: x is {x.dtype}, but the network computes in {wanted}; convert it with x.to({wanted})")

@@ -1,0 +1,147 @@
+"""Tests of rheobase.data.torch_datasets, and of what is said where PyTorch's data sets are handed over as they are."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+
+from rheobase.data import ArrayDataset, Dataset, batches, from_torch, split
+from rheobase.data.dataset import check_dataset
+from rheobase.errors import DataError
+
+
+def tensors(seed: int = 0) -> TensorDataset:
+    return TensorDataset(torch.rand(12, 4, 3, generator=torch.Generator().manual_seed(seed)), torch.arange(12) % 3)
+
+
+class Samples:
+    """A map-style data set of such samples."""
+
+    def __init__(self, *samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.samples[index]
+
+
+def test_it_is_a_data_set_of_the_same_samples():
+    theirs = tensors()
+    data = from_torch(theirs)
+    assert isinstance(data, Dataset)
+    assert (data.steps, data.features, data.classes, len(data)) == (4, (3,), ("0", "1", "2"), 12)
+    same = ArrayDataset(theirs.tensors[0].transpose(0, 1), theirs.tensors[1])
+    for (x, labels), (other, other_labels) in zip(batches(data, 5, seed=3), batches(same, 5, seed=3), strict=True):
+        assert torch.equal(x, other)
+        assert torch.equal(labels, other_labels)
+    part = split(data, 0.5, seed=0)[1]
+    assert torch.equal(part[1][0], theirs[int(part.chosen[1])][0])
+    assert data.batch(np.array([], np.int64))[0].shape == (4, 0, 3)
+
+
+def test_samples_of_numpy_and_names_of_classes():
+    data = from_torch(Samples(*((np.float32([[k, 0], [0, k]]), np.int32(k)) for k in range(2))), ("no", "yes"))
+    assert data.classes == ("no", "yes")
+    assert data[1][0].tolist() == [[1, 0], [0, 1]]
+    assert data[1][1] == 1
+
+
+def test_the_fingerprint_tells_samples_labels_classes_and_choice():
+    x, y = tensors().tensors
+    last = x.clone()
+    last[11, 3, 2] += 1
+    sets = [from_torch(TensorDataset(*pair)) for pair in ((x, y), (last, y), (x, 2 - y), (x.double(), y))]
+    sets += [from_torch(tensors(), ("a", "b", "c")), sets[0].subset(np.arange(11))]
+    assert len({data.fingerprint() for data in sets}) == 6
+    assert from_torch(tensors()).fingerprint() == sets[0].fingerprint() == sets[0].subset(np.arange(12)).fingerprint()
+
+
+good = (torch.zeros(4, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ((), "the data set is empty"),
+        ((torch.zeros(4, 3),), r"sample 0 is a Tensor, expected a pair \(x, label\)"),
+        ((good, (*good, 1)), "sample 1 is 3 values, expected a pair"),
+        ((good, ([0.0], 1)), r"sample 1 is a list, expected a tensor \(T, \*features\)"),
+        (((torch.zeros(4), 0),), r"sample 0 has shape \(4,\), expected \(T, \*features\); encode it over time"),
+        (((torch.zeros(4, 3, dtype=torch.uint8), 0),), "sample 0 is torch.uint8, expected floating point"),
+        ((good, (torch.zeros(5, 3), 0)), r"sample 1 is torch.float32 of shape \(5, 3\), expected .* of shape \(4, 3\)"),
+        (((torch.full((4, 3), torch.nan), 0),), "sample 0 is NaN or infinite"),
+        ((good, (torch.full((4, 3), torch.inf), 0)), "sample 1 is NaN or infinite"),
+        ((good, (torch.zeros(4, 3), 0.5)), r"sample 1 has the label 0\.5, expected an integer"),
+        ((good, (torch.zeros(4, 3), -1)), "labels: sample 1 has -1, expected 0 to"),
+    ],
+)
+def test_wrong_samples_are_refused_by_their_number(samples, message):
+    with pytest.raises(DataError, match=message):
+        from_torch(Samples(*samples))
+
+
+def test_samples_that_change_are_refused():
+    class Random(Samples):
+        def __getitem__(self, index: int) -> Any:
+            return torch.rand(4, 3), 0
+
+    with pytest.raises(DataError, match="sample 0 has changed when it was read again"):
+        from_torch(Random(good))
+
+
+class Stream(IterableDataset):
+    """Not map-style, but with a length."""
+
+    def __iter__(self) -> Any:
+        return iter([good])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (DataLoader(tensors()), r"got a DataLoader, expected what it loads; write from_torch\(loader.dataset\)"),
+        (Stream(), "got a Stream, expected a map-style data set of PyTorch"),
+        (object(), "got a object, expected a map-style"),
+        (ArrayDataset(torch.rand(2, 3, 1), torch.zeros(3).long()), "a ArrayDataset is a data set for training already"),
+    ],
+)
+def test_what_is_not_map_style_is_refused(dataset, message):
+    with pytest.raises(TypeError, match=message):
+        from_torch(dataset)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Samples(good), r"train must be a data set, got a Samples, which lacks classes, features, steps, labels, batch, "
+                        r"subset, fingerprint, see rheobase.data.Dataset; .*rheobase.data.from_torch\(dataset\)"),
+        (tensors(), r"got a TensorDataset, which lacks .*from_torch\(dataset\)"),
+        (Subset(tensors(), [1, 2]), r"got a Subset, which lacks .*from_torch\(dataset\)"),
+        (Subset(from_torch(tensors()), [1, 2]), r"got a Subset; write dataset.subset\(indices\), or .*split"),
+        (DataLoader(tensors()), r"got a DataLoader; training makes its own batches: .*from_torch\(loader.dataset\)"),
+        (torch.zeros(3), r"got a Tensor; for tensors, rheobase.data.ArrayDataset\(x, labels\)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_set_is_refused_with_the_remedy(dataset, message):
+    with pytest.raises(TypeError, match=message):
+        check_dataset(dataset, "train")
+
+
+def test_the_members_that_are_named_are_those_of_the_protocol():
+    class Whole(Samples):
+        classes, features, steps, labels = ("a",), (3,), 4, np.zeros(1, np.int64)
+        batch = subset = fingerprint = lambda self: None
+
+    check_dataset(Whole(good), "train")
+    for member in ("classes", "features", "steps", "labels", "batch", "subset", "fingerprint"):
+        partial = type("Partial", (Samples,), {k: v for k, v in vars(Whole).items() if k != member and k[0] != "_"})
+        with pytest.raises(TypeError, match=f"got a Partial, which lacks {member}, see"):
+            check_dataset(partial(good), "train")
