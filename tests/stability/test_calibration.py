@@ -130,6 +130,18 @@ def test_convolutions_are_as_even_as_dense_layers():
     assert squares.max().sqrt() < 2 * squares.min().sqrt(), squares.sqrt()
 
 
+@pytest.mark.parametrize("steps", [30, 16], ids=["steps", "as many steps as samples"])
+def test_an_input_that_is_held_is_as_good_as_one_that_is_repeated(steps):
+    held, repeated = dense(rb.LIF), dense(rb.LIF)
+    x = torch.rand(1, 16, 60, generator=torch.Generator().manual_seed(0))
+    one = stabilize(rb.Sequential(*held[:1], rb.Hold(steps), *held[1:], input_rate=None), x)
+    other = stabilize(repeated, x.expand(steps, -1, -1))
+    for of_held, of_repeated in zip(one.layers, other.layers, strict=True):
+        assert of_held.rate == pytest.approx(of_repeated.rate, rel=1e-3)
+        assert of_held.gradient == pytest.approx(of_repeated.gradient, rel=1e-2)
+        assert of_held.dampening == pytest.approx(of_repeated.dampening, rel=1e-2)
+
+
 def test_at_first_the_output_says_nothing():
     network, x = dense(rb.LIF), spikes(80, 12, 60, rate=0.06)
     bias = network[-2].bias.detach().clone()

@@ -214,7 +214,7 @@ class _Stabilizer:
             )
         with walking(self._network, self._hear, self._listen):
             output = self._network(self._batch)
-            loss = (output * cotangent(output, self._batch, self._seed)).sum()
+            loss = (output * cotangent(output, alive.axes, self._seed)).sum()
             parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
             torch.autograd.grad(loss, parameters, allow_unused=True)  # for what it does on its way
         for layer, change in self._changes.items():
