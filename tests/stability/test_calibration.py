@@ -106,6 +106,16 @@ def test_convolutions_with_normalisation_and_pooling():
     assert network[1].weight[0] != 1  # scaling what comes before a normalisation would do nothing
 
 
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
+def test_normalisations_are_scaled_like_weights(kind):
+    torch.manual_seed(0)
+    network, x = rb.Sequential(nn.Linear(60, 40), kind(40), rb.LIF(40), nn.Linear(40, 5)), spikes(40, 8, 60)
+    done = stabilize(network, x)
+    assert done.layers[0].rate[1] == pytest.approx(0.1, rel=0.03)
+    assert health(network, x)[0] == pytest.approx([done.layers[0].rate[1]])
+    assert bool((network[1].weight != 1).all())  # scaling what comes before a normalisation would do nothing
+
+
 def convolutions(depth=6, channels=12):
     """All samples look alike behind them, and gradients go back through one direction."""
     torch.manual_seed(7)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.layers.initialisation import NORMALISATIONS
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
 from rheobase.neurons import Neuron
@@ -82,7 +83,7 @@ def walking(
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
                 handles.append(module.register_forward_hook(leave))
-        elif isinstance(module, nn.Linear | _ConvNd | _NormBase | nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(module, nn.Linear | _ConvNd | NORMALISATIONS):
             handles.append(module.register_forward_hook(passed))
         if isinstance(module, Temporal):
             handles.append(module.register_forward_hook(timed))
