@@ -116,6 +116,16 @@ def test_normalisations_are_scaled_like_weights(kind):
     assert bool((network[1].weight != 1).all())  # scaling what comes before a normalisation would do nothing
 
 
+@pytest.mark.parametrize("evaluation", ["sampled", "threshold", "expected"])
+def test_neurons_fire_as_in_training(evaluation):
+    network, x = dense(partial(rb.SPSN, evaluation=evaluation), depth=2).eval(), spikes(80, 12, 60, rate=0.06)
+    done = stabilize(network, x, rate=0.3)
+    assert not any(module.training for module in network.modules())
+    rates = health(network.train(), x)[0]
+    assert rates == pytest.approx([layer.rate[1] for layer in done.layers], rel=0.02)
+    assert rates == pytest.approx([0.3] * 2, rel=0.05)
+
+
 def convolutions(depth=6, channels=12):
     """All samples look alike behind them, and gradients go back through one direction."""
     torch.manual_seed(7)

@@ -258,7 +258,8 @@ def cotangents(output: Tensor, axes: tuple[int, int], seed: int) -> list[Tensor]
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, dropout is off, normalisation takes the statistics of the batch, and nothing runs in pieces.
+    """Within it, neurons do what they do in training, dropout is off, normalisation takes the statistics of the batch, and
+    nothing runs in pieces.
 
     Afterwards all is as it was.
     """
@@ -268,7 +269,7 @@ def as_in_training(network: nn.Module) -> Iterator[None]:
     }
     try:
         for module in modes:
-            module.training = isinstance(module, _NormBase)
+            module.training = isinstance(module, _NormBase | Neuron)
         with in_one_piece(network):
             yield
     finally:
