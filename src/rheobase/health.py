@@ -251,6 +251,12 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
             yield f"{path} {type(module).__name__}{features}".strip(), module
 
 
+def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules of `network`, without those that its layers of neurons are made of, such as the `feedback` of `ParaLIF`."""
+    inside = {part for _, layer in neuron_layers(network) for part in layer.modules() if part is not layer}
+    return (module for module in network.modules() if module not in inside)
+
+
 def _fan_out(layer: nn.Linear | _ConvNd) -> float:
     """The synapses of one input unit; of a convolution without its borders."""
     if isinstance(layer, nn.Linear):

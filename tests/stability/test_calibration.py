@@ -395,6 +395,8 @@ def test_other_errors():
         stabilize(nn.Linear(60, 5), x)
     with pytest.raises(ValueError, match="not finite"):
         stabilize(dense(rb.LIF), x / 0)
+    with pytest.raises(ValueError, match=r"stabilize: batch must hold samples, got shape \(20, 0, 60\)"):
+        stabilize(dense(rb.LIF), x[:, :0])
     network = dense(rb.LIF)
     nn.init.zeros_(network[0].bias)
     with pytest.raises(ValueError, match=r"no current reaches 1 LIF\(50\)"):
