@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rheobase.stability.walk import GradientNorm, cotangent, signs
+import rheobase as rb
+from rheobase.stability.walk import GradientNorm, cotangent, signs, walking
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 8, 16])
@@ -38,6 +39,15 @@ def test_cotangents_are_orthogonal(shape):
 def test_without_an_axis_for_samples_the_cotangent_is_any():
     assert cotangent(torch.zeros(3, 2), (7, 5), 0).shape == (3, 2)
     assert cotangent(torch.zeros(()), (7, 5), 0).shape == ()
+
+
+def test_what_neurons_are_made_of_is_not_in_front_of_the_next():
+    in_front = []
+    network = rb.Sequential(nn.Linear(6, 4), rb.ParaLIF(4, recurrent=True), nn.Linear(4, 4), rb.LIF(4), nn.Linear(4, 2))
+    with walking(network, lambda layer, x, modules: in_front.extend(modules) or x) as walked:
+        network(torch.ones(5, 2, 6))
+    assert [*in_front, *walked.behind] == [network[0], network[2], network[4]]
+    assert walked.steps == 5
 
 
 def test_the_norm_is_that_of_independent_samples():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from rheobase.diagnosis.theory import expected_gain, expected_growth
-from rheobase.health import Recorder, neuron_layers
+from rheobase.health import Recorder, neuron_layers, outside_neurons
 from rheobase.layers import Dropout
 from rheobase.layers.recompute import in_one_piece
 from rheobase.neurons import Neuron, SingleSpike
@@ -268,7 +268,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
         arriving.clear()
 
     handles = []
-    for module in network.modules():
+    for module in outside_neurons(network):
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(on_neurons))
         elif not any(module.children()) and not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | Dropout):

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.health import outside_neurons
 from rheobase.layers.initialisation import NORMALISATIONS
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
@@ -78,7 +79,7 @@ def walking(
         after(layer, spikes)
 
     handles: list[RemovableHandle] = []
-    for module in network.modules():
+    for module in outside_neurons(network):
         if isinstance(module, Neuron):
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
