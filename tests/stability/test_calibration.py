@@ -254,6 +254,14 @@ def test_the_same_network_and_batch_give_the_same():
     assert all(parameter.grad is None for parameter in networks[0].parameters())
 
 
+def test_without_gradients_it_is_the_same():
+    network, x = dense(rb.LIF, depth=2), spikes(20, 4, 60)
+    expected = str(stabilize(copy.deepcopy(network), x))
+    with torch.no_grad():
+        assert str(stabilize(network, x)) == expected
+        assert not torch.is_grad_enabled()
+
+
 def test_what_is_stable_hardly_changes():
     network, x = dense(rb.LIF), spikes(50, 8, 60)
     stabilize(network, x)

@@ -175,7 +175,7 @@ def stabilize(
     if recurrent not in get_args(Recurrent):
         raise ValueError(f"stabilize: recurrent must be 'balanced' or 'even', got {recurrent!r}")
     devices = [batch.device] if batch.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), as_in_training(network):
+    with torch.random.fork_rng(devices), torch.enable_grad(), as_in_training(network):
         return _Stabilizer(network, batch, rate, recurrent, seed).run()
 
 
