@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.diagnosis.axes import looks_batch_first
-from rheobase.diagnosis.finding import RAISE, SHARE, Finding, activity_findings, raise_single_spikes
+from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
 from rheobase.diagnosis.measure import LayerMeasures, Measures
 
 LARGE = 5.0
@@ -121,8 +121,7 @@ def judge(measures: Measures, *, input_is_wrong: bool = False) -> list[Finding]:
 
 
 def _activity(layer: LayerMeasures) -> Iterator[Finding]:
-    wake = RAISE if layer.fires_once_in is None else raise_single_spikes(layer.fires_once_in)
-    yield from activity_findings(layer.name, layer.dead, layer.saturated, wake)
+    yield from activity_findings(layer.name, layer.dead, layer.saturated, layer.fires_once_in)
     membrane = layer.membrane
     if layer.dead > SHARE and membrane is not None and membrane.top < OUT_OF_REACH:
         what = (
@@ -130,7 +129,7 @@ def _activity(layer: LayerMeasures) -> Iterator[Finding]:
             f"{membrane.std:.2g} times the threshold, and one in a thousand is above {membrane.top:.2g}"
         )
         need = f"; by hand, weights {1 / membrane.top:.3g} times as large" if membrane.top > 1e-3 else ""
-        yield Finding("threshold out of reach", layer.name, what, wake + need)
+        yield Finding("threshold out of reach", layer.name, what, wake(layer.fires_once_in) + need)
 
 
 def _surrogate(layer: LayerMeasures) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers, outside_neurons
 from rheobase.layers import Dropout
 from rheobase.layers.recompute import in_one_piece
-from rheobase.neurons import Neuron, SingleSpike
+from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
 Loss = Callable[[Tensor], Tensor]
@@ -233,7 +233,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
                 memory=_memory(histories[index]),
                 membrane=membrane,
                 surrogate=getattr(part.neuron, "surrogate", None),
-                fires_once_in=len(part.spikes) if isinstance(part.neuron, SingleSpike) else None,
+                fires_once_in=known.fires_once_in,
             )
         )
     return Measures(
