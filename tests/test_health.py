@@ -273,4 +273,12 @@ def test_health_as_json():
         "saturated": 1.0,
         "spikes_per_sample": 8.0,
         "synaptic_operations_per_sample": 0.0,
+        "fires_once_in": None,
     }
+
+
+def test_neurons_that_fire_once_say_in_how_many_steps():
+    network = rb.Sequential(nn.Linear(2, 3), rb.Hold(7), rb.SingleSpike(3), nn.Linear(3, 2), LIF(2))
+    with Recorder(network) as recorder:
+        network(torch.ones(1, 2, 2))
+    assert [layer.fires_once_in for layer in recorder.layers()] == [7, None]

@@ -135,6 +135,30 @@ def test_a_slip(options: dict, message: str) -> None:
         rb.fit_initial_rates(dense(rb.LIF(20)), X, **options)
 
 
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (X.index_fill(0, torch.tensor(3), math.nan), "fit_initial_rates: batch holds 240 values that are not finite"),
+        (X[:, :0], r"fit_initial_rates: batch must hold samples, got shape \(25, 0, 20\)"),
+    ],
+    ids=["NaN", "empty"],
+)
+def test_a_batch_on_which_nothing_can_be_fitted(batch: Tensor, message: str) -> None:
+    net = dense(rb.LIF(20))
+    with pytest.raises(ValueError, match=message):
+        rb.fit_initial_rates(net, batch)
+    assert not net[0].bias.any()
+
+
+def test_the_bias_of_a_feedback_is_not_in_front_of_neurons() -> None:
+    net = dense(rb.ParaLIF(20, recurrent=True), rb.LIF(20))
+    feedback = net[1].feedback.bias.detach().clone()
+    rb.fit_initial_rates(net, X, 0.3, steps=3)
+    assert net[0].bias.any()
+    assert net[2].bias.any()
+    assert torch.equal(net[1].feedback.bias, feedback)
+
+
 def test_neurons_without_a_bias() -> None:
     for net in (rb.Sequential(nn.Linear(20, 4, bias=False), rb.LIF(4)), rb.Sequential(rb.LIF(20), nn.Linear(20, 3))):
         with pytest.raises(ValueError, match=r"there is no bias in front of the layer [01] LIF\(\d+\); make one with"):

@@ -130,12 +130,11 @@ def test_layers_that_died_are_named_in_the_words_of_training(tmp_path: Path) -> 
 
 def test_neurons_that_fire_once_have_a_remedy_of_their_own(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=30)
-    text = (run / "metrics.jsonl").read_text().replace("LIF(", "SingleSpike(")
-    lines = [json.loads(line) for line in text.splitlines()]
-    lines[-1]["layers"][1] |= {"dead": 0.4}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[-1]["layers"][1] |= {"dead": 0.4, "fires_once_in": 12}  # behind a Hold, more than the input's 30
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     page = write_report(run).read_text()
-    assert "Remedy: <code>rb.initialise_single_spike(network, steps=30, batch=batch), which draws" in page
+    assert "Remedy: <code>rb.initialise_single_spike(network, steps=12, batch=batch), which draws" in page
 
 
 def test_layer_table_adds_up(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.layers.recompute import in_one_piece
-from rheobase.neurons import Neuron
+from rheobase.neurons import Neuron, SingleSpike
 from rheobase.padding import mask_on
 
 SATURATED = 0.9
@@ -42,6 +42,7 @@ class LayerHealth:
         saturated: the share of neurons that fire at 90 % of the steps or more.
         spikes_per_sample: spikes of the whole layer per sample.
         synaptic_operations_per_sample: what these spikes cost in the layers that receive them.
+        fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
         rates: the firing rate of each neuron, `(neurons,)`, spikes per step.
     """
 
@@ -53,6 +54,7 @@ class LayerHealth:
     saturated: float
     spikes_per_sample: float
     synaptic_operations_per_sample: float
+    fires_once_in: int | None
     rates: Float[Tensor, " neurons"] = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,6 +99,7 @@ class Recorder:
         self._steps: dict[str, Tensor] = {}
         self._silences: dict[str, Tensor] = {}  # pairs of a sample and a neuron that is silent in it, and all pairs
         self._operations: dict[str, Tensor] = {}
+        self._longest: dict[str, int] = {}  # sequence, of layers of neurons that fire once in it
         self._samples = torch.zeros((), dtype=torch.float64)
         self._handles: list[RemovableHandle] = []
 
@@ -133,6 +136,8 @@ class Recorder:
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
         _add(self._silences, self._source, silences)
         mask = mask_on(module)  # there are no steps in padding
+        if isinstance(module, SingleSpike):
+            self._longest[self._source] = max(len(spikes), self._longest.get(self._source, 0))
         steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
         _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
 
@@ -171,6 +176,7 @@ class Recorder:
                     saturated=(rates >= SATURATED).double().mean().item(),
                     spikes_per_sample=spikes.sum().item() / max(samples, 1),
                     synaptic_operations_per_sample=self._operations_of(name) / max(samples, 1),
+                    fires_once_in=self._longest.get(name),
                     rates=rates.float(),
                 )
             )
@@ -255,6 +261,12 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
         if isinstance(module, Neuron):
             features = "" if module.features is None else f"({module.features})"
             yield f"{path} {type(module).__name__}{features}".strip(), module
+
+
+def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules of `network`, without those that its layers of neurons are made of, such as the `feedback` of `ParaLIF`."""
+    inside = {part for _, layer in neuron_layers(network) for part in layer.modules() if part is not layer}
+    return (module for module in network.modules() if module not in inside)
 
 
 def _fan_out(layer: nn.Linear | _ConvNd) -> float:

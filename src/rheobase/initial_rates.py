@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rheobase.health import listening, neuron_layers
+from rheobase.health import listening, neuron_layers, outside_neurons
 from rheobase.neurons import Neuron
+from rheobase.ops.arguments import check_batch
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def fit_initial_rates(
         The rates before and after.
 
     Raises:
-        ValueError: if an argument is out of its range, or a layer of neurons has no bias in front of it.
+        TypeError: if `batch` is not a floating-point tensor.
+        ValueError: if an argument is out of its range, `batch` is empty or not finite, or a layer of neurons has no bias in
+            front of it.
 
     Source: arXiv 2202.00282, whose code takes 15 epochs of Adam at a learning rate of 0.001.
 
@@ -86,6 +89,7 @@ def fit_initial_rates(
         >>> fit.reached, all(abs(after - 0.2) < 0.01 for after in fit.after.values())
         (True, True)
     """
+    check_batch(batch, "fit_initial_rates")
     for name, value in (("rate", rate), ("tolerance", tolerance)):
         if not 0 < value < 1:
             raise ValueError(f"fit_initial_rates: {name} must be in (0, 1), got {value}")
@@ -141,7 +145,7 @@ def _biases(network: nn.Module, batch: Tensor) -> list[nn.Parameter]:
         elif isinstance(bias := getattr(module, "bias", None), nn.Parameter):
             nearest.append(bias)
 
-    handles = [module.register_forward_hook(look) for module in network.modules()]
+    handles = [module.register_forward_hook(look) for module in outside_neurons(network)]
     try:
         with _frozen(network, []), torch.no_grad():
             network(batch)

@@ -158,6 +158,33 @@ def test_vanishing_through_time() -> None:
     assert doctor(network(decay=0.3, readout_decay=0.3), spikes(30), labels()).healthy  # long enough for that
 
 
+@pytest.mark.parametrize(
+    ("steps", "options", "kind"),
+    [
+        (60, {"make": rb.RecurrentLIF, "surrogate": rb.surrogate.FastSigmoid(dampening=5.0)}, "exploding through time"),
+        (200, {"decay": 0.3, "readout_decay": 0.3}, "vanishing through time"),
+    ],
+    ids=["exploding", "vanishing"],
+)
+def test_steps_are_those_of_the_layer(steps: int, options: dict, kind: str) -> None:
+    net, x = network(**options), spikes(1, rate=0.3)
+    held, repeated = doctor(rb.Sequential(*net[:1], rb.Hold(steps), *net[1:]), x), doctor(net, x.expand(steps, -1, -1))
+    assert kind in [finding.kind for finding in repeated.findings]
+    assert [finding.kind for finding in held.findings] == [finding.kind for finding in repeated.findings]
+    assert [layer.steps for layer in held.measures.layers] == [steps, steps]
+    assert held.measures.steps == 1
+
+
+def test_one_step_has_nothing_to_remember() -> None:
+    forgetful = network(decay=0.3, readout_decay=0.3)
+    assert ("vanishing through time", None) not in kinds(doctor(forgetful, spikes(1, rate=0.5), labels()))
+    # Of layers in front of a `Hold` and behind it, the first that can remember anything is looked at.
+    encoder = rb.Sequential(nn.Linear(INPUTS, INPUTS), rb.LIF(INPUTS, threshold=0.1))
+    diagnosis = doctor(rb.Sequential(*encoder, rb.Hold(200), *forgetful), spikes(1, rate=0.5), labels())
+    assert [layer.steps for layer in diagnosis.measures.layers] == [1, 200, 200]
+    assert ("vanishing through time", None) in kinds(diagnosis)
+
+
 def test_a_loss_that_looks_at_the_end_alone() -> None:
     at_the_end = lambda output, labels: functional.cross_entropy(rb.decoding.last(output), labels)  # noqa: E731
     diagnosis = doctor(network(), spikes(200), labels(), at_the_end)

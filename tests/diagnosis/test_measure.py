@@ -31,6 +31,12 @@ def test_gradients_are_those_of_a_training_step() -> None:
     assert measures.readout_gradient == pytest.approx(linears(net)[-1].weight.grad.norm().item(), rel=1e-5)
 
 
+def test_a_feedback_inside_of_neurons_is_not_in_front_of_the_next() -> None:
+    net = network(make=lambda n: rb.ParaLIF(n, recurrent=True))
+    functional.cross_entropy(net(spikes()).mean(0), labels()).backward()
+    assert layers(net)[1].gradient == pytest.approx(net[2].weight.grad.norm().item(), rel=1e-5)
+
+
 def test_errors_are_gradients_of_the_currents() -> None:
     net = network()
     current = net[0](spikes().flatten(0, 1)).unflatten(0, (60, 16)).detach().requires_grad_()

@@ -106,6 +106,26 @@ def test_convolutions_with_normalisation_and_pooling():
     assert network[1].weight[0] != 1  # scaling what comes before a normalisation would do nothing
 
 
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
+def test_normalisations_are_scaled_like_weights(kind):
+    torch.manual_seed(0)
+    network, x = rb.Sequential(nn.Linear(60, 40), kind(40), rb.LIF(40), nn.Linear(40, 5)), spikes(40, 8, 60)
+    done = stabilize(network, x)
+    assert done.layers[0].rate[1] == pytest.approx(0.1, rel=0.03)
+    assert health(network, x)[0] == pytest.approx([done.layers[0].rate[1]])
+    assert bool((network[1].weight != 1).all())  # scaling what comes before a normalisation would do nothing
+
+
+@pytest.mark.parametrize("evaluation", ["sampled", "threshold", "expected"])
+def test_neurons_fire_as_in_training(evaluation):
+    network, x = dense(partial(rb.SPSN, evaluation=evaluation), depth=2).eval(), spikes(80, 12, 60, rate=0.06)
+    done = stabilize(network, x, rate=0.3)
+    assert not any(module.training for module in network.modules())
+    rates = health(network.train(), x)[0]
+    assert rates == pytest.approx([layer.rate[1] for layer in done.layers], rel=0.02)
+    assert rates == pytest.approx([0.3] * 2, rel=0.05)
+
+
 def convolutions(depth=6, channels=12):
     """All samples look alike behind them, and gradients go back through one direction."""
     torch.manual_seed(7)
@@ -128,6 +148,18 @@ def test_convolutions_are_as_even_as_dense_layers():
         gradients = torch.autograd.grad(loss, weights, retain_graph=True)
         squares += torch.stack([gradient.square().sum() for gradient in gradients])
     assert squares.max().sqrt() < 2 * squares.min().sqrt(), squares.sqrt()
+
+
+@pytest.mark.parametrize("steps", [30, 16], ids=["steps", "as many steps as samples"])
+def test_an_input_that_is_held_is_as_good_as_one_that_is_repeated(steps):
+    held, repeated = dense(rb.LIF), dense(rb.LIF)
+    x = torch.rand(1, 16, 60, generator=torch.Generator().manual_seed(0))
+    one = stabilize(rb.Sequential(*held[:1], rb.Hold(steps), *held[1:], input_rate=None), x)
+    other = stabilize(repeated, x.expand(steps, -1, -1))
+    for of_held, of_repeated in zip(one.layers, other.layers, strict=True):
+        assert of_held.rate == pytest.approx(of_repeated.rate, rel=1e-3)
+        assert of_held.gradient == pytest.approx(of_repeated.gradient, rel=1e-2)
+        assert of_held.dampening == pytest.approx(of_repeated.dampening, rel=1e-2)
 
 
 def test_at_first_the_output_says_nothing():
@@ -220,6 +252,14 @@ def test_the_same_network_and_batch_give_the_same():
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert [layer.surrogate for layer in networks[0][1:6:2]] == [layer.surrogate for layer in networks[1][1:6:2]]
     assert all(parameter.grad is None for parameter in networks[0].parameters())
+
+
+def test_without_gradients_it_is_the_same():
+    network, x = dense(rb.LIF, depth=2), spikes(20, 4, 60)
+    expected = str(stabilize(copy.deepcopy(network), x))
+    with torch.no_grad():
+        assert str(stabilize(network, x)) == expected
+        assert not torch.is_grad_enabled()
 
 
 def test_what_is_stable_hardly_changes():
@@ -363,6 +403,8 @@ def test_other_errors():
         stabilize(nn.Linear(60, 5), x)
     with pytest.raises(ValueError, match="not finite"):
         stabilize(dense(rb.LIF), x / 0)
+    with pytest.raises(ValueError, match=r"stabilize: batch must hold samples, got shape \(20, 0, 60\)"):
+        stabilize(dense(rb.LIF), x[:, :0])
     network = dense(rb.LIF)
     nn.init.zeros_(network[0].bias)
     with pytest.raises(ValueError, match=r"no current reaches 1 LIF\(50\)"):

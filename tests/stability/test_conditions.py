@@ -177,7 +177,34 @@ def test_condition_three_keeps_the_largest_gradient(recurrent):
 def test_condition_four_by_its_terms():
     assert conditions.squared_slope_of_variance(0.01, 101, 0.5) == pytest.approx(0.75)
     assert conditions.squared_slope_of_variance(0.01, 101, 0.5, reset="zero") == pytest.approx(1 - 0.125)
-    assert conditions.squared_slope_of_variance(0.01, 101, 0.5, attached=True, threshold=2.0) == pytest.approx(0.15)
+
+
+def lost_by_autograd(reset, decay, threshold):
+    """l in `dv[t+1] / dv[t] = decay - l f`: how a neuron's gradient goes back through its reset."""
+    x = torch.tensor([0.8, 0.3], dtype=torch.float64).view(2, 1, 1).requires_grad_()
+    if reset == "published":
+        fire = FastSigmoid().spike
+        spikes = [fire(x[0] - threshold), fire(decay * x[0] + x[1] - threshold * fire(x[0] - threshold) - threshold)]
+    else:
+        spikes = list(
+            rb.LIF(decay=decay, threshold=threshold, reset=reset, reset_gradient="attached", surrogate=FastSigmoid())(x)
+        )
+    (first,), (second,) = (torch.autograd.grad(each.sum(), x, retain_graph=True) for each in spikes)
+    return ((decay - second[0] / second[1]) / first[0]).item()
+
+
+@pytest.mark.parametrize("reset", ["subtract", "published"])
+@pytest.mark.parametrize("threshold", [0.5, 2.0])
+def test_the_gradient_through_the_reset_is_that_of_the_neuron(reset, threshold):
+    lost, settings = lost_by_autograd(reset, 0.5, threshold), {"reset": reset, "threshold": threshold}
+    fourth = conditions.squared_slope_of_variance(0.01, 101, 0.5, attached=True, **settings)
+    assert fourth == pytest.approx(0.75 / (1 + lost**2), rel=1e-5)
+    weight = torch.tensor([[1.0, 0.25], [-3.0, -0.5]])
+    third = [
+        conditions.dampening_of_extremes(None, 0.5, next_weight=weight, attached=each, **settings)
+        for each in (True, False)
+    ]
+    torch.testing.assert_close(third[1] / third[0], 1 + lost / torch.tensor([3.0, 0.5]))
 
 
 def test_the_solvers_find_what_is_there_and_say_what_is_not():
@@ -197,8 +224,10 @@ def test_the_solvers_find_what_is_there_and_say_what_is_not():
 
 @pytest.mark.usefixtures("as_a_user")
 def test_arguments_out_of_range():
-    with pytest.raises(ValueError, match="reset must be one of 'subtract', 'zero', 'published', 'none', got 'soft'"):
+    with pytest.raises(ValueError, match="reset must be one of 'subtract', 'published', 'zero', 'none', got 'soft'"):
         conditions.mean_current(0.9, 1.0, "soft")
+    with pytest.raises(ValueError, match=r"dampening_of_extremes: reset must be one of .* got 'soft'"):
+        conditions.dampening_of_extremes(torch.ones(2, 2), 0.9, reset="soft")
     with pytest.raises(ValueError, match="low must be below high"):
         conditions.squared_slope_if_uniform(FastSigmoid(), 1.0, 1.0)
     with pytest.raises(ValueError, match="deviation must be above 0"):

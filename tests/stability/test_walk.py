@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rheobase.stability.walk import GradientNorm, cotangent, signs
+import rheobase as rb
+from rheobase.stability.walk import GradientNorm, cotangent, signs, walking
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 8, 16])
@@ -26,9 +27,8 @@ def test_more_samples_share_their_signs_with_few_others():
 
 @pytest.mark.parametrize("shape", [(16, 20), (40, 20), (6, 3, 4, 4), (8, 1)])
 def test_cotangents_are_orthogonal(shape):
-    batch = torch.zeros(7, shape[0], 5)
     for output in (torch.zeros(7, *shape), torch.zeros(shape)):
-        drawn = cotangent(output, batch, 0)
+        drawn = cotangent(output, (7, shape[0]), 0)
         assert drawn.shape == (1, *shape) if output.ndim > len(shape) else shape
         rows = drawn.view(shape[0], -1)
         assert rows.square().mean().item() == pytest.approx(1)
@@ -37,8 +37,17 @@ def test_cotangents_are_orthogonal(shape):
 
 
 def test_without_an_axis_for_samples_the_cotangent_is_any():
-    assert cotangent(torch.zeros(3, 2), torch.zeros(7, 5, 4), 0).shape == (3, 2)
-    assert cotangent(torch.zeros(()), torch.zeros(7, 5, 4), 0).shape == ()
+    assert cotangent(torch.zeros(3, 2), (7, 5), 0).shape == (3, 2)
+    assert cotangent(torch.zeros(()), (7, 5), 0).shape == ()
+
+
+def test_what_neurons_are_made_of_is_not_in_front_of_the_next():
+    in_front = []
+    network = rb.Sequential(nn.Linear(6, 4), rb.ParaLIF(4, recurrent=True), nn.Linear(4, 4), rb.LIF(4), nn.Linear(4, 2))
+    with walking(network, lambda layer, x, modules: in_front.extend(modules) or x) as walked:
+        network(torch.ones(5, 2, 6))
+    assert [*in_front, *walked.behind] == [network[0], network[2], network[4]]
+    assert walked.steps == 5
 
 
 def test_the_norm_is_that_of_independent_samples():

@@ -40,7 +40,7 @@ def plan(**changes: object) -> Plan:
 
 
 def metrics(epoch: int, **changes: object) -> dict[str, object]:
-    layers = [{"name": "1 LIF(4)", "rate": 0.123, "dead": 0.25, "saturated": 0.0}]
+    layers = [{"name": "1 LIF(4)", "rate": 0.123, "dead": 0.25, "saturated": 0.0, "fires_once_in": None}]
     values = {"epoch": epoch, "epochs": 10, "loss": 1.5, "train_accuracy": 0.5, "validation_loss": 1.4, "best": False,
               "validation_accuracy": 0.625, "learning_rate": 0.1, "seconds": 1.0, "samples_per_second": 4321.0,
               "layers": layers}  # fmt: skip
@@ -186,8 +186,8 @@ def test_names_are_not_markup(paper: TextIO) -> None:
 
 def layers(**changes: float) -> list[dict[str, object]]:
     return [
-        {"name": "1 LIF(4)", "rate": 0.1, "dead": 0.0, "saturated": 0.0, **changes},
-        {"name": "3 LIF[4]", "rate": 0.1, "dead": 0.2, "saturated": 0.2},
+        {"name": "1 LIF(4)", "rate": 0.1, "dead": 0.0, "saturated": 0.0, "fires_once_in": None, **changes},
+        {"name": "3 LIF[4]", "rate": 0.1, "dead": 0.2, "saturated": 0.2, "fires_once_in": None},
     ]
 
 
@@ -248,6 +248,16 @@ def test_the_live_display_keeps_warnings_above_its_picture() -> None:
         "remedy, before training: rb.stabilize(network, batch); rheobase doctor runs/a looks closer"
     )
     assert re.sub(r"\s+", " ", out.getvalue()).count(warning) == 1
+
+
+def test_neurons_that_fire_once_have_a_remedy_of_their_own(paper: TextIO) -> None:
+    shown = JsonLines(paper)
+    shown.start(plan())
+    shown.epoch(metrics(1, layers=layers(dead=0.5, fires_once_in=12)))
+    remedy = json.loads(read(paper).splitlines()[-1])["remedy"]
+    assert remedy.startswith(
+        "rb.initialise_single_spike(network, steps=12, batch=batch), which draws all weights anew, or "
+    )
 
 
 def test_a_run_that_dies_says_so(tmp_path: Path, paper: TextIO) -> None:

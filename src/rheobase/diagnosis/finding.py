@@ -60,33 +60,38 @@ class Finding:
         return f"{where}{self.what}"
 
 
-RAISE = "rb.stabilize(network, batch)"
-"""What wakes dead neurons. `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up."""
 LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
-"""What lowers it."""
+"""What lowers the activity of a layer."""
 
 
-def raise_single_spikes(steps: int) -> str:
-    """What raises the activity of neurons that fire once in so many steps.
+def wake(fires_once_in: int | None = None) -> str:
+    """What wakes dead neurons.
 
-    Their initialisation is one of its own, since the fewer spikes there are, the larger weights have to be.
+    `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up.
+
+    Args:
+        fires_once_in: the steps of neurons that fire once in a sequence, whose initialisation is one of its own: the fewer
+            spikes there are, the larger weights have to be. None for all others.
 
     Example:
-        >>> print(raise_single_spikes(8))
+        >>> print(wake(8))
         rb.initialise_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
     """
-    draw = f"rb.initialise_single_spike(network, steps={steps}, batch=batch)"
-    return f"{draw}, which draws all weights anew, or rb.stabilize(network, batch)"
+    calibrate = "rb.stabilize(network, batch)"
+    if fires_once_in is None:
+        return calibrate
+    draw = f"rb.initialise_single_spike(network, steps={fires_once_in}, batch=batch)"
+    return f"{draw}, which draws all weights anew, or {calibrate}"
 
 
-def activity_findings(name: str, dead: float, saturated: float, wake: str = RAISE) -> list[Finding]:
+def activity_findings(name: str, dead: float, saturated: float, fires_once_in: int | None = None) -> list[Finding]:
     """What is wrong with a layer by its firing alone: what every epoch of training measures anyway.
 
     Args:
         name: the layer.
         dead: the share of its neurons without a single spike.
         saturated: the share of its neurons that fire at 90 % of the steps or more.
-        wake: the remedy for dead neurons.
+        fires_once_in: the steps in which its neurons fire once, where they do; else None.
 
     Returns:
         At most one finding for each cause.
@@ -98,7 +103,7 @@ def activity_findings(name: str, dead: float, saturated: float, wake: str = RAIS
     findings = []
     if dead > SHARE:
         what = f"{percent(dead)} of its neurons are dead: no sample makes them fire"
-        findings.append(Finding("dead", name, what, wake))
+        findings.append(Finding("dead", name, what, wake(fires_once_in)))
     if saturated > SHARE:
         what = f"{percent(saturated)} of its neurons are saturated: they fire at nearly every step, whatever the input"
         findings.append(Finding("saturated", name, what, LOWER))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.diagnosis.axes import looks_batch_first
-from rheobase.diagnosis.finding import RAISE, SHARE, Finding, activity_findings, raise_single_spikes
+from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
 from rheobase.diagnosis.measure import LayerMeasures, Measures
 
 LARGE = 5.0
@@ -118,20 +118,19 @@ def judge(measures: Measures, *, input_is_wrong: bool = False) -> list[Finding]:
             continue  # it hears nothing: the fault is in front of it
         findings += _activity(layer)
         findings += [] if input_is_wrong else _surrogate(layer)
-        findings += _growth(layer, measures.steps)
+        findings += _growth(layer)
     silent = any(layer.rate == 0 for layer in measures.layers)
     if not silent:
         findings += _depth(measures.layers)
         # Where anything is wrong so far, or with the input, it is the cause.
         findings += [] if findings or input_is_wrong else _uneven(measures.layers)
-        findings += _memory(measures)
+        findings += _memory(measures.layers)
     findings += _readout(measures, silent)
     return findings
 
 
 def _activity(layer: LayerMeasures) -> Iterator[Finding]:
-    wake = RAISE if layer.fires_once_in is None else raise_single_spikes(layer.fires_once_in)
-    yield from activity_findings(layer.name, layer.dead, layer.saturated, wake)
+    yield from activity_findings(layer.name, layer.dead, layer.saturated, layer.fires_once_in)
     membrane = layer.membrane
     if layer.dead > SHARE and membrane is not None and membrane.top < OUT_OF_REACH:
         what = (
@@ -139,7 +138,7 @@ def _activity(layer: LayerMeasures) -> Iterator[Finding]:
             f"{membrane.std:.2g} times the threshold, and one in a thousand is above {membrane.top:.2g}"
         )
         need = f"; by hand, weights {1 / membrane.top:.3g} times as large" if membrane.top > 1e-3 else ""
-        yield Finding("threshold out of reach", layer.name, what, wake + need)
+        yield Finding("threshold out of reach", layer.name, what, wake(layer.fires_once_in) + need)
 
 
 def _surrogate(layer: LayerMeasures) -> Iterator[Finding]:
@@ -157,7 +156,8 @@ def _surrogate(layer: LayerMeasures) -> Iterator[Finding]:
     yield Finding("surrogate too narrow", layer.name, what, f"surrogate=rb.surrogate.{kind}(sharpness={width:.2g})")
 
 
-def _growth(layer: LayerMeasures, steps: int) -> Iterator[Finding]:
+def _growth(layer: LayerMeasures) -> Iterator[Finding]:
+    steps = layer.steps
     if layer.growth > 1 and steps * math.log(layer.growth) > math.log(TIME):
         theory = "" if math.isnan(layer.expected_growth) else f" (theory: {layer.expected_growth:.3g})"
         over_all = steps * math.log10(layer.growth)
@@ -212,19 +212,22 @@ def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
         yield Finding("uneven through depth", least.name, what, "rb.stabilize(network, batch)")
 
 
-def _memory(measures: Measures) -> Iterator[Finding]:
-    steps, first = measures.steps, measures.layers[0]
-    remedy = f"slower neurons: decay={math.exp(-5 / steps):.3g}, here or in the readout"
-    if first.memory < steps / FORGETFUL:
+def _memory(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
+    # Of the first layer that has something to remember: there is nothing before a single step, as in front of a `Hold`.
+    first = next((layer for layer in layers if layer.steps_before), None)
+    if first is None:
+        return
+    remedy = f"slower neurons: decay={math.exp(-5 / first.steps):.3g}, here or in the readout"
+    if first.memory < first.steps_before / FORGETFUL:
         what = (
-            f"the end of the output depends on {first.memory:.0f} of the {steps} steps before: the decays are too small for "
-            "sequences so long"
+            f"the end of the output depends on {first.memory:.0f} of the {first.steps_before} steps before: the decays are too "
+            "small for sequences so long"
         )
         yield Finding("vanishing through time", None, what, remedy)
     elif first.early < 1 / TIME:
         what = (
-            f"the loss hardly depends on the first third of the {steps} steps: the gradient there is {first.early:.0e} of that "
-            "in the last third"
+            f"the loss hardly depends on the first third of the {first.steps} steps: the gradient there is {first.early:.0e} "
+            "of that in the last third"
         )
         yield Finding("vanishing through time", None, what, remedy)
 

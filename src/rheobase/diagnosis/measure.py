@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from rheobase.diagnosis.theory import expected_gain, expected_growth
-from rheobase.health import Recorder, neuron_layers
+from rheobase.health import Recorder, neuron_layers, outside_neurons
 from rheobase.layers import Dropout
 from rheobase.layers.recompute import in_one_piece
-from rheobase.neurons import Neuron, SingleSpike
+from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
 Loss = Callable[[Tensor], Tensor]
@@ -70,6 +70,7 @@ class LayerMeasures:
     Args:
         name: position and kind, `"1 LIF(128)"`.
         neurons: how many.
+        steps: how many the layer goes through; behind a `Hold`, more than the batch has.
         rate: spikes per neuron and step.
         input_density: the share of entries that are not zero in what reaches the weights in front of the neurons.
         dead: the share of neurons without a spike in the batch.
@@ -82,8 +83,8 @@ class LayerMeasures:
         early: the error in the first third of the steps, as a multiple of that in the last third.
         growth: by what factor a gradient that enters the layer at the end grows per step back in time.
         expected_growth: the same by theory.
-        memory: how many steps before the last tenth of them the end of the output still depends on the layer's input, with 1 %
-            of the largest gradient.
+        memory: how many of the `steps_before` the end of the output still depends on, by the layer's input, with 1 % of the
+            largest gradient.
         membrane: potentials and slopes; None for neurons that have no membrane to look at.
         surrogate: the gradient of its spikes, if it has one.
         fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
@@ -91,6 +92,7 @@ class LayerMeasures:
 
     name: str
     neurons: int
+    steps: int
     rate: float
     input_density: float
     dead: float
@@ -106,6 +108,11 @@ class LayerMeasures:
     membrane: Membrane | None
     surrogate: Surrogate | None = field(repr=False)
     fires_once_in: int | None = field(repr=False)
+
+    @property
+    def steps_before(self) -> int:
+        """How many steps there are before the last tenth of them: what there can be a memory of."""
+        return self.steps - _ending(self.steps)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite are None."""
@@ -124,7 +131,7 @@ class Measures:
 
     Args:
         layers: of each layer of neurons, in the order of the data.
-        steps: T.
+        steps: T of the batch; a layer behind a `Hold` has steps of its own.
         samples: B.
         loss: the loss of the batch.
         readout_gradient: the norm of the loss's gradient with respect to the weights behind the last layer of neurons; NaN if
@@ -213,6 +220,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
             LayerMeasures(
                 name=known.name,
                 neurons=known.neurons,
+                steps=len(part.spikes),
                 rate=known.rate,
                 input_density=part.arriving.count_nonzero().item() / max(part.arriving.numel(), 1),
                 dead=known.dead,
@@ -227,7 +235,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
                 memory=_memory(histories[index]),
                 membrane=membrane,
                 surrogate=getattr(part.neuron, "surrogate", None),
-                fires_once_in=len(part.spikes) if isinstance(part.neuron, SingleSpike) else None,
+                fires_once_in=known.fires_once_in,
             )
         )
     return Measures(
@@ -263,7 +271,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
         arriving.clear()
 
     handles = []
-    for module in network.modules():
+    for module in outside_neurons(network):
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(on_neurons))
         elif not any(module.children()) and not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | Dropout):

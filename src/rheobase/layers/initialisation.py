@@ -49,6 +49,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from rheobase.layers.pooling import window_size
 from rheobase.neurons import SPSN, Neuron, RecurrentLIF, SingleSpike, SynapticLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
@@ -95,13 +96,16 @@ _as_first: WeakKeyDictionary[nn.Module, tuple[float, int]] = WeakKeyDictionary()
 """The layers that were scaled as the first of a network, with the rate that was assumed, and the version of the weights then:
 a network may turn out to be a part of another, and what its first layer hears to be neurons."""
 
+FEW = 16
+"""With fewer inputs weights are not centred: their mean is much of what a neuron can hear."""
+
+NORMALISATIONS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
+"""Layers behind which currents have a size of their own, whatever the weights in front."""
+
 _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
-_FEW = 16  # with fewer inputs weights are not centred: their mean is much of what a neuron can hear
-_NORMALISED = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 _Leaky = IntegrateAndFire | AdaptiveNeuron
 _Known = _Leaky | ParallelNeuron | SPSN
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-_AXES = {nn.AvgPool1d: 1, nn.AvgPool2d: 2, nn.AvgPool3d: 3}
 
 
 def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
@@ -121,8 +125,8 @@ def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
     for position, layer in enumerate(layers):
         if isinstance(layer, Neuron):
             heard, pooled = layer, 1
-        elif type(layer) in _AXES:
-            pooled *= _window(layer)
+        elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d):
+            pooled *= window_size(layer)
         elif isinstance(layer, _Synapses):
             together, pooled = pooled, 1
             neurons = _next_neurons(layers[position + 1 :])
@@ -271,12 +275,6 @@ def _variance(rate: float) -> float:
     return rate * (1 - rate)
 
 
-def _window(pooling: nn.Module) -> int:
-    """Over how many units it averages."""
-    size = pooling.kernel_size
-    return math.prod(size) if isinstance(size, tuple) else size ** _AXES[type(pooling)]  # pyright: ignore
-
-
 @torch.no_grad()
 def _scale(weight: Tensor, neurons: _Known, variance: float, correlation: float, part: float) -> None:
     """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or to a part, by inputs of `variance`."""
@@ -285,7 +283,7 @@ def _scale(weight: Tensor, neurons: _Known, variance: float, correlation: float,
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
     scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) deviate by 1 / sqrt(3 n)
-    if fan_in >= _FEW:
+    if fan_in >= FEW:
         weight -= weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
         scale = scale * (1 - 1 / fan_in) ** -0.5
     weight *= scale.view(-1, *[1] * (weight.ndim - 1)).to(weight)
@@ -330,7 +328,7 @@ def _next_neurons(layers: Sequence[nn.Module]) -> _Known | None:
         if isinstance(layer, Neuron):
             return layer if isinstance(layer, _Known) else None
         if (
-            isinstance(layer, _NORMALISED)
+            isinstance(layer, NORMALISATIONS)
             or next(layer.parameters(), None) is not None
             or (isinstance(layer, Temporal) and hasattr(layer, "decay"))
         ):

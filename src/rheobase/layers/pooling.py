@@ -6,6 +6,7 @@ of its window does: of 2 x 2 neurons that each fire once in 8 steps, 3.3 times o
 gone, and nothing says so. So `Sequential` refuses it, unless it is asked for by a layer whose name says what it does.
 """
 
+import math
 from collections.abc import Iterable
 
 from torch import nn
@@ -41,6 +42,18 @@ class SpikeMaxPool2d(nn.MaxPool2d):
         >>> SpikeMaxPool2d(2)(spikes).flatten()
         tensor([1., 1., 1., 1.])
     """
+
+
+def window_size(pooling: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d | SpikeMaxPool2d) -> int:
+    """How many units a pooling puts together.
+
+    Example:
+        >>> window_size(nn.AvgPool1d(3)), window_size(nn.AvgPool2d((2, 3))), window_size(SpikeMaxPool2d(2))
+        (3, 6, 4)
+    """
+    axes = 1 if isinstance(pooling, nn.AvgPool1d) else 3 if isinstance(pooling, nn.AvgPool3d) else 2
+    size = pooling.kernel_size
+    return math.prod(size) if isinstance(size, tuple) else size**axes
 
 
 def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:

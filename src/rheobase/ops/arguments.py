@@ -42,6 +42,23 @@ def check_sequence(x: Tensor, what: str) -> None:
         raise ValueError(f"{what}: x must be (T, B, *features), got shape {tuple(x.shape)}; time and batch come first")
 
 
+def check_batch(batch: Tensor, what: str) -> None:
+    """Refuse a batch on which nothing can be measured: no floating-point sequence, without samples, or not finite.
+
+    Raises:
+        TypeError: if `batch` is not a floating-point tensor.
+        ValueError: if it has no time or no batch axis, is empty, or holds NaN or infinity.
+    """
+    check_sequence(batch, what)
+    if batch.numel() == 0:
+        raise ValueError(f"{what}: batch must hold samples, got shape {tuple(batch.shape)}")
+    if bad := int((~batch.isfinite()).sum()):
+        raise ValueError(
+            f"{what}: batch holds {bad:,} values that are not finite; look at how it was made: batch.isfinite().all() must be "
+            "true"
+        )
+
+
 def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Tensor:
     """A per-neuron value or a state as a tensor that broadcasts to one time step of `x`; None is 0.
 

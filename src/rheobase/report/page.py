@@ -15,7 +15,6 @@ from importlib.resources import files
 from typing import Any
 
 from rheobase.diagnosis import activity_findings
-from rheobase.diagnosis.finding import RAISE, raise_single_spikes
 from rheobase.report import figures
 from rheobase.report.figures import percent
 from rheobase.report.record import LayerHealth, Run, Summary
@@ -216,7 +215,7 @@ def _warnings(run: Run) -> str:
     found = [
         finding
         for layer in run.epochs[-1].layers
-        for finding in activity_findings(layer.name, layer.dead, layer.saturated, _wake(layer.name, run))
+        for finding in activity_findings(layer.name, layer.dead, layer.saturated, layer.fires_once_in)
     ]
     doctor = shlex.join(["rheobase", "doctor", str(run.folder)])
     return "".join(
@@ -224,12 +223,6 @@ def _warnings(run: Run) -> str:
         f"<code>{escape(finding.remedy)}</code>; <code>{escape(doctor)}</code> looks closer.</p>"
         for finding in found
     )
-
-
-def _wake(layer: str, run: Run) -> str:
-    """The remedy for dead neurons; those that fire once are initialised for the steps that there are."""
-    once = layer.split()[-1].split("(")[0] == "SingleSpike"
-    return raise_single_spikes(len(run.evaluation.raster_input)) if once and run.evaluation else RAISE
 
 
 def _cost(run: Run) -> str:

@@ -49,6 +49,8 @@ class LayerHealth:
     silent: float
     """NaN for a run that did not count it."""
     saturated: float
+    fires_once_in: int | None
+    """Steps, of neurons that fire once; None for all others, and for a run that did not say."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,8 @@ def _epoch(fields: Fields) -> Epoch:
 def _health(fields: Fields) -> LayerHealth:
     rate, dead, saturated = (fields.fraction(key) for key in ("rate", "dead", "saturated"))
     silent = fields.fraction("silent") if "silent" in fields.values else math.nan
-    return LayerHealth(fields.text("name"), rate, dead, silent, saturated)
+    once = None if fields.values.get("fires_once_in") is None else fields.whole("fires_once_in")
+    return LayerHealth(fields.text("name"), rate, dead, silent, saturated, once)
 
 
 def _work(fields: Fields) -> Work:

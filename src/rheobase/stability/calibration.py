@@ -39,7 +39,7 @@ from rheobase.health import neuron_layers
 from rheobase.layers.standardised import only_standardised, standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
-from rheobase.ops.arguments import check_sequence
+from rheobase.ops.arguments import check_batch
 from rheobase.stability.centring import can_be_centred, centring
 from rheobase.stability.recurrence import balance, balanced_dampening, centre
 from rheobase.stability.solve import solve
@@ -155,7 +155,9 @@ def stabilize(
         What was changed, layer by layer, with firing rates and gradient norms before and after.
 
     Raises:
-        ValueError: naming a layer that cannot be stabilised, and why: no current reaches it, its weights are shared or
+        TypeError: if `batch` is not a floating-point tensor.
+        ValueError: if an argument is out of its range, or `batch` is empty or not finite. And naming a layer that cannot be
+            stabilised, and why: no current reaches it, its weights are shared or
             computed by another parametrization, or it does not run in a call of the network. What was changed up to there
             stays so.
 
@@ -167,15 +169,13 @@ def stabilize(
         >>> [round(layer.rate[1], 1) for layer in done.layers]
         [0.2, 0.2]
     """
-    check_sequence(batch, "stabilize")
+    check_batch(batch, "stabilize")
     if not 0 < rate < 1:
         raise ValueError(f"stabilize: rate must be in (0, 1), got {rate}")
     if recurrent not in get_args(Recurrent):
         raise ValueError(f"stabilize: recurrent must be 'balanced' or 'even', got {recurrent!r}")
-    if not bool(batch.isfinite().all()):
-        raise ValueError("stabilize: batch holds values that are not finite")
     devices = [batch.device] if batch.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), as_in_training(network):
+    with torch.random.fork_rng(devices), torch.enable_grad(), as_in_training(network):
         return _Stabilizer(network, batch, rate, recurrent, seed).run()
 
 
@@ -214,7 +214,7 @@ class _Stabilizer:
             )
         with walking(self._network, self._hear, self._listen):
             output = self._network(self._batch)
-            loss = (output * cotangent(output, self._batch, self._seed)).sum()
+            loss = (output * cotangent(output, alive.axes, self._seed)).sum()
             parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
             torch.autograd.grad(loss, parameters, allow_unused=True)  # for what it does on its way
         for layer, change in self._changes.items():

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-FEW = 16
-"""With fewer inputs their mean is much of what a unit can hear, as in `rheobase.layers.initialisation`."""
+from rheobase.layers.initialisation import FEW
 
 _CONSTANT = 1e-9  # of the square of the mean: a variance that is rounding
 

@@ -21,7 +21,7 @@ What is implemented is what follows from the equations. The authors' program, wh
   step. Both are here: "subtract" is ours, "published" is theirs.
 - Condition II lacks a factor 2 there, and the result is handed on as if it were another quantity. Here it is the variance.
 - Conditions III and IV count the gradient through the reset there, which its networks cut off. Here `attached` says which it
-  is.
+  is: `dv[t+1] / dv[t] = a - l f(v - h)` with l = h for their reset, and for ours, whose reset the decay acts on, l = a h.
 - Its solver for IV returns the middle of its search interval, about 0.95, whatever the equation: a published sharpness near 1
   is no root.
 
@@ -33,7 +33,7 @@ or normal. `rheobase.stabilize` measures instead, on a batch; these forms are to
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -67,10 +67,14 @@ def mean_current(decay: float, threshold: float, reset: Rule = "subtract") -> fl
         >>> round(mean_current(0.9, 1.0), 6), round(mean_current(0.9, 1.0, "published"), 6)
         (0.55, 0.6)
     """
+    _check_reset("mean_current", reset)
     lost = {"subtract": decay / 2, "zero": decay / 2, "published": 0.5, "none": 0.0}
-    if reset not in lost:
-        raise ValueError(f"mean_current: reset must be one of {', '.join(map(repr, lost))}, got {reset!r}")
     return (1 - decay + lost[reset]) * threshold
+
+
+def _check_reset(what: str, reset: Rule) -> None:
+    if reset not in get_args(Rule):
+        raise ValueError(f"{what}: reset must be one of {', '.join(map(repr, get_args(Rule)))}, got {reset!r}")
 
 
 def recurrent_mean(neurons: int, decay: float, threshold: float, reset: Rule = "subtract") -> float:
@@ -128,27 +132,30 @@ def dampening_of_extremes(
     decay: float,
     *,
     next_weight: Float[Tensor, "K N"] | None = None,
+    reset: Rule = "subtract",
     threshold: float = 1.0,
     attached: bool = False,
 ) -> Float[Tensor, " N"]:
     """Condition III: the dampening under which the largest gradient stays the same from step to step, and from layer to layer.
 
     At worst, every slope is the dampening g and only positive weights count: `a + g S = 1`, where S is the sum of what a
-    neuron's spike adds to others, of its own layer and of the next.
+    neuron's spike adds to others, of its own layer and of the next. Where the gradient goes through a subtractive reset as
+    well, that is `a + g S (1 + l / S') = 1` with the sum S' of what it takes from others, and l = a h ("published": h).
 
     Args:
         recurrent_weight: from column to row, `(N, N)`; its diagonal does not count. None of a layer without.
         decay: what the membrane potential keeps per step.
         next_weight: the weights with which the next layer's K neurons hear these; None leaves them out, as the source does by
             default.
+        reset: what happens to the membrane potential of a neuron that fired; counts where the gradient goes through it.
         threshold: where a neuron fires.
-        attached: whether the gradient goes through a subtractive reset, which makes S larger.
+        attached: whether the gradient goes through a subtractive reset, which makes g smaller.
 
     Returns:
         `(1 - a) / S` of each neuron; a mean over neurons serves all. Infinite where a neuron excites nobody.
 
     Raises:
-        ValueError: if there are neither recurrent weights nor those of a next layer.
+        ValueError: if there are neither recurrent weights nor those of a next layer, or `reset` is unknown.
 
     Example:
         >>> bound = math.sqrt(3 / 128)  # Glorot's, in a square matrix
@@ -158,6 +165,7 @@ def dampening_of_extremes(
         >>> dampening_of_extremes(None, 0.9, next_weight=torch.tensor([[1.0, 0.25], [-1.0, 0.25]]))
         tensor([0.1000, 0.2000])
     """
+    lost = _lost("dampening_of_extremes", decay, threshold, reset, attached)
     weights: list[Tensor] = []
     if recurrent_weight is not None:
         weights.append(recurrent_weight - recurrent_weight.diag().diag())
@@ -169,9 +177,17 @@ def dampening_of_extremes(
         )
     others = torch.cat(weights)
     excitation = others.clamp(min=0).sum(0)
-    if attached:
-        excitation = excitation * (1 + threshold / others.clamp(max=0).sum(0).abs())
+    if lost:
+        excitation = excitation * (1 + lost / others.clamp(max=0).sum(0).abs())
     return (1 - decay) / excitation
+
+
+def _lost(what: str, decay: float, threshold: float, reset: Rule, attached: bool) -> float:
+    """By what a slope is multiplied on its way back through a subtractive reset; 0 if no gradient goes there."""
+    _check_reset(what, reset)
+    if not attached:
+        return 0.0
+    return {"subtract": decay * threshold, "published": threshold, "zero": 0.0, "none": 0.0}[reset]
 
 
 def squared_slope_of_variance(
@@ -188,8 +204,9 @@ def squared_slope_of_variance(
 ) -> float:
     """Condition IV: the mean of the squared slope under which the gradient's variance stays the same, as for condition III.
 
-    `a^2 + ((N - 1) V + K U + h^2) E[f^2] = 1`, where `h^2` is there only if the gradient goes through a subtractive reset;
-    through a reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
+    `a^2 + ((N - 1) V + K U + l^2) E[f^2] = 1`, where l is there only if the gradient goes through a subtractive reset: `a h`,
+    or h where that comes after the decay ("published"). What the membrane's two paths have in common, `-2 a l E[f]`, is left
+    out, as in the source. Through a reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
 
     Args:
         recurrent_variance: V, the mean of the squared recurrent weights; 0 of a layer without.
@@ -206,7 +223,7 @@ def squared_slope_of_variance(
         The `E[f^2]` that is wanted: of it, `dampening_for`, `sharpness_for` and `tail_for` make a surrogate.
 
     Raises:
-        ValueError: if no weights are there for a gradient to come back through.
+        ValueError: if no weights are there for a gradient to come back through, or `reset` is unknown.
 
     Example:
         >>> round(squared_slope_of_variance(1 / 256, 256, 0.9), 4)
@@ -215,8 +232,8 @@ def squared_slope_of_variance(
         0.38
     """
     kept = decay**2 * (1 - rate if reset == "zero" else 1)
-    lost = threshold**2 if attached and reset in ("subtract", "published") else 0.0
-    back = (neurons - 1) * recurrent_variance + next_neurons * next_variance + lost
+    lost = _lost("squared_slope_of_variance", decay, threshold, reset, attached)
+    back = (neurons - 1) * recurrent_variance + next_neurons * next_variance + lost**2
     if not back > 0:
         raise ValueError(
             f"squared_slope_of_variance: recurrent_variance, next_variance must not both be 0, got {recurrent_variance} of "

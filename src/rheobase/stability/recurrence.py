@@ -16,8 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from rheobase.layers.initialisation import FEW
 from rheobase.neurons import RecurrentLIF
-from rheobase.stability.centring import FEW
 from rheobase.stability.solve import solve
 
 GAIN = 0.5

@@ -31,7 +31,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from rheobase.layers.hold import Hold
 from rheobase.layers.order import check_order, in_order
-from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d
+from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, window_size
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.standardised import free_weight, only_standardised, standardised
 from rheobase.neurons import SingleSpike
@@ -226,9 +226,9 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
         elif isinstance(layer, SingleSpike):
             window, maximum, obstacle = 1, False, ""
         elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) and not maximum:
-            window *= _positions(layer)
+            window *= window_size(layer)
         elif isinstance(layer, SpikeMaxPool2d) and window == 1:
-            window, maximum = _positions(layer), True
+            window, maximum = window_size(layer), True
         elif not isinstance(layer, (Hold, *PASSES_SPIKES_ON)):
             obstacle = obstacle or f"layer {name}, {type(layer).__name__}"
         before.append(layer)
@@ -248,13 +248,6 @@ def _check_writable(layer: nn.Linear | _ConvNd, what: str) -> None:
             f"pruning and the like). Make it a plain one first, torch.nn.utils.parametrize.remove_parametrizations(layer, "
             f"{name!r}), and register what computes it afterwards; or take rheobase.standardise for it"
         )
-
-
-def _positions(layer: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d | SpikeMaxPool2d) -> int:
-    """How many units a pooling puts together."""
-    axes = 1 if isinstance(layer, nn.AvgPool1d) else 3 if isinstance(layer, nn.AvgPool3d) else 2
-    size = layer.kernel_size
-    return math.prod(size) if isinstance(size, tuple) else size**axes
 
 
 def _measured(before: Sequence[nn.Module], batch: Tensor | float) -> float:

@@ -8,7 +8,7 @@ layer.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.health import outside_neurons
+from rheobase.layers.initialisation import NORMALISATIONS
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
 from rheobase.neurons import Neuron
+from rheobase.temporal import Temporal
 
 _MOST_SIGNS = 16
 _ROUNDING = 1e-4
@@ -27,22 +30,38 @@ Before = Callable[[Neuron, Tensor, Sequence[nn.Module]], Tensor]
 """From a layer of neurons, what it is about to hear and the weighted layers in front of it, to what it hears instead."""
 
 
+@dataclass
+class Walked:
+    """What a walk has come by, after the call.
+
+    Args:
+        behind: the weighted layers that ran behind the last layer of neurons.
+        steps: how many came out of the last layer over time: T of the output if it has a time axis, which a `Hold` makes
+            another than that of the batch.
+    """
+
+    behind: list[nn.Module] = field(default_factory=list)
+    steps: int = 0
+
+
 @contextmanager
 def walking(
     network: nn.Module, before: Before, after: Callable[[Neuron, Tensor], None] | None = None
-) -> Iterator[list[nn.Module]]:
+) -> Iterator[Walked]:
     """Within it, a call of `network` calls `before` for each layer of neurons, and `after` with its spikes.
-
-    What it yields holds, after the call, the weighted layers that ran behind the last layer of neurons.
 
     Raises:
         ValueError: from the call, if a layer of neurons runs twice in it.
     """
-    in_front: list[nn.Module] = []
+    walked = Walked()
+    in_front = walked.behind
     seen: set[Neuron] = set()
 
     def passed(module: nn.Module, *_: object) -> None:
         in_front.append(module)
+
+    def timed(_module: nn.Module, _: object, sequence: Tensor) -> None:
+        walked.steps = len(sequence)
 
     def arrive(layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert isinstance(layer, Neuron)
@@ -60,15 +79,17 @@ def walking(
         after(layer, spikes)
 
     handles: list[RemovableHandle] = []
-    for module in network.modules():
+    for module in outside_neurons(network):
         if isinstance(module, Neuron):
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
                 handles.append(module.register_forward_hook(leave))
-        elif isinstance(module, nn.Linear | _ConvNd | _NormBase | nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(module, nn.Linear | _ConvNd | NORMALISATIONS):
             handles.append(module.register_forward_hook(passed))
+        if isinstance(module, Temporal):
+            handles.append(module.register_forward_hook(timed))
     try:
-        yield in_front
+        yield walked
     finally:
         for handle in handles:
             handle.remove()
@@ -85,6 +106,7 @@ class Measured:
             the signs of the samples' cotangents, see `signs`.
         last_before_neurons: of the weighted layers in front of each layer of neurons, the one that runs last.
         behind: the weighted layers behind the last layer of neurons, in the order in which they run.
+        axes: how the output begins if it has a time axis, `(T, B)`.
     """
 
     rates: dict[Neuron, float]
@@ -92,6 +114,7 @@ class Measured:
     last: float
     last_before_neurons: tuple[nn.Module, ...]
     behind: tuple[nn.Module, ...]
+    axes: tuple[int, int]
 
 
 def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
@@ -108,15 +131,16 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
     def after(layer: Neuron, spikes: Tensor) -> None:
         rates[layer] = spikes.mean().item()
 
-    with walking(network, before, after) as behind:
+    with walking(network, before, after) as walked:
         output = network(batch)
+    axes = walked.steps, batch.shape[1]
     weights = [weight for group in groups.values() for weight in group]
-    norms = dict(zip(weights, _norms(output, weights, cotangent(output, batch, seed)), strict=True))
+    norms = dict(zip(weights, _norms(output, weights, cotangent(output, axes, seed)), strict=True))
     gradients = {layer: math.hypot(*(norms[weight] for weight in group)) for layer, group in groups.items()}
-    last = learned_weights(behind) or next((group for group in reversed(groups.values()) if group), [])
-    flipped = [_norms(output, last, each) for each in cotangents(output, batch, seed)]
+    last = learned_weights(walked.behind) or next((group for group in reversed(groups.values()) if group), [])
+    flipped = [_norms(output, last, each) for each in cotangents(output, axes, seed)]
     norm = rms([math.hypot(*each) for each in flipped])
-    return Measured(rates, gradients, norm, tuple(last_before_neurons), tuple(behind))
+    return Measured(rates, gradients, norm, tuple(last_before_neurons), tuple(walked.behind), axes)
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
@@ -201,20 +225,19 @@ def signs(batch: int, like: Tensor, seed: int) -> Tensor:
     return ((2 * drawn - 1) * rows[:, torch.arange(batch) % count]).to(like)
 
 
-def cotangent(output: Tensor, batch: Tensor, seed: int) -> Tensor:
+def cotangent(output: Tensor, axes: tuple[int, int], seed: int) -> Tensor:
     """A random gradient of the output `(T, B, *features)` that does not change over time, as of a loss that averages over it.
 
-    Where the network has done away with time itself, it is random for every number of the output. Each has mean square 1, and
-    those of the samples are orthogonal to each other; if there are more samples than features, those of the features are. What
-    goes back through a deep layer is often little more than its part along one direction of the output, the same for all
-    samples. Of independent draws that part is larger or smaller by chance, and every layer behind which the gradient has
-    become so narrow would be measured with it, but the last one with the mean over all directions. What is orthogonal covers
-    them evenly.
+    Where the network has done away with time itself, so that `axes`, `(T, B)`, are not the output's first two, it is random for
+    every number of the output. Each has mean square 1, and those of the samples are orthogonal to each other; if there are more
+    samples than features, those of the features are. What goes back through a deep layer is often little more than its part
+    along one direction of the output, the same for all samples. Of independent draws that part is larger or smaller by chance,
+    and every layer behind which the gradient has become so narrow would be measured with it, but the last one with the mean
+    over all directions. What is orthogonal covers them evenly.
     """
-    over_time = output.ndim > 1 and output.shape[:2] == batch.shape[:2]
+    over_time, samples = output.shape[:2] == axes, axes[1]
     shape = (1, *output.shape[1:]) if over_time else output.shape
     generator = torch.Generator().manual_seed(seed)
-    samples = batch.shape[1]
     if not over_time and shape[:1] != (samples,):
         return torch.randn(shape, generator=generator).to(output)
     drawn = torch.empty(samples, math.prod(shape) // samples)
@@ -222,10 +245,9 @@ def cotangent(output: Tensor, batch: Tensor, seed: int) -> Tensor:
     return drawn.view(shape).to(output)
 
 
-def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
+def cotangents(output: Tensor, axes: tuple[int, int], seed: int) -> list[Tensor]:
     """The cotangent with the samples' `signs`, if the output has an axis for them."""
-    drawn = cotangent(output, batch, seed)
-    samples = batch.shape[1]
+    drawn, samples = cotangent(output, axes, seed), axes[1]
     if drawn.shape[:2] == (1, samples):
         shape = (1, samples, *[1] * (drawn.ndim - 2))
     elif drawn.ndim and len(drawn) == samples:
@@ -237,7 +259,8 @@ def cotangents(output: Tensor, batch: Tensor, seed: int) -> list[Tensor]:
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, dropout is off, normalisation takes the statistics of the batch, and nothing runs in pieces.
+    """Within it, neurons do what they do in training, dropout is off, normalisation takes the statistics of the batch, and
+    nothing runs in pieces.
 
     Afterwards all is as it was.
     """
@@ -247,7 +270,7 @@ def as_in_training(network: nn.Module) -> Iterator[None]:
     }
     try:
         for module in modes:
-            module.training = isinstance(module, _NormBase)
+            module.training = isinstance(module, _NormBase | Neuron)
         with in_one_piece(network):
             yield
     finally:

@@ -249,7 +249,7 @@ class _Warnings:
         found = [
             finding
             for layer in layers
-            for finding in activity_findings(layer["name"], layer["dead"], layer["saturated"])
+            for finding in activity_findings(layer["name"], layer["dead"], layer["saturated"], layer["fires_once_in"])
             if (finding.layer, finding.kind) not in self._given
         ]
         self._given |= {(finding.layer, finding.kind) for finding in found}

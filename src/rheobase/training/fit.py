@@ -302,7 +302,7 @@ class _Run:
             "seconds": seconds,
             "samples_per_second": len(trainer.train) / trained,
             "layers": [
-                {key: getattr(layer, key) for key in ("name", "rate", "dead", "silent", "saturated")}
+                {key: getattr(layer, key) for key in ("name", "rate", "dead", "silent", "saturated", "fires_once_in")}
                 for layer in seen.layers
             ],
         }
