@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Schedule = Callable[[float], float]
-"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last."""
+"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last, and 1 in the only one."""
 
 
 def constant(progress: float) -> float:

@@ -138,7 +138,8 @@ class Trainer:
         return is_settled(self.network) and all(has_come_in(each, self._progress(epoch)) for each in schedules)
 
     def _progress(self, epoch: int) -> float:
-        return max(epoch - 1, 0) / max(self.settings.epochs - 1, 1)
+        # A training of one epoch is at its end at once, or it would leave modules and penalties as they are at the start.
+        return 1.0 if self.settings.epochs == 1 else max(epoch - 1, 0) / (self.settings.epochs - 1)
 
     def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
         return listening(self.network) if self.regularizers else nullcontext({})
