@@ -211,6 +211,37 @@ def test_a_layer_that_is_used_twice_counts_its_steps_twice():
     assert layer.synaptic_operations_per_sample == 28
 
 
+@pytest.mark.parametrize(
+    ("neurons", "recurrent"),
+    [
+        (rb.RecurrentLIF(5, decay=0.0), 5),
+        (rb.RecurrentLIF(5, decay=0.0, self_connections=False), 4),
+        (rb.RecurrentAdaptiveLIF(5, decay=0.0), 5),
+    ],
+)
+def test_operations_of_neurons_that_hear_one_another(neurons, recurrent):
+    with torch.no_grad():
+        neurons.recurrent_weight.zero_()
+    network = rb.Sequential(neurons, nn.Linear(5, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0, 0, 0, 0))
+    (layer,) = recorder.layers()
+    assert layer.synaptic_operations_per_sample == layer.spikes_per_sample * (recurrent + 7) > 0
+
+
+def test_feedback_is_crossed_by_the_neurons_own_spikes():
+    neurons = rb.ParaLIF(5, synapse_decay=0.0, decay=0.0, recurrent=True)
+    with torch.no_grad():
+        neurons.feedback.weight.zero_()
+    network = rb.Sequential(LIF(2, decay=0.0), constant(nn.Linear(2, 5), 1.0, 0.0), neurons, nn.Linear(5, 7))
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0))
+    first, second = recorder.layers()
+    assert (first.spikes_per_sample, first.synaptic_operations_per_sample) == (4, 4 * 5)
+    assert second.spikes_per_sample == 4 * 5
+    assert second.synaptic_operations_per_sample == 4 * 5 * (5 + 7)
+
+
 def test_streaming_is_not_half_recorded():
     network = rb.Sequential(nn.Linear(2, 2), LIF(2), nn.Linear(2, 3))
     with Recorder(network) as recorder:

@@ -6,7 +6,8 @@ counts them while the network runs, for any network, through hooks that are gone
 the samples that it saw.
 
 Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
-spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs.
+spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs. Where neurons hear one another,
+a spike also crosses the synapses to its own layer.
 """
 
 import math
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from rheobase.neurons import Neuron
+from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF
 from rheobase.padding import mask_on
 
 SATURATED = 0.9
@@ -40,7 +41,8 @@ class LayerHealth:
         silent: the share of neurons without a spike in a sample, on average over the samples. A dead neuron is silent in all.
         saturated: the share of neurons that fire at 90 % of the steps or more.
         spikes_per_sample: spikes of the whole layer per sample.
-        synaptic_operations_per_sample: what these spikes cost in the layers that receive them.
+        synaptic_operations_per_sample: what these spikes cost in the layers that receive them, this one among them if it is
+            recurrent.
         rates: the firing rate of each neuron, `(neurons,)`, spikes per step.
     """
 
@@ -90,6 +92,7 @@ class Recorder:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
+        self._inside = {part: name for neurons, name in self._names.items() for part in neurons.modules()}
         self._source: str | None = None  # whose spikes are on their way; None outside a call of the network
         self._spikes: dict[str, Tensor] = {}
         # Samples times steps, of each layer: one that is used twice has twice as many.
@@ -134,11 +137,15 @@ class Recorder:
         mask = mask_on(module)  # there are no steps in padding
         steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
         _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
+        if recurrent := _recurrent_fan_out(module):
+            _add(self._operations, self._source, counts.sum(dtype=torch.float64).cpu() * recurrent)
 
     def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
-        # Layers run in the order of the data, so what arrives here was last spiked by `_source`.
+        # Layers run in the order of the data, so what arrives here was last spiked by `_source`; but synapses inside of a layer
+        # of neurons are crossed by its own spikes.
         if self._source is not None:
-            _add(self._operations, self._source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
+            source = self._inside.get(module, self._source)
+            _add(self._operations, source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Add up what several processes have recorded, each of its own samples.
@@ -249,6 +256,13 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
         if isinstance(module, Neuron):
             features = "" if module.features is None else f"({module.features})"
             yield f"{path} {type(module).__name__}{features}".strip(), module
+
+
+def _recurrent_fan_out(neurons: nn.Module) -> int:
+    """The synapses from one neuron to those of its own layer, as far as they are weights of the neurons themselves."""
+    if isinstance(neurons, RecurrentLIF):
+        return neurons.features if neurons.self_connections else neurons.features - 1
+    return neurons.features if isinstance(neurons, RecurrentAdaptiveLIF) else 0
 
 
 def _fan_out(layer: nn.Linear | _ConvNd) -> float:
