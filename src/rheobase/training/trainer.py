@@ -106,7 +106,8 @@ class Trainer:
             rate = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
-            randomness.seed_layers(settings.seed, epoch, number, engine.process)
+            place = settings.seed, epoch, number
+            randomness.seed_layers(*place, engine.process, engine.device)
             with engine.precision(), self._activity() as activity:
                 output = self.wrapped(x)
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
@@ -121,7 +122,7 @@ class Trainer:
             ((loss + penalty) * (step.share * engine.processes)).backward()
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
-                randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
+                randomness.seed_layers(*place, engine.process, engine.device)  # the same dropout once more
                 raise self._diverged(f"in epoch {epoch}, step {number}", x, (loss + penalty).item())
             self.optimizer.step()
             total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
