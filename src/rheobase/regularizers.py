@@ -214,7 +214,7 @@ class RateBounds:
         """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
         excesses = []
         for layer in spikes.values():
-            rates = layer.flatten(2).mean(0)
+            rates = layer.reshape(*layer.shape[:2], -1).mean(0)  # of one neuron, where there is no axis for them
             if self.of == "population":
                 rates = rates.mean(1)
             excesses.append(((rates - self.upper).relu().square() + (self.lower - rates).relu().square()).mean())
