@@ -8,7 +8,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase import LIF
-from rheobase.health import Recorder, record_spikes
+from rheobase.health import Recorder, listening, record_spikes
 
 
 def constant(layer, weight, bias=None):
@@ -289,6 +289,17 @@ def test_recorded_spikes_are_those_of_the_layers():
     assert spikes["1 LIF(2)"].shape == (6, 2, 2, 2, 2)
     assert torch.equal(output, spikes["4 LIF(3)"])
     assert not output.requires_grad
+
+
+def test_a_layer_that_runs_twice_is_recorded_twice():
+    neurons = LIF(2, decay=0.0)
+    network = rb.Sequential(neurons, constant(nn.Linear(2, 2, bias=False), torch.tensor([[0.0, 1], [1, 0]])), neurons)
+    x = pass_through(4, 10)
+    with listening(network) as spikes:
+        for _ in range(2):  # of which the last call counts
+            output = network(x)
+    assert torch.equal(spikes["0 LIF(2)"], torch.cat((x, output)))
+    assert torch.equal(output, x.flip(2))
 
 
 def test_health_as_json():

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -220,6 +221,9 @@ def record_spikes(
 def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Fills a dictionary with the spikes of every layer of neurons that runs inside the `with` block, gradients included.
 
+    They are those of the last call of the network. Of a layer that runs several times in it, all are there, one after the
+    other in time: `(2 T, B, *features)` for two times T steps.
+
     Args:
         network: any module with `rheobase.Neuron` layers.
 
@@ -232,10 +236,12 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
         (torch.Size([5, 1, 3]), True)
     """
     recorded: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_hook(lambda _module, _input, spikes, name=name: recorded.update({name: spikes}))
-        for name, module in neuron_layers(network)
-    ]
+
+    def add(name: str, _module: nn.Module, _arguments: tuple[Any, ...], spikes: Tensor) -> None:
+        recorded[name] = torch.cat((recorded[name], spikes)) if name in recorded else spikes
+
+    handles = [network.register_forward_pre_hook(lambda *_: recorded.clear())]
+    handles += [module.register_forward_hook(partial(add, name)) for name, module in neuron_layers(network)]
     try:
         yield recorded
     finally:
