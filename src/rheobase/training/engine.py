@@ -2,7 +2,8 @@
 
 Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed,
 gloo between CPUs, NCCL between GPUs. What is here is the little that the loop needs from it. The batch size is that of all
-processes together, and each takes its share of every batch; so two processes compute the losses of one.
+processes together, and each takes its share of every batch; so two processes compute the losses of one. Not those of penalties
+on the mean activity of a batch, which is here that of a process's own samples.
 """
 
 from collections.abc import Iterator

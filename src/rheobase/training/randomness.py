@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_ORDER, _AUGMENT, _DROPOUT, _EVALUATE = range(4)
+_ORDER, _AUGMENT, _DROPOUT, _EVALUATE, _PENALTY = range(5)
 
 
 def order(seed: int, epoch: int, samples: int) -> np.ndarray:
@@ -28,6 +28,11 @@ def augmentation(seed: int, epoch: int) -> tuple[int, ...]:
 def seed_layers(seed: int, epoch: int, step: int, process: int, device: torch.device) -> None:
     """Seed PyTorch's generators for one step on `device`: what dropout and stochastic layers draw from."""
     _seed(device, seed, _DROPOUT, epoch, step, process)
+
+
+def seed_penalties(seed: int, epoch: int, step: int, device: torch.device) -> None:
+    """The same for what penalties draw: one draw a step for all processes, or some would have a penalty and others none."""
+    _seed(device, seed, _PENALTY, epoch, step)
 
 
 @contextmanager

@@ -29,7 +29,9 @@ from rheobase.training.settings import Training
 
 Regularizer = Callable[[Mapping[str, Tensor], float], Tensor]
 """A penalty on activity: of the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and of
-the progress of training, 0 in the first epoch and 1 in the last; a scalar, the mean over the batch."""
+the progress of training, 0 in the first epoch and 1 in the last (and in the only one); a scalar that does not grow with the
+batch. With several processes each has the penalty of its own samples, and what counts is their mean, by samples: that of the
+whole batch only if the penalty is a mean over samples."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Trainer:
             loss = self.loss(output, labels) if len(labels) else output.sum() * 0
             if loss.ndim:
                 raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
+            randomness.seed_penalties(*place, engine.device)
             penalty = self._penalty(activity, progress) if len(labels) else torch.zeros_like(loss)
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
