@@ -4,7 +4,8 @@ A decay above 1 explodes and a threshold below 0 fires without input, so a learn
 a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start
 exactly at the value asked for, and neither has a clamp behind which the gradient dies.
 
-Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
+What is defined here keeps at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16. Weights of
+the same layer do not, nor the thresholds of parallel spiking neurons (`PSN`), which are one a step and without a bound.
 """
 
 import math
