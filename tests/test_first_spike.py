@@ -212,6 +212,30 @@ class TestEarlyExit:
         assert rows == [int((found.steps >= step).sum()) for step in range(len(rows))]
         assert rows[-1] < rows[0] == 60
 
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            rb.Delay(2),
+            rb.SlidingPSN(3),
+            rb.MaskedPSN(6, order=3),
+            rb.SPSN(20),
+            rb.RecurrentAdaptiveLIF(20, threshold=0.1),
+            rb.ParaLIF(event="delta"),
+        ],
+        ids=lambda layer: type(layer).__name__,
+    )
+    def test_layers_whose_state_is_not_of_single_samples(self, layer: nn.Module) -> None:
+        torch.manual_seed(0)
+        network = Sequential(layer, nn.Linear(20, 4, bias=False), LeakyReadout(decay=1.0), input_rate=None)
+        x, seed = 3 * torch.randn(6, 60, 20), torch.get_rng_state()
+        membrane = network(x)
+        threshold = membrane.amax((0, 2)).median().item() + 1e-4  # which nearly half of the samples reach
+        torch.set_rng_state(seed)
+        whole, early = decide(membrane, threshold), decide_early(network, x, threshold)
+        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.steps, whole.steps)
+        assert len(whole.steps.unique()) > 1
+
     def test_what_is_held_is_computed_once(self) -> None:
         torch.manual_seed(0)
         network, calls = convolutional(False), []

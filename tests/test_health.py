@@ -8,7 +8,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase import LIF
-from rheobase.health import Recorder, record_spikes
+from rheobase.health import Recorder, listening, record_spikes
 
 
 def constant(layer, weight, bias=None):
@@ -211,6 +211,37 @@ def test_a_layer_that_is_used_twice_counts_its_steps_twice():
     assert layer.synaptic_operations_per_sample == 28
 
 
+@pytest.mark.parametrize(
+    ("neurons", "recurrent"),
+    [
+        (rb.RecurrentLIF(5, decay=0.0), 5),
+        (rb.RecurrentLIF(5, decay=0.0, self_connections=False), 4),
+        (rb.RecurrentAdaptiveLIF(5, decay=0.0), 5),
+    ],
+)
+def test_operations_of_neurons_that_hear_one_another(neurons, recurrent):
+    with torch.no_grad():
+        neurons.recurrent_weight.zero_()
+    network = rb.Sequential(neurons, nn.Linear(5, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0, 0, 0, 0))
+    (layer,) = recorder.layers()
+    assert layer.synaptic_operations_per_sample == layer.spikes_per_sample * (recurrent + 7) > 0
+
+
+def test_feedback_is_crossed_by_the_neurons_own_spikes():
+    neurons = rb.ParaLIF(5, synapse_decay=0.0, decay=0.0, recurrent=True)
+    with torch.no_grad():
+        neurons.feedback.weight.zero_()
+    network = rb.Sequential(LIF(2, decay=0.0), constant(nn.Linear(2, 5), 1.0, 0.0), neurons, nn.Linear(5, 7))
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0))
+    first, second = recorder.layers()
+    assert (first.spikes_per_sample, first.synaptic_operations_per_sample) == (4, 4 * 5)
+    assert second.spikes_per_sample == 4 * 5
+    assert second.synaptic_operations_per_sample == 4 * 5 * (5 + 7)
+
+
 def test_streaming_is_not_half_recorded():
     network = rb.Sequential(nn.Linear(2, 2), LIF(2), nn.Linear(2, 3))
     with Recorder(network) as recorder:
@@ -258,6 +289,17 @@ def test_recorded_spikes_are_those_of_the_layers():
     assert spikes["1 LIF(2)"].shape == (6, 2, 2, 2, 2)
     assert torch.equal(output, spikes["4 LIF(3)"])
     assert not output.requires_grad
+
+
+def test_a_layer_that_runs_twice_is_recorded_twice():
+    neurons = LIF(2, decay=0.0)
+    network = rb.Sequential(neurons, constant(nn.Linear(2, 2, bias=False), torch.tensor([[0.0, 1], [1, 0]])), neurons)
+    x = pass_through(4, 10)
+    with listening(network) as spikes:
+        for _ in range(2):  # of which the last call counts
+            output = network(x)
+    assert torch.equal(spikes["0 LIF(2)"], torch.cat((x, output)))
+    assert torch.equal(output, x.flip(2))
 
 
 def test_health_as_json():

@@ -134,6 +134,36 @@ def test_half_precision_spares_decays_thresholds_and_states(dtype):
     assert torch.equal(half.float()[1].decay, plain[1].decay)
 
 
+NEURONS = {
+    "LIF": lambda: LIF(3),
+    "RecurrentLIF": lambda: rb.RecurrentLIF(3, self_connections=False),
+    "RecurrentAdaptiveLIF": lambda: rb.RecurrentAdaptiveLIF(3),
+    "SPSN": lambda: rb.SPSN(3),
+    "PSN": lambda: rb.PSN(9),
+    "MaskedPSN": lambda: rb.MaskedPSN(9, order=3),
+    "SlidingPSN": lambda: rb.SlidingPSN(3),
+    "ParaLIF": lambda: rb.ParaLIF(3, learn=("decay",)),
+    "ParaLIF, drawn": lambda: rb.ParaLIF(3, event="bernoulli", transform="relu_tanh", recurrent=True),
+    "ParaLIF, recurrent": lambda: rb.ParaLIF(3, recurrent=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", NEURONS)
+def test_spikes_have_the_type_of_the_input(kind, dtype):
+    x = 4 * torch.rand(9, 2, 4)
+    first, second = torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)
+    whole = rb.Sequential(first, NEURONS[kind](), second, input_rate=None).to(dtype)
+    spared = [name for name, value in whole.state_dict().items() if value.dtype != dtype]
+    assert all(name.startswith(("1.raw_", "1.fixed_")) for name in spared)
+    output = whole(x.to(dtype))
+    assert output.dtype == dtype
+    output.sum().backward()
+    assert all(each.grad is None or each.grad.dtype == each.dtype for each in whole.parameters())
+    layer = NEURONS[kind]()
+    assert layer(x[..., :3].to(dtype)).dtype == dtype  # whatever its own type
+
+
 def test_half_precision_may_come_by_name():
     assert LIF(2).half().decay.dtype == LIF(2).bfloat16().decay.dtype == torch.float32
     assert network().to("meta")[1].raw_decay.device.type == "meta"

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from rheobase import randomness
 
+CPU = torch.device("cpu")
+
 
 @given(seed=st.integers(0, 2**63), epoch=st.integers(1, 10**6), samples=st.integers(1, 300))
 def test_the_order_is_a_permutation_and_the_same_each_time(seed: int, epoch: int, samples: int) -> None:
@@ -31,7 +33,7 @@ def test_augmentation_differs_by_epoch_and_by_seed_and_from_the_order() -> None:
 def test_layers_draw_differently_by_seed_epoch_step_and_process() -> None:
     def draw(*place: int) -> float:
         with torch.random.fork_rng(devices=[]):
-            randomness.seed_layers(*place)
+            randomness.seed_layers(*place, CPU)
             return torch.rand((), dtype=torch.float64).item()
 
     base = (1, 2, 3, 4)
@@ -44,4 +46,14 @@ def test_layers_draw_differently_by_seed_epoch_step_and_process() -> None:
 def test_seeds_of_any_size(seed: int) -> None:
     assert len(randomness.order(seed, 1, 5)) == 5
     with torch.random.fork_rng(devices=[]):
-        randomness.seed_layers(seed, 1, 1, 0)
+        randomness.seed_layers(seed, 1, 1, 0, CPU)
+
+
+def test_the_generators_of_other_devices_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded.append)
+    with randomness.evaluation(1, CPU) as seed_step:
+        seed_step(0, 0)
+        randomness.seed_layers(1, 2, 3, 4, CPU)
+    assert seeded == []

@@ -33,6 +33,12 @@ SPIKES = {
 }
 
 
+def test_a_neuron_without_an_axis_of_its_own_is_one_neuron() -> None:
+    spikes = torch.tensor([[1.0, 0.0], [1.0, 1.0]])  # rates 1 and 1/2 in two samples
+    for penalty in (RateBounds(upper=0.5), RateBounds(upper=0.5, of="population"), TotalRate(0.5), Sparsity(0.5)):
+        assert penalty({"0 LIF": spikes}, 1.0) == penalty({"0 LIF(1)": spikes.unsqueeze(2)}, 1.0) > 0
+
+
 def test_the_published_ramp() -> None:
     epochs = 450
     expected = {0: 0.0, 90: 0.0, 135: 0.25, 180: 0.5, 225: 0.75, 270: 1.0, 271: 1.0}

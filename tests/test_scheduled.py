@@ -1,5 +1,7 @@
 """Modules that know how far training is."""
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,19 @@ def test_fit_tells_how_far_training_is_and_keeps_the_best_epoch_as_it_was_traine
     )
     assert sorted(set(module.seen)) == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert module.progress.item() == (result.best_epoch - 1) / 4
+
+
+def test_a_training_of_one_epoch_is_at_its_end() -> None:
+    module, asked = Watching(), set[float]()
+
+    def penalty(spikes: Mapping[str, Tensor], progress: float) -> Tensor:
+        asked.add(progress)
+        return torch.zeros(())
+
+    layers, display = rb.Sequential(module, *network()), rb.training.Display()
+    rb.fit(layers, arrays(), arrays(7, 2), settings=settings(epochs=1), regularizers=[penalty], display=display)
+    assert set(module.seen) == asked == {1.0}
+    assert module.progress == 1
 
 
 def test_outside_training_all_is_done() -> None:

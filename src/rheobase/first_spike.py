@@ -24,9 +24,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase.layers import Hold, Sequential
+from rheobase.layers import Delay, Hold, Sequential
 from rheobase.layers.order import check_order, in_order
-from rheobase.neurons import SingleSpike
+from rheobase.neurons import SPSN, MaskedPSN, ParaLIF, RecurrentAdaptiveLIF, SingleSpike, SlidingPSN
 from rheobase.ops.arguments import check_sequence
 from rheobase.ops.single_spike import Credit, first_spikes, single_spike
 from rheobase.surrogate import Surrogate
@@ -264,12 +264,17 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
     return Decisions(scores(membrane, threshold).argmax(1), _when(membrane, threshold).amin(1))
 
 
+_ACROSS_SAMPLES = (Delay, MaskedPSN, ParaLIF, RecurrentAdaptiveLIF, SlidingPSN, SPSN)
+"""Layers whose state has another axis before that of the samples, or a seed for all of them."""
+
+
 @torch.no_grad()
 def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
     """The answers of `decide(network(x))`, without computing what comes after the first output spike.
 
-    Step by step, and at each step only for the samples that are still undecided. Where neurons are to fire by the end, the last
-    step is that of the whole sequence, computed anew for the samples that come so far.
+    Step by step, and at each step only for the samples that are still undecided; where a layer's state is not of single samples
+    (`Delay`, `SlidingPSN`, `MaskedPSN`, `SPSN`, `ParaLIF`, `RecurrentAdaptiveLIF`), for all, until the last has an answer. If
+    neurons are to fire by the end, the last step is that of the whole sequence, computed anew for the samples that come so far.
 
     Args:
         network: a container in sequence that ends in the membrane potential of output units. What comes before its last `Hold`
@@ -299,18 +304,22 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
     currents = Sequential(*first, input_rate=None)(x)
     steps, samples = currents.shape[:2]
     answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
-    left = torch.arange(samples, device=x.device)
+    present = torch.arange(samples, device=x.device)  # in the state; whoever has no answer is
+    undecided = torch.ones(samples, dtype=torch.bool, device=x.device)
+    by_sample = not any(isinstance(module, _ACROSS_SAMPLES) for module in rest.modules())
     state: Any = None
     with _not_forced(rest) as forced:
         for step in range(steps - 1 if forced else steps):
-            if len(left) == 0:
+            if not undecided.any():
                 break
-            membrane, state = rest.run(currents[step : step + 1, left], state)
+            membrane, state = rest.run(currents[step : step + 1, present], state)
             fired = (membrane[0] >= threshold).any(1) | torch.tensor(step == steps - 1, device=x.device)
-            found = decide(membrane[:, fired], threshold)
-            answers[left[fired]] = found.answers
-            when[left[fired]] = step + found.steps
-            left, state = left[~fired], _rows(state, ~fired)
+            fired &= undecided[present]
+            found, now = decide(membrane[:, fired], threshold), present[fired]
+            answers[now], when[now], undecided[now] = found.answers, step + found.steps, False
+            if by_sample:
+                present, state = present[~fired], _rows(state, ~fired)
+    left = undecided.nonzero().squeeze(1)
     if len(left):
         found = decide(rest(currents[:, left]), threshold)
         answers[left], when[left] = found.answers, found.steps

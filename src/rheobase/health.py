@@ -6,13 +6,15 @@ counts them while the network runs, for any network, through hooks that are gone
 the samples that it saw.
 
 Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
-spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs.
+spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs. Where neurons hear one another,
+a spike also crosses the synapses to its own layer.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.layers.recompute import in_one_piece
-from rheobase.neurons import Neuron, SingleSpike
+from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF, SingleSpike
 from rheobase.padding import mask_on
 
 SATURATED = 0.9
@@ -41,7 +43,8 @@ class LayerHealth:
         silent: the share of neurons without a spike in a sample, on average over the samples. A dead neuron is silent in all.
         saturated: the share of neurons that fire at 90 % of the steps or more.
         spikes_per_sample: spikes of the whole layer per sample.
-        synaptic_operations_per_sample: what these spikes cost in the layers that receive them.
+        synaptic_operations_per_sample: what these spikes cost in the layers that receive them, this one among them if it is
+            recurrent.
         fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
         rates: the firing rate of each neuron, `(neurons,)`, spikes per step.
     """
@@ -93,6 +96,7 @@ class Recorder:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
+        self._inside = {part: name for neurons, name in self._names.items() for part in neurons.modules()}
         self._source: str | None = None  # whose spikes are on their way; None outside a call of the network
         self._spikes: dict[str, Tensor] = {}
         # Samples times steps, of each layer: one that is used twice has twice as many.
@@ -140,11 +144,15 @@ class Recorder:
             self._longest[self._source] = max(len(spikes), self._longest.get(self._source, 0))
         steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
         _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
+        if recurrent := _recurrent_fan_out(module):
+            _add(self._operations, self._source, counts.sum(dtype=torch.float64).cpu() * recurrent)
 
     def _on_synapses(self, module: nn.Linear | _ConvNd, arguments: tuple[Any, ...]) -> None:
-        # Layers run in the order of the data, so what arrives here was last spiked by `_source`.
+        # Layers run in the order of the data, so what arrives here was last spiked by `_source`; but synapses inside of a layer
+        # of neurons are crossed by its own spikes.
         if self._source is not None:
-            _add(self._operations, self._source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
+            source = self._inside.get(module, self._source)
+            _add(self._operations, source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Add up what several processes have recorded, each of its own samples.
@@ -224,6 +232,9 @@ def record_spikes(
 def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Fills a dictionary with the spikes of every layer of neurons that runs inside the `with` block, gradients included.
 
+    They are those of the last call of the network. Of a layer that runs several times in it, all are there, one after the
+    other in time: `(2 T, B, *features)` for two times T steps.
+
     Args:
         network: any module with `rheobase.Neuron` layers.
 
@@ -236,10 +247,12 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
         (torch.Size([5, 1, 3]), True)
     """
     recorded: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_hook(lambda _module, _input, spikes, name=name: recorded.update({name: spikes}))
-        for name, module in neuron_layers(network)
-    ]
+
+    def add(name: str, _module: nn.Module, _arguments: tuple[Any, ...], spikes: Tensor) -> None:
+        recorded[name] = torch.cat((recorded[name], spikes)) if name in recorded else spikes
+
+    handles = [network.register_forward_pre_hook(lambda *_: recorded.clear())]
+    handles += [module.register_forward_hook(partial(add, name)) for name, module in neuron_layers(network)]
     try:
         with in_one_piece(network):
             yield recorded
@@ -267,6 +280,13 @@ def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:
     """The modules of `network`, without those that its layers of neurons are made of, such as the `feedback` of `ParaLIF`."""
     inside = {part for _, layer in neuron_layers(network) for part in layer.modules() if part is not layer}
     return (module for module in network.modules() if module not in inside)
+
+
+def _recurrent_fan_out(neurons: nn.Module) -> int:
+    """The synapses from one neuron to those of its own layer, as far as they are weights of the neurons themselves."""
+    if isinstance(neurons, RecurrentLIF):
+        return neurons.features if neurons.self_connections else neurons.features - 1
+    return neurons.features if isinstance(neurons, RecurrentAdaptiveLIF) else 0
 
 
 def _fan_out(layer: nn.Linear | _ConvNd) -> float:

@@ -7,7 +7,8 @@ exactly at the value asked for, and neither has a clamp behind which the gradien
 To change one, assign to it: `layer.threshold = 2.0`. What `layer.threshold` gives of a learned one is computed from the free
 parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.
 
-Decays and thresholds keep at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16.
+What is defined here keeps at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16. Weights of
+the same layer do not, nor the thresholds of parallel spiking neurons (`PSN`), which are one a step and without a bound.
 """
 
 import inspect
@@ -302,10 +303,16 @@ class FeatureParameters(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeatureParameters":
-        # What .to(), .half() and .cuda() go through: the device changes as asked, the precision not below float32.
+        # What .to(), .half() and .cuda() go through: the device changes as asked; the precision of the values defined here not
+        # below float32. Weights of the same module, or of modules within, are in the type that was asked for.
+        tensors = self._parameters | self._buffers
+        values = [tensors.get(f"{kind}_{name}") for name in self._ranges for kind in ("raw", "fixed")]
+        spared = [tensor for value in values if value is not None for tensor in (value, value.grad)]
+
         def keep_precision(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return moved if torch.finfo(moved.dtype).bits >= 32 else tensor.to(moved.device)
+            lost = torch.finfo(moved.dtype).bits < 32 and any(tensor is value for value in spared)
+            return tensor.to(moved.device) if lost else moved
 
         return super()._apply(keep_precision, recurse)
 

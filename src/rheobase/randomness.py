@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_ORDER, _AUGMENT, _DROPOUT, _EVALUATE = range(4)
+_ORDER, _AUGMENT, _DROPOUT, _EVALUATE, _PENALTY = range(5)
 
 
 def order(seed: int, epoch: int, samples: int) -> np.ndarray:
@@ -25,9 +25,14 @@ def augmentation(seed: int, epoch: int) -> tuple[int, ...]:
     return (seed, _AUGMENT, epoch)
 
 
-def seed_layers(seed: int, epoch: int, step: int, process: int) -> None:
-    """Seed PyTorch's generators for one step: what dropout and stochastic layers draw from."""
-    _seed(seed, _DROPOUT, epoch, step, process)
+def seed_layers(seed: int, epoch: int, step: int, process: int, device: torch.device) -> None:
+    """Seed PyTorch's generators for one step on `device`: what dropout and stochastic layers draw from."""
+    _seed(device, seed, _DROPOUT, epoch, step, process)
+
+
+def seed_penalties(seed: int, epoch: int, step: int, device: torch.device) -> None:
+    """The same for what penalties draw: one draw a step for all processes, or some would have a penalty and others none."""
+    _seed(device, seed, _PENALTY, epoch, step)
 
 
 @contextmanager
@@ -37,8 +42,15 @@ def evaluation(seed: int, device: torch.device) -> Iterator[Callable[[int, int],
     Gives a function of a step and a process, to be called before each step: it seeds what the layers draw from.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield lambda step, process: _seed(seed, _EVALUATE, step, process)
+        yield lambda step, process: _seed(device, seed, _EVALUATE, step, process)
 
 
-def _seed(*place: int) -> None:
-    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+def _seed(device: torch.device, *place: int) -> None:
+    # Not by `torch.manual_seed`, which seeds the generators of all devices, of those too that are somebody else's.
+    number = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Schedule = Callable[[float], float]
-"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last."""
+"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last, and 1 in the only one."""
 
 
 def constant(progress: float) -> float:
@@ -90,7 +90,7 @@ class Probabilistic:
     """All of the penalty in some batches and nothing of it in others: 1 with a probability that rises, else 0.
 
     The probability is `1 - exp(-5 progress)` in the first half of training, 0.92 at its end, and 1 in the second; it is drawn
-    from PyTorch's generator at every call.
+    from PyTorch's generator at every call. `rheobase.fit` seeds that for each step, the same for all processes.
 
     Source: the program of arXiv 2202.00282, where `epoch / epochs` is `progress`.
 
@@ -127,7 +127,8 @@ class Sparsity:
 
         weight * schedule(progress) * sum over layers, mean over t of (m[t] - target)^2
 
-    It does not say which neuron shall fire, only how many at a time. It pulls upwards, too, where a layer is quieter.
+    It does not say which neuron shall fire, only how many at a time. It pulls upwards, too, where a layer is quieter. The batch
+    is that of one process: with several, each pulls the mean of its own samples, which costs a little more.
 
     Args:
         target: the rate, spikes per neuron and step, in [0, 1].
@@ -214,7 +215,7 @@ class RateBounds:
         """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
         excesses = []
         for layer in spikes.values():
-            rates = layer.flatten(2).mean(0)
+            rates = layer.reshape(*layer.shape[:2], -1).mean(0)  # of one neuron, where there is no axis for them
             if self.of == "population":
                 rates = rates.mean(1)
             excesses.append(((rates - self.upper).relu().square() + (self.lower - rates).relu().square()).mean())
@@ -231,7 +232,8 @@ class TotalRate:
 
     It is a sum, not a mean: of hundreds of neurons above the limit it is larger than a cross-entropy by orders of
     magnitude, and its gradient is all that counts until the rates have fallen. An optimiser that does not mind the scale
-    (Adam, Adamax) goes with it; with plain gradient descent lower the `weight`.
+    (Adam, Adamax) goes with it; with plain gradient descent lower the `weight`. The batch is that of one process, as in
+    `Sparsity`.
 
     Args:
         limit: the mean rate from which on it costs, spikes per neuron and step, in [0, 1].

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Scheduled(nn.Module):
     """A module that behaves according to `progress`: 0 in the first epoch of training, 1 in the last, and 1 outside training.
 
-    `rheobase.fit` sets it before every epoch, `set_progress` by hand.
+    `rheobase.fit` sets it before every epoch, to 1 where there is only one; `set_progress` sets it by hand.
 
     Example:
         >>> Scheduled().progress

@@ -308,6 +308,7 @@ def changed(values: np.ndarray, position: int, value: float) -> np.ndarray:
         (lambda e: {"speakers": e.speakers[:-1]}, "got 11 speakers for 12 recordings"),
         (lambda e: {"offsets": changed(e.offsets, 12, 470)}, "offsets go from 0 to 470, expected ascending from 0"),
         (lambda e: {"offsets": changed(e.offsets, 3, 300)}, "offsets"),
+        (lambda e: {"offsets": changed(e.offsets.astype(np.uint64), 3, 300)}, "offsets"),
         (lambda e: {"units": e.units[:-1]}, "480 times and 479 units"),
     ],
 )

@@ -1,5 +1,6 @@
 """What decides the claims about single-spike training, on results made up for it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rheobase.reproduce.study import Table, Verdict
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
-def table(values: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = True) -> Table:
+def table(values: Mapping[tuple[str, str], Sequence[dict[str, Any] | None]], *, quick: bool = True) -> Table:
     return table_of(experiments(quick), values)
 
 
@@ -120,3 +121,20 @@ def test_silence_is_silent(name: str) -> None:
         x, _ = splits.test.batch(np.arange(200))
         with torch.no_grad():
             assert not network[:2](x).any()
+
+
+def test_a_training_that_diverged_is_a_guess() -> None:
+    found = [*accuracies(0.99, 0.99), None]
+    results = table(
+        {
+            ("yin-yang", BLOCK): found,
+            ("yin-yang", LOOP): accuracies(0.5, 0.5, 0.5),
+            ("silence-yin-yang", BLOCK): found,
+            ("spoken-digits", BLOCK): found,
+            ("spoken-digits", FIXED): accuracies(0.5, 0.5, 0.5),
+        }
+    )
+    assert verdict("As accurate as published", results).status == "undecided"
+    assert verdict("trained as a loop", results).status == "undecided"
+    assert verdict("Learned decays", results).status == "undecided"
+    assert verdict("without any spike", results).status == "not reproduced"

@@ -1,5 +1,6 @@
 """What decides the claims about stochastic neurons, on results made up for it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rheobase.reproduce.stochastic_parallel import (
 from rheobase.reproduce.study import Table, Verdict
 
 
-def table(values: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = True) -> Table:
+def table(values: Mapping[tuple[str, str], Sequence[dict[str, Any] | None]], *, quick: bool = True) -> Table:
     return table_of(experiments(quick), values)
 
 
@@ -121,3 +122,8 @@ def test_page_and_picture_of_arms_with_and_without_neurons(tmp_path: Path) -> No
     text = page.read_text(encoding="utf-8")
     assert "| non-spiking |" in text
     assert (tmp_path / f"page-{PLAIN}.png").exists()
+
+
+def test_a_training_that_diverged_is_a_guess() -> None:
+    results = table({(PLAIN, SB): [*accuracies(0.8, 0.81), None], (PLAIN, LIF): accuracies(0.7, 0.71, 0.72)})
+    assert verdict("More accurate than neurons with a reset", results).status == "undecided"

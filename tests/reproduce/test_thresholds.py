@@ -1,5 +1,6 @@
 """What decides the claims about trainable thresholds, on results made up for it; and the recipe behind them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rheobase.reproduce.thresholds import FIXED, LEARNED, POSITIVE, STUDY, exper
 LAYERS = {"layers": ("1 Rouser(100)", "3 Rouser(100)", "5 Rouser(10)")}
 
 
-def table(values: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
+def table(values: Mapping[tuple[str, str], Sequence[dict[str, Any] | None]]) -> Table:
     return table_of(experiments(True), values)
 
 
@@ -209,3 +210,41 @@ def test_a_part_of_the_training_set() -> None:
     assert few.train.fingerprint() == Thresholds(samples=100).splits().train.fingerprint()
     with pytest.raises(ValueError, match="samples must be from 1 to 2429"):
         Thresholds(samples=5000).splits()
+
+
+def test_a_training_that_diverged_is_a_guess_in_every_claim() -> None:
+    learned = [*accuracies(0.95, 0.95), None]
+    for arm in ("learned bias", "learned gain", FIXED):
+        results = table(
+            {
+                ("spoken-digits", FIXED): accuracies(*[0.8] * 3),
+                ("spoken-digits", arm): accuracies(*[0.8] * 3),
+                ("spoken-digits", LEARNED): learned,
+            }
+        )
+        than = {FIXED: "than the fixed default"}.get(arm, f"than a {arm}")
+        assert verdict(than, results).status == "undecided"
+    assert verdict("fewer epochs", results).status == "not reproduced"
+    assert verdict("fewer epochs", results).figures.startswith("spoken-digits: gets there in 2 of 3 runs")
+    assert verdict("No layer is dead", results).status == "undecided"
+    best = table(
+        {
+            ("spoken-digits", FIXED): accuracies(0.8, 0.8),
+            ("spoken-digits", "fixed 0.25"): [*accuracies(0.9), None],
+            ("spoken-digits", LEARNED): [None, None],
+        }
+    )
+    assert thresholds.best_fixed(best, "spoken-digits") == FIXED
+    assert verdict("than the fixed default", best).status == "not reproduced"
+
+
+@pytest.mark.parametrize(("fixed", "learned"), [((), (1,)), ((1,), ())])
+def test_a_training_that_diverged_has_not_been_rescued(fixed: tuple[int, ...], learned: tuple[int, ...]) -> None:
+    """Nor does it train where it starts from a fixed threshold: there it is one that stays at chance."""
+    arms = {"fixed 0.25": (accuracies(0.1, 0.1), fixed), LEARNED: (accuracies(0.9, 0.9), learned)}
+    made_up: dict[tuple[str, str], Sequence[dict[str, Any] | None]] = {
+        ("rescue-spoken-digits", arm): [None if seed in lost else row for seed, row in enumerate(rows)]
+        for arm, (rows, lost) in arms.items()
+    }
+    made_up["rescue-spoken-digits", POSITIVE] = accuracies(0.9)
+    assert verdict("stays at chance", table(made_up)).status == ("not reproduced" if learned else "reproduced")

@@ -1,5 +1,6 @@
 """What decides the claims about time-to-first-spike networks, on results made up for it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from rheobase.reproduce.study import Table, Verdict
 from rheobase.reproduce.ttfs import DECISIONS, FRAMEWORK, GROWING, MEMBRANE, NOTHING, STUDY, WITHOUT, experiments
 
 
-def table(values: dict[tuple[str, str], list[dict[str, Any]]], *, quick: bool = False) -> Table:
+def table(values: Mapping[tuple[str, str], Sequence[dict[str, Any] | None]], *, quick: bool = False) -> Table:
     return table_of(experiments(quick), values)
 
 
@@ -182,3 +183,17 @@ def test_the_sequel_s_directions() -> None:
     )
     assert verdict("decoder of the membrane potential", results).status == "reproduced"
     assert verdict("Steps that grow", results).status == "not reproduced"
+
+
+def test_a_training_that_diverged_is_a_guess() -> None:
+    results = table(
+        {
+            ("fashion-mnist", FRAMEWORK): [*accuracies(0.95, 0.95), None],
+            ("fashion-mnist", MEMBRANE): accuracies(0.91, 0.91, 0.91),
+            ("decisions", FRAMEWORK): accuracies(0.85, 0.85),
+            ("latency-code", FRAMEWORK): [None, None],
+        }
+    )
+    assert f"({MEMBRANE};" in verdict("As accurate as published", results).figures
+    assert verdict("decoder of the membrane potential", results).status == "undecided"
+    assert verdict("Direct input", results).figures.startswith("decisions, latency-code: 75.00")

@@ -1,5 +1,6 @@
 """A study of seconds: two arms that differ in what a tiny network learns, on data that one glance decides."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from rheobase.data import Progress, Splits
 from rheobase.layers import Sequential
 from rheobase.recipes import Recipe
-from rheobase.reproduce.rows import Row
+from rheobase.reproduce.rows import Diverged, Row
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
 from rheobase.training import Training
 from training.tiny import arrays, network, settings
@@ -72,13 +73,16 @@ def row(experiment: str, arm: str, seed: int, recipe: dict[str, Any], **changes:
     return Row(**{**values, **changes})
 
 
-def table_of(planned: list[Experiment], values: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
-    """Results of a study, made up: for each experiment and arm, the values of its seeds."""
+def table_of(planned: Sequence[Experiment], values: Mapping[tuple[str, str], Sequence[dict[str, Any] | None]]) -> Table:
+    """Results of a study, made up: for each experiment and arm, the values of its seeds; None diverged."""
     arms = {experiment.name: experiment.arms for experiment in planned}
-    rows = []
+    rows, diverged = [], []
     for (experiment, arm), seeds in values.items():
         recipe = arms[experiment][arm]
         for seed, changes in enumerate(seeds):
             settings = asdict(replace(recipe, training=replace(recipe.training, seed=seed)))
-            rows.append(row(experiment, arm, seed, settings, **changes))
-    return Table(planned, rows)
+            if changes is None:
+                diverged.append(Diverged(experiment, arm, seed, settings, "in epoch 1", None))
+            else:
+                rows.append(row(experiment, arm, seed, settings, **changes))
+    return Table(planned, rows, diverged)

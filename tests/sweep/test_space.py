@@ -17,6 +17,8 @@ RECIPE = SpokenDigits()
         ("dropout=0..0", None),
         ("steps=10..40", Axis("steps", low=10.0, high=40.0, whole=True)),
         ("batch_size=16..256,log", Axis("training.batch_size", low=16.0, high=256.0, log=True, whole=True)),
+        ("patience=3..10", Axis("training.patience", low=3.0, high=10.0, whole=True)),
+        ("threshold_learning_rate=1..3", Axis("training.threshold_learning_rate", low=1.0, high=3.0)),
         ("schedule=cosine,constant", Axis("training.schedule", choices=("cosine", "constant"))),
         ("hidden=[8],[16, 16]", Axis("hidden", choices=("[8]", "[16, 16]"))),
         ("dropout=0,0.1", Axis("dropout", choices=("0", "0.1"))),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -159,6 +160,18 @@ def test_one_process_is_the_main_one_and_needs_no_others() -> None:
     engine.wait_for_all()
     network = nn.Linear(2, 2)
     assert engine.prepare(network) is network
+
+
+def test_a_gpu_is_had_after_a_cpu_in_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Engine.start(Training(device="cpu")).device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for asked in ("gpu", "auto"):
+        assert Engine.start(Training(device=asked)).device.type == "cuda"
+    monkeypatch.setitem(vars(PartialState()), "num_processes", 2)
+    with pytest.raises(
+        ValueError, match=r"device must be 'cpu' here, got 'gpu': these 2 processes .* start the program anew"
+    ):
+        Engine.start(Training(device="gpu"))
 
 
 def test_precision_is_bfloat16_only_where_asked() -> None:

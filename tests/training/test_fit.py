@@ -767,6 +767,31 @@ def test_regularizers_see_the_spikes_with_gradients_and_the_progress() -> None:
     assert sorted(set(seen)) == [0.0, 0.5, 1.0]
 
 
+def test_penalties_draw_the_same_in_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed_layers = randomness.seed_layers
+
+    def drawn(process: int) -> tuple[list[float], list[float]]:
+        """What layers and what a penalty draw, were this process that one."""
+        of_layers, of_penalties = [], []
+
+        def seed(*place: Any) -> None:
+            seed_layers(*place[:3], process, place[4])
+            of_layers.append(torch.rand(()).item())
+
+        def penalty(*_: Any) -> Tensor:
+            of_penalties.append(torch.rand(()).item())
+            return torch.zeros(())
+
+        monkeypatch.setattr(randomness, "seed_layers", seed)
+        fit(network(), *splits(), settings(epochs=1), regularizers=[penalty], display=QUIET)
+        return of_layers, of_penalties
+
+    (layers, penalties), (other_layers, other_penalties) = drawn(0), drawn(1)
+    assert layers != other_layers
+    assert penalties == other_penalties
+    assert len(set(penalties)) == len(penalties) > 1
+
+
 def test_a_regularizer_returns_a_scalar() -> None:
     with pytest.raises(ValueError, match="regularizers must return a scalar"):
         fit(network(), *splits(), settings(), regularizers=[lambda *_: torch.zeros(2)], display=QUIET)

@@ -54,6 +54,12 @@ def test_every_parameter_is_in_one_group() -> None:
     torch.optim.Adam(groups)
 
 
+def test_thresholds_of_parallel_neurons_have_their_rate() -> None:
+    neurons = rb.Sequential(rb.PSN(5), rb.MaskedPSN(5, order=2), rb.SlidingPSN(2))
+    groups = parameter_groups(neurons, 0.1, rates={"threshold": 0.2}, weight_decay=0.3)
+    assert sizes(groups) == {"weights": (0.1, 0.3, 2), "others": (0.1, 0.0, 1), "threshold": (0.2, 0.0, 3)}
+
+
 def test_a_negative_rate_is_refused() -> None:
     with pytest.raises(ValueError, match="the learning rate 'threshold' must be at least 0, got -1"):
         parameter_groups(net(), 0.1, rates={"threshold": -1.0})

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
+import rheobase as rb
 from rheobase import decoding
 from rheobase.data import ArrayDataset
-from rheobase.training import evaluate
+from rheobase.report import write_report
+from rheobase.training import Display, evaluate, fit
 from rheobase.training.record import write_evaluation
-from training.tiny import CHANNELS, CLASSES, STEPS, arrays, events, network
+from training.tiny import CHANNELS, CLASSES, STEPS, arrays, events, network, settings
 
 
 def test_everything_is_there_in_its_shape(tmp_path: Path) -> None:
@@ -43,3 +45,23 @@ def test_data_without_seconds_and_maps_of_neurons(tmp_path: Path) -> None:
         assert found["raster_input"].shape == (STEPS, CHANNELS)
         assert found["output"].shape == (STEPS, CLASSES)
         assert found["layers"].tolist() == ["2.1 LIF(10)"]
+
+
+def test_layers_of_fewer_steps_and_probabilities_are_reported(tmp_path: Path) -> None:
+    layers = (
+        nn.Linear(CHANNELS, 5),
+        rb.SPSN(5, evaluation="expected"),
+        rb.Hold(2),
+        nn.Linear(5, CLASSES),
+        rb.LIF(CLASSES),
+    )
+    net = rb.Sequential(*layers, rb.LeakyReadout(CLASSES))
+    fit(net, arrays(), arrays(7, 2), settings=settings(epochs=1), run=tmp_path / "run", display=Display())
+    with np.load(tmp_path / "run" / "evaluation.npz", allow_pickle=False) as found:
+        probabilities, spikes = found["raster_0"], found["raster_1"]
+    expected = net[:2](torch.as_tensor(arrays(7, 2).x[:, :1]))[:, 0].detach().numpy()
+    np.testing.assert_allclose(probabilities, expected.repeat(2, axis=0), atol=1e-3)
+    assert spikes.dtype == np.uint8
+    assert f"{100 * probabilities.mean(dtype=np.float64):.1f}% of steps with a spike, expected" in write_report(
+        tmp_path / "run"
+    ).read_text(encoding="utf-8")

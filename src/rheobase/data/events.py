@@ -95,7 +95,7 @@ class Events:
                 f"{self.source}: got {len(labels)} labels for {len(self.offsets) - 1} recordings, expected one for each"
             )
         ends_meet = self.offsets[0] == 0 and self.offsets[-1] == len(self.times) == len(self.units)
-        if not ends_meet or (np.diff(self.offsets) < 0).any():
+        if not ends_meet or (np.diff(self.offsets.astype(np.int64)) < 0).any():
             raise DataError(
                 f"{self.source}: offsets go from {self.offsets[0]} to {self.offsets[-1]}, expected ascending from 0 to "
                 f"the number of events, for {len(self.times)} times and {len(self.units)} units"

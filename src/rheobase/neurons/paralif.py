@@ -130,15 +130,16 @@ class ParaLIF(Neuron):
         v, first = self._integrate(x, first)
         if self.feedback is None:
             spikes, remembered = self._fire(v, remembered)
-            return spikes, (first, remembered)
+            return spikes.to(x.dtype), (first, remembered)
         if x.ndim != 3:
             raise ValueError(f"ParaLIF: a recurrence needs x to be (T, B, features), got shape {tuple(x.shape)}")
         before, second, remembered_of_sum = rest
         v_of_before = torch.cat((v.new_zeros(1, *v.shape[1:]) if before is None else before, v))
         spikes_before, remembered = self._fire(v_of_before[:-1], remembered)
-        v_again, second = self._integrate(x + self.feedback(spikes_before), second)
+        fed_back = self.feedback(spikes_before.to(self.feedback.weight.dtype))
+        v_again, second = self._integrate(x + fed_back.to(v.dtype), second)
         spikes, remembered_of_sum = self._fire(v + v_again, remembered_of_sum)
-        return spikes, (first, remembered, v_of_before[-1:], second, remembered_of_sum)
+        return spikes.to(x.dtype), (first, remembered, v_of_before[-1:], second, remembered_of_sum)
 
     def _integrate(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         decay = self.per_feature("decay", x)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
-from rheobase.ops.arguments import as_count
+from rheobase.ops.arguments import as_count, state_type
 from rheobase.ops.lif import lif
 from rheobase.ops.sliding import slide
 from rheobase.scheduled import Scheduled
@@ -85,8 +85,8 @@ class PSN(ParallelNeuron):
         columns = x.flatten(1).to(matrix.dtype)
         # It costs what a linear layer does, and heeds `torch.autocast` like one.
         h = matrix @ columns if torch.is_autocast_enabled("cpu") else dense.product(matrix, columns)
-        above = h - threshold.unsqueeze(1)  # in the type of the threshold, whatever that of the product
-        return self._fire(above.view(len(matrix), *x.shape[1:]), 0.0)
+        above = h.to(state_type(matrix)) - threshold.unsqueeze(1)  # what is near the threshold is not rounded once more
+        return self._fire(above.view(len(matrix), *x.shape[1:]), 0.0).to(x.dtype)
 
     def kernel(self) -> Tensor:
         """The weights over time, `(T, T)`."""
@@ -239,8 +239,9 @@ class SlidingPSN(ParallelNeuron):
                 f"SlidingPSN: state must hold {before} steps of x, {(before, *x.shape[1:])}, got {tuple(state.shape)}"
             )
         seen = torch.cat((state, x))
-        h = slide(self.weight, seen.flatten(1).to(self.weight.dtype)).view(x.shape)
-        return self._fire(h, self.threshold), seen[len(x) :]
+        weight = self.weight.to(state_type(self.weight))
+        h = slide(weight, seen.flatten(1).to(weight.dtype)).view(x.shape)
+        return self._fire(h, self.threshold).to(x.dtype), seen[len(x) :]
 
     def extra_repr(self) -> str:
         """The order and the surrogate, for `print(network)`."""

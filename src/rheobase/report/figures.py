@@ -166,6 +166,7 @@ def raster(evaluation: Evaluation) -> str:
     lanes = [_lane("input", _channels(evaluation.raster_input), evaluation.raster_input)]
     for name, spikes in zip(evaluation.layers, evaluation.rasters, strict=True):
         rate = f"{spikes.shape[1]:,} neurons, {percent(float(spikes.mean()))} of steps with a spike"
+        rate += ", expected" if spikes.dtype.kind == "f" else ""
         lanes.append(_lane(name, rate, spikes))
     ticks = "".join(f'<i class="x" style="left:{100 * at:.2f}%">{text}</i>' for at, text in time[0].ticks(8))
     true, said = evaluation.classes[evaluation.label], evaluation.classes[evaluation.prediction]

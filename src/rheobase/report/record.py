@@ -128,7 +128,8 @@ class Evaluation:
     layers: tuple[str, ...]
     confusion: Int[np.ndarray, "C C"]
     rates: tuple[Float[np.ndarray, " _"], ...]
-    rasters: tuple[UInt8[np.ndarray, "T _"], ...]
+    rasters: tuple[UInt8[np.ndarray, "T _"] | Float[np.ndarray, "T _"], ...]
+    """Ones and zeros; or the probabilities of spikes."""
     raster_input: Float[np.ndarray, "T N"]
     output: Float[np.ndarray, "T outputs"]
     label: int
@@ -279,12 +280,17 @@ def _read_evaluation(path: Path) -> Evaluation:
             raise RunError(f"{path}: {key!r} should be a class from 0 to {size - 1}, got {value}")
         return value
 
-    def rates(key: str, neurons: int) -> Float[np.ndarray, " _"]:
-        values = _finite(array(key, "f", neurons))
+    def fractions(key: str, *shape: int | None) -> Float[np.ndarray, "..."]:
+        values = _finite(array(key, "f", *shape))
         if (values < 0).any() or (values > 1 + 1e-6).any():
             least, most = np.nanmin(values), np.nanmax(values)
             raise RunError(f"{path}: {key!r} should hold fractions of steps, 0 to 1, got {least:g} to {most:g}")
         return values
+
+    def raster(key: str) -> UInt8[np.ndarray, "T _"] | Float[np.ndarray, "T _"]:
+        values = array(key, "buif", steps, None)
+        # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
+        return fractions(key, steps, None) if values.dtype.kind == "f" else (values != 0).view(np.uint8)
 
     classes = tuple(map(str, array("classes", "U", None)))
     # A network may have no spiking layer at all; an empty list has no kind of its own.
@@ -294,14 +300,13 @@ def _read_evaluation(path: Path) -> Evaluation:
     confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
     if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
         raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
-    # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
-    rasters = tuple((array(f"raster_{k}", "bui", steps, None) != 0).view(np.uint8) for k in range(len(layers)))
+    rasters = tuple(raster(f"raster_{k}") for k in range(len(layers)))
     dt = float(array("dt", "f"))
     return Evaluation(
         classes=classes,
         layers=layers,
         confusion=confusion,
-        rates=tuple(rates(f"rates_{k}", raster.shape[1]) for k, raster in enumerate(rasters)),
+        rates=tuple(fractions(f"rates_{k}", spikes.shape[1]) for k, spikes in enumerate(rasters)),
         rasters=rasters,
         raster_input=_finite(array("raster_input", "uif", steps, None)),
         output=output,
@@ -311,7 +316,13 @@ def _read_evaluation(path: Path) -> Evaluation:
     )
 
 
-_HOLDS = {"U": "text", "f": "floating-point numbers", "iu": "whole numbers", "bui": "zeros and ones", "uif": "numbers"}
+_HOLDS = {
+    "U": "text",
+    "f": "floating-point numbers",
+    "iu": "whole numbers",
+    "buif": "zeros and ones, or probabilities",
+    "uif": "numbers",
+}
 
 
 def _load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:

@@ -9,7 +9,6 @@ from rheobase.files import atomic_write
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Finding, Study, Table, Verdict
-from rheobase.reproduce.verdicts import accuracies
 
 _QUICK = "**The quick version:** smaller networks, fewer samples and epochs than described here; it shows directions."
 
@@ -109,7 +108,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
             lines += [f"| {arm} |{' |' * (len(head) - 2)} {seeds} |"] if failed else []
             continue
         runs = list(rows.values())
-        difference = paired(accuracies(rows), accuracies(arms[first]))
+        difference = paired(*({seed: row.test_accuracy for seed, row in one.items()} for one in (rows, arms[first])))
         cells = [
             arm,
             Estimate.of([row.test_accuracy for row in runs]).percent(),

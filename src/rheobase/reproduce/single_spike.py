@@ -6,16 +6,15 @@ that cost the same, so that what differs is the method and not the program. What
 business of `benchmarks/single_spike.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from rheobase.recipes.single_spike import Kind, SingleSpikeConvolutions, SingleSpikes
 from rheobase.recipes.tasks import TASKS
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall, reaches
+from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall, reaches
 
 BLOCK, PRODUCT, LOOP, MULTI = get_args(Kind)
 FIXED = "single spike, fixed decays"
@@ -97,15 +96,11 @@ def _title(recipe: SingleSpikes | SingleSpikeConvolutions) -> str:
     return f"{task.title}, {sizes}, T = {task.steps}"
 
 
-Judge = Callable[[Mapping[int, Row], Mapping[int, Row]], Finding | None]
-
-
-def _compared(table: Table, judge: Judge, other: str) -> Verdict:
-    """The verdict of `judge` on single spikes and another arm, over all experiments that start with activity and have both."""
+def _compared(table: Table, judge: Callable[[str], Finding | None]) -> Verdict:
+    """The verdict of `judge`, over all experiments that start with activity; it is None of one that has not both arms."""
     findings: dict[str, Finding] = {}
     for name in table.experiments:
-        rows, others = table.of(name, BLOCK), table.of(name, other)
-        finding = judge(rows, others) if rows.keys() & others and not name.startswith("silence-") else None
+        finding = None if name.startswith("silence-") else judge(name)
         if finding is not None:
             findings[name] = finding
     return overall(findings)
@@ -114,48 +109,55 @@ def _compared(table: Table, judge: Judge, other: str) -> Verdict:
 def _as_accurate_as_published(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name, published in PUBLISHED.items():
-        rows = table.of(name, BLOCK) if name in table.experiments else {}
-        if rows:
-            found = Estimate.of(list(accuracies(rows).values()))
+        accuracies = outcomes(table, name, BLOCK)
+        if accuracies:
+            found = Estimate.of(list(accuracies.values()))
             findings[name] = reaches(found, published / 100), f"{found.percent()} % (published {published})"
     return overall(findings)
 
 
 def _as_accurate_as(other: str) -> Callable[[Table], Verdict]:
-    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
-        difference = paired(accuracies(rows), accuracies(others))
+    def judge(table: Table, name: str) -> Finding | None:
+        difference = paired(*(outcomes(table, name, arm) for arm in (BLOCK, other)))
         return difference and (above(difference, -MARGIN), f"{difference.percent()} points")
 
-    return lambda table: _compared(table, judge, other)
+    return lambda table: _compared(table, lambda name: judge(table, name))
 
 
 def _fewer_spikes(table: Table) -> Verdict:
-    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
+    def judge(name: str) -> Finding | None:
+        rows, others = table.of(name, BLOCK), table.of(name, MULTI)
         shared = rows.keys() & others
         ratios = [rows[seed].spikes_per_sample / max(others[seed].spikes_per_sample, 1e-9) for seed in shared]
+        if not ratios:
+            return None
         saved = Estimate.of([1 - ratio for ratio in ratios])
         return above(saved), f"{saved.percent(0)} % fewer"
 
-    return _compared(table, judge, MULTI)
+    return _compared(table, judge)
 
 
 def _learned_decays(table: Table) -> Verdict:
-    def judge(rows: Mapping[int, Row], others: Mapping[int, Row]) -> Finding | None:
-        found = [Estimate.of(list(accuracies(one).values())).percent() for one in (others, rows)]
-        return above(paired(accuracies(rows), accuracies(others))), f"{found[0]} to {found[1]} %"
+    def judge(name: str) -> Finding | None:
+        learned, fixed = outcomes(table, name, BLOCK), outcomes(table, name, FIXED)
+        difference = paired(learned, fixed)
+        if difference is None:
+            return None
+        found = [Estimate.of(list(one.values())).percent() for one in (fixed, learned)]
+        return above(difference), f"{found[0]} to {found[1]} %"
 
-    return _compared(table, judge, FIXED)
+    return _compared(table, judge)
 
 
 def _from_no_activity(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name, experiment in table.experiments.items():
-        rows = table.arms(name)
-        if not name.startswith("silence-") or BLOCK not in rows:
+        arms = {arm: accuracies for arm in experiment.arms if (accuracies := outcomes(table, name, arm))}
+        if not name.startswith("silence-") or BLOCK not in arms:
             continue
         chance = 1 / TASKS[experiment.arms[BLOCK].task].classes  # pyright: ignore[reportAttributeAccessIssue]
-        found = {arm: Estimate.of(list(accuracies(one).values())) for arm, one in rows.items()}
-        learns = min(row.test_accuracy for row in rows[BLOCK].values()) > min(2 * chance, (1 + chance) / 2)
+        found = {arm: Estimate.of(list(accuracies.values())) for arm, accuracies in arms.items()}
+        learns = min(arms[BLOCK].values()) > min(2 * chance, (1 + chance) / 2)
         figures = ", ".join(f"{arm} {estimate.percent(1)} %" for arm, estimate in found.items())
         findings[name.removeprefix("silence-")] = learns, figures
     return overall(findings)

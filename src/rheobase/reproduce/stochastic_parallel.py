@@ -12,10 +12,9 @@ from typing import get_args
 
 from rheobase.recipes.stochastic import Kind, Stochastic
 from rheobase.recipes.tasks import SEQUENCES, SequenceName
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
+from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 SB, GS, LIF, NON_SPIKING, PSN, MASKED, SLIDING = get_args(Kind)
 PLAIN, AUGMENTED, REGULARISED = "spoken-digits", "spoken-digits-augmented", "spoken-digits-regularised"
@@ -64,28 +63,21 @@ def _experiment(name: str, setting: str, arms: Mapping[str, Stochastic]) -> Expe
     return Experiment(name, title, arms, SEEDS, chance=1 / task.classes)
 
 
-Rows = Mapping[int, Row]
-
-
 def _more_accurate(name: str, arm: str, than: str) -> Callable[[Table], Finding | None]:
     """How much more accurate an arm of an experiment is than another of the same, seed by seed."""
-    return lambda table: _difference(_rows(table, name, arm), _rows(table, name, than))
+    return lambda table: _difference(outcomes(table, name, arm), outcomes(table, name, than))
 
 
 def _better_with(name: str, than: str, arm: str) -> Callable[[Table], Finding | None]:
     """How much more accurate an arm is in one experiment than in another."""
-    return lambda table: _difference(_rows(table, name, arm), _rows(table, than, arm))
+    return lambda table: _difference(outcomes(table, name, arm), outcomes(table, than, arm))
 
 
-def _rows(table: Table, experiment: str, arm: str) -> Rows:
-    return table.of(experiment, arm) if experiment in table.experiments else {}
-
-
-def _difference(rows: Rows, others: Rows) -> Finding | None:
-    difference = paired(accuracies(rows), accuracies(others)) if rows.keys() & others else None
+def _difference(found: Mapping[int, float], others: Mapping[int, float]) -> Finding | None:
+    difference = paired(found, others)
     if difference is None:
         return None
-    ours, theirs = (Estimate.of(list(accuracies(one).values())).percent(1) for one in (rows, others))
+    ours, theirs = (Estimate.of(list(one.values())).percent(1) for one in (found, others))
     return above(difference), f"{difference.percent()} points ({ours} against {theirs} %)"
 
 
@@ -111,7 +103,7 @@ def _fewer_spikes(arm: str) -> Callable[[Table], Finding | None]:
     """What the penalty saves."""
 
     def judge(table: Table) -> Finding | None:
-        rows, others = _rows(table, REGULARISED, arm), _rows(table, AUGMENTED, arm)
+        rows, others = table.of(REGULARISED, arm), table.of(AUGMENTED, arm)
         if not rows.keys() & others:
             return None
         saved = Estimate.of(
@@ -129,7 +121,7 @@ def _fires_at_half(arm: str) -> Callable[[Table], Finding | None]:
     """Whether the mean rate without a penalty is where the paper's is, between 0.36 and 0.52 in every layer."""
 
     def judge(table: Table) -> Finding | None:
-        rows = _rows(table, PLAIN, arm)
+        rows = table.of(PLAIN, arm)
         if not rows:
             return None
         rates = [rate for row in rows.values() for rate in row.rates[-1]]
@@ -142,7 +134,7 @@ def _noise(table: Table) -> Verdict:
     """Not a published claim, but what its figures rest on: how much one evaluation depends on the draws."""
     findings: dict[str, Finding] = {}
     for arm in (SB, GS):
-        rows = _rows(table, AUGMENTED, arm)
+        rows = table.of(AUGMENTED, arm)
         measured = [row.measures for row in rows.values() if row.measures]
         if measured:
             mean = {name: 100 * sum(one[name] for one in measured) / len(measured) for name in measured[0]}

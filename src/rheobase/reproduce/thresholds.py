@@ -14,7 +14,7 @@ from rheobase.recipes.thresholds import Thresholds
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, epochs_to_reach, paired, smoothed
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall
+from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 FIXED, LEARNED, POSITIVE = "fixed 1.25", "learned threshold", "learned, kept positive"
 GRID = (0.25, 0.5, 0.75, 1.0, 2.5)
@@ -78,18 +78,19 @@ def _title(recipe: Thresholds) -> str:
 
 
 def comparisons(table: Table) -> list[str]:
-    """The experiments that have rows of both the fixed and the learned arm."""
+    """The experiments in which both the fixed and the learned arm have been trained."""
     return [
         name
         for name in table.experiments
-        if not name.startswith("rescue-") and table.of(name, FIXED) and table.of(name, LEARNED)
+        if not name.startswith("rescue-") and all(outcomes(table, name, arm) for arm in (FIXED, LEARNED))
     ]
 
 
 def best_fixed(table: Table, experiment: str) -> str:
     """The fixed arm with the highest mean validation accuracy."""
-    arms = {arm: rows for arm, rows in table.arms(experiment).items() if arm.startswith("fixed")}
-    return max(arms, key=lambda arm: math.fsum(row.validation_accuracy for row in arms[arm].values()) / len(arms[arm]))
+    fixed = [arm for arm in table.experiments[experiment].arms if arm.startswith("fixed")]
+    arms = {arm: found for arm in fixed if (found := outcomes(table, experiment, arm, validation=True))}
+    return max(arms, key=lambda arm: math.fsum(arms[arm].values()) / len(arms[arm]))
 
 
 def epochs_to_end_of(fixed: Row, row: Row) -> int | None:
@@ -136,7 +137,8 @@ def _faster(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in comparisons(table):
         fixed, learned = table.of(name, FIXED), table.of(name, LEARNED)
-        saved = [epochs_saved(fixed[seed], learned[seed]) for seed in fixed.keys() & learned.keys()]
+        trained = fixed.keys() & outcomes(table, name, LEARNED)  # what diverged gets nowhere
+        saved = [epochs_saved(fixed[seed], learned[seed]) if seed in learned else None for seed in trained]
         reached = [value for value in saved if value is not None]
         if not saved:
             continue
@@ -155,7 +157,7 @@ def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in comparisons(table):
         arm = best_fixed(table, name) if than is None else than
-        difference = paired(*(accuracies(table.of(name, which)) for which in (LEARNED, arm)))
+        difference = paired(*(outcomes(table, name, which) for which in (LEARNED, arm)))
         if difference is not None:
             which = f" against {arm}" if than is None else ""
             findings[name] = above(difference), f"{difference.percent()} points{which}"
@@ -163,6 +165,7 @@ def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
 
 
 def _fewer_dead(table: Table) -> Verdict:
+    """Of the seeds that trained in both arms: of one that diverged nobody knows what was dead."""
     findings: dict[str, Finding] = {}
     for name in comparisons(table):
         dead, silent = (
@@ -185,23 +188,28 @@ def _at_the_end(shares: Sequence[Sequence[float]]) -> float:
 def _no_dead_layer(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in comparisons(table):
-        worst = {arm: max(max(row.dead[-1]) for row in table.of(name, arm).values()) for arm in (FIXED, LEARNED)}
+        arms = {arm: table.of(name, arm).values() for arm in (FIXED, LEARNED)}
+        if not all(arms.values()):
+            continue
+        worst = {arm: max(max(row.dead[-1]) for row in rows) for arm, rows in arms.items()}
         figures = ", ".join(f"most of a layer that is dead, {arm}: {100 * share:.0f} %" for arm, share in worst.items())
-        findings[name] = worst[LEARNED] < 1, figures
+        failed = len(table.diverged(name, LEARNED))  # of which nobody knows what was dead
+        figures += f"; {failed} learned diverged" if failed else ""
+        findings[name] = (None if failed else True) if worst[LEARNED] < 1 else False, figures
     return overall(findings)
 
 
 def _rescued(table: Table) -> Verdict:
     findings: dict[str, Finding] = {}
     for name in table.experiments:
-        arms = [table.of(name, arm) for arm in ("fixed 0.25", LEARNED, POSITIVE)]
+        arms = [outcomes(table, name, arm) for arm in ("fixed 0.25", LEARNED, POSITIVE)]
         if not name.startswith("rescue-") or not all(arms):
             continue
         fixed, learned, positive = arms
         chance = 1 / TASKS[name.removeprefix("rescue-")].classes  # pyright: ignore[reportArgumentType]
-        stuck = all(row.test_accuracy < 2 * chance for row in fixed.values())
-        trains = all(row.test_accuracy > 4 * chance for row in learned.values())
-        found = [Estimate.of(list(accuracies(rows).values())).percent(1) for rows in (fixed, learned, positive)]
+        stuck = all(accuracy < 2 * chance for accuracy in fixed.values())
+        trains = all(accuracy > 4 * chance for accuracy in learned.values())
+        found = [Estimate.of(list(arm.values())).percent(1) for arm in (fixed, learned, positive)]
         findings[name] = stuck and trains, "fixed {} %, learned {} %, kept positive {} %".format(*found)
     return overall(findings)
 

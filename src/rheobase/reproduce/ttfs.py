@@ -12,7 +12,7 @@ from typing import Any
 from rheobase.recipes.ttfs import CIFAR10_REDUCED, FASHION_MNIST, MNIST, MOST_SPIKES, PERCEPTRON, TimeToFirstSpike
 from rheobase.reproduce.statistics import Estimate, paired
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
-from rheobase.reproduce.verdicts import Finding, above, accuracies, not_comparable, overall, reaches
+from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall, reaches
 
 FRAMEWORK, NOTHING = "framework", "nothing of it"
 MEMBRANE, GROWING = "membrane decoder", "growing steps"
@@ -158,11 +158,12 @@ def _as_accurate_as(published: Callable[[str], float], arms: Sequence[str]) -> C
     def judge(table: Table) -> Verdict:
         findings: dict[str, Finding] = {}
         for task in PUBLISHED.keys() & table.experiments:
-            found = {arm: rows for arm, rows in table.arms(task).items() if arm in arms}
+            planned = [arm for arm in table.experiments[task].arms if arm in arms]
+            found = {arm: seen for arm in planned if (seen := outcomes(table, task, arm, validation=True))}
             if not found:
                 continue
-            arm = max(found, key=lambda arm: _mean([row.validation_accuracy for row in found[arm].values()]))
-            estimate, goal = Estimate.of(list(accuracies(found[arm]).values())), published(task) / 100
+            arm = max(found, key=lambda arm: _mean(list(found[arm].values())))
+            estimate, goal = Estimate.of(list(outcomes(table, task, arm).values())), published(task) / 100
             figures = f"{estimate.percent()} % ({arm}; published {100 * goal:.2f})"
             findings[task] = reaches(estimate, goal), figures
         return overall(dict(sorted(findings.items())))
@@ -183,13 +184,11 @@ def _better(experiment: str, arm: str, than: str, margin: float = 0.0) -> Callab
 
 
 def _difference(table: Table, experiment: str, arm: str, than: str, margin: float = 0.0) -> Finding | None:
-    if experiment not in table.experiments:
-        return None
-    rows, others = table.of(experiment, arm), table.of(experiment, than)
-    difference = paired(accuracies(rows), accuracies(others))
+    found, others = outcomes(table, experiment, arm), outcomes(table, experiment, than)
+    difference = paired(found, others)
     if difference is None:
         return None
-    means = [Estimate.of(list(accuracies(one).values())).percent() for one in (others, rows)]
+    means = [Estimate.of(list(one.values())).percent() for one in (others, found)]
     return above(difference, margin), f"{than} {means[0]} %, {arm} {means[1]} %, {difference.percent()} points"
 
 
@@ -199,8 +198,7 @@ def _each_part(table: Table) -> Verdict:
 
 
 def _direct_input(table: Table) -> Verdict:
-    direct, coded = (table.of(name, FRAMEWORK) for name in ("decisions", "latency-code"))
-    difference = paired(accuracies(direct), accuracies(coded))
+    difference = paired(*(outcomes(table, name, FRAMEWORK) for name in ("decisions", "latency-code")))
     if difference is None:
         return overall({})
     return overall({"decisions, latency-code": (above(difference), f"{difference.percent()} points more accurate")})
@@ -217,11 +215,10 @@ def _depths(judge: Callable[[Table, str], Finding | None]) -> Callable[[Table], 
 
 def _keeps_its_accuracy(table: Table) -> Verdict:
     """Whether the deepest network is as accurate as the shallowest."""
-    names = [name for name in table.experiments if name.startswith("depth-") and table.of(name, FRAMEWORK)]
+    names = [name for name in table.experiments if name.startswith("depth-") and outcomes(table, name, FRAMEWORK)]
     if len(names) < 2:
         return overall({})
-    shallow, deep = (table.of(name, FRAMEWORK) for name in (names[0], names[-1]))
-    difference = paired(accuracies(deep), accuracies(shallow))
+    difference = paired(*(outcomes(table, name, FRAMEWORK) for name in (names[-1], names[0])))
     assert difference is not None, "the seeds of all depths are the same"
     return overall({f"{names[-1]} against {names[0]}": (above(difference, -MARGIN), f"{difference.percent()} points")})
 

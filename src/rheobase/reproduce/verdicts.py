@@ -3,13 +3,12 @@
 The rule is the same for all claims that compare: one holds where the whole confidence interval of the difference lies above the
 margin (0, or what is called as good), it does not where the whole interval lies below, and in between, or with a single
 seed, the runs do not decide it. What is as good as a published figure, of which no interval is known, only has to have a mean
-that is not below it.
+that is not below it. A training that diverged counts as a guess in all of them.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate
 from rheobase.reproduce.study import Finding, Status, Table, Verdict
 
@@ -69,13 +68,13 @@ def not_comparable(why: str) -> Verdict:
     return Verdict("not comparable", {"": (None, why)})
 
 
-def accuracies(rows: Mapping[int, Row]) -> dict[int, float]:
-    """The test accuracy of each seed."""
-    return {seed: row.test_accuracy for seed, row in rows.items()}
-
-
 def outcomes(table: Table, experiment: str, arm: str, *, validation: bool = False) -> dict[int, float]:
-    """The accuracy of each seed, on the test set or the validation set; that of a guess where training diverged."""
+    """The accuracy of each seed, on the test set or the validation set; that of a guess where training diverged.
+
+    This is what verdicts compare: an arm is not the better for seeds that have no row. Empty if there is no such experiment.
+    """
+    if experiment not in table.experiments:
+        return {}
     rows = table.of(experiment, arm)
     found = {seed: row.validation_accuracy if validation else row.test_accuracy for seed, row in rows.items()}
     return found | dict.fromkeys(table.diverged(experiment, arm), table.experiments[experiment].chance or 0.0)

@@ -11,8 +11,8 @@ A name that the recipe does not have, but its training does, is that of training
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from rheobase.errors import RecipeError
 from rheobase.recipes import Recipe
@@ -94,11 +94,21 @@ def _range(recipe: Recipe, field: str, found: re.Match[str]) -> Axis:
     if not low < high or (log and not low > 0):
         kind = "0 < LOW < HIGH on a log scale" if log else "LOW < HIGH"
         raise RecipeError(f"{field}={found.group()}: expected {kind}, got {low:g} and {high:g}")
-    now = _leaves(asdict(recipe))[field]
-    whole = isinstance(now, int) and not isinstance(now, bool)
+    whole = _is_whole(recipe, field)
     if whole and not (low.is_integer() and high.is_integer()):
         raise RecipeError(f"{field}={found.group()}: this setting is a whole number, and so must the ends be")
     return Axis(field, low=low, high=high, log=log, whole=whole)
+
+
+def _is_whole(recipe: Recipe, field: str) -> bool:
+    """Whether the numbers that a setting takes are whole ones: by its type, for what it is at present may be None."""
+    kind: Any = type(recipe)
+    for name in field.split("."):
+        if not is_dataclass(kind):  # within a dictionary, whose values have no types of their own
+            return type(_leaves(asdict(recipe))[field]) is int
+        kind = get_type_hints(kind)[name]
+    kinds = get_args(kind) or (kind,)
+    return int in kinds and float not in kinds
 
 
 def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -2,9 +2,11 @@
 
 Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed,
 gloo between CPUs, NCCL between GPUs. What is here is the little that the loop needs from it. The batch size is that of all
-processes together, and each takes its share of every batch; so two processes compute the losses of one.
+processes together, and each takes its share of every batch; so two processes compute the losses of one. Not those of penalties
+on the mean activity of a batch, which is here that of a process's own samples.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class Engine:
         """The engine that the settings and the way the program was started ask for.
 
         Raises:
-            ValueError: if a GPU is asked for and there is none.
+            ValueError: if a GPU is asked for and there is none, or by processes that have begun to talk as those on CPUs do.
         """
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         if settings.device == "gpu" and not gpu:
@@ -43,8 +45,16 @@ class Engine:
         cpu = settings.device == "cpu" or not gpu
         state = PartialState(cpu=cpu)
         # Accelerate keeps the device of the first call in a process; another may be asked for by now.
+        device = torch.device("cpu") if cpu or state.device is None else state.device
+        if not cpu and device.type == "cpu" and "ACCELERATE_TORCH_DEVICE" not in os.environ:
+            if state.num_processes > 1:
+                raise ValueError(
+                    f"device must be 'cpu' here, got {settings.device!r}: these {state.num_processes} processes have trained "
+                    "on CPUs before and cannot move to GPUs; start the program anew"
+                )
+            device = torch.device("cuda" if torch.cuda.is_available() else "mps")
         return cls(
-            torch.device("cpu") if cpu or state.device is None else state.device,
+            device,
             settings.precision == "bfloat16",
             state.process_index,
             state.num_processes,

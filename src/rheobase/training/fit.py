@@ -2,8 +2,9 @@
 
 It does what a careful person does by hand: shuffle, augment, step, clip, look at the validation set, keep the best weights,
 read the test set once at the end. What makes it worth having is what it survives. A run that is killed at any moment resumes
-and ends bit-identical to the one that was not killed; several processes compute the losses of one; and a loss that becomes
-NaN stops the run with the layer and the step named and the last good checkpoint intact.
+and ends bit-identical to the one that was not killed; several processes compute the losses of one (but for penalties on the
+mean activity of a batch, see `fit`); and a loss that becomes NaN stops the run with the layer and the step named and the last
+good checkpoint intact.
 """
 
 import json
@@ -92,7 +93,9 @@ def fit(
         decode: from the output to one value per class; the largest is the answer.
         regularizers: penalties on the activity of neurons, each a function of the spikes of all layers of neurons and of the
             progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. One with
-            a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best.
+            a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best. With
+            several processes each computes it of its own samples: one that is no mean over samples (`Sparsity`, `TotalRate`)
+            is another one then, as with a smaller batch.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.

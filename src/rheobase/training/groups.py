@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from rheobase.neurons.psn import ParallelNeuron
 from rheobase.parameters import FeatureParameters
 
 
@@ -47,7 +48,9 @@ def parameter_groups(
     """
     rates = dict(rates or {})
     modules = [module for module in network.modules() if isinstance(module, FeatureParameters)]
-    known = sorted({value for module in modules for value in module.values})
+    # Parallel neurons have thresholds of another make, one a step and without a bound.
+    thresholds = {module.threshold for module in modules if isinstance(module, ParallelNeuron)}
+    known = sorted({value for module in modules for value in module.values} | {"threshold" for _ in thresholds})
     for name in rates:
         if not name or not any(value.endswith(name) for value in known):
             there_are = ", ".join(map(repr, known)) or "none"
@@ -63,6 +66,7 @@ def parameter_groups(
     }
     groups["weights"]["weight_decay"] = weight_decay
     values = {getattr(module, f"raw_{value}"): value for module in modules for value in module.learn}
+    values |= dict.fromkeys(thresholds, "threshold")
     for parameter in network.parameters():
         if not parameter.requires_grad:
             continue

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rheobase import randomness
 from rheobase.data import Dataset
@@ -19,19 +19,20 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     """Write confusion matrix and firing rates of an evaluation, and what every layer does on the data set's first sample.
 
     The arrays: `confusion` (C, C), `classes`, `layers`, and for layer k `rates_k` (N,) and `raster_k` (T, N); `raster_input`
-    (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN.
+    (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN. T is the
+    number of steps of the output; what runs in front of a `Hold` is shown for as long as that shows it. Rasters hold ones and
+    zeros, and probabilities where neurons hand on those.
     """
     x, label = dataset.batch(np.array([0]))
     device = Engine.where(network).device
     with randomness.evaluation(0, device) as seed_step:
         seed_step(0, 0)
         spikes, output = record_spikes(network, x.to(device))
-    held = len(output) // len(x)  # for so long a `Hold` in the network shows each step of the input
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),
         "classes": np.array(dataset.classes),
         "layers": np.array([layer.name for layer in seen.layers]),
-        "raster_input": x[:, 0].flatten(1).repeat_interleave(held, 0).numpy(),
+        "raster_input": _shown(x, len(output)).numpy(),
         "output": output[:, 0].float().cpu().numpy(),
         "sample_label": label[0].numpy(),
         "sample_prediction": decode(output.float()).argmax(1)[0].cpu().numpy(),
@@ -39,6 +40,14 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     }
     for index, layer in enumerate(seen.layers):
         arrays[f"rates_{index}"] = layer.rates.numpy()
-        arrays[f"raster_{index}"] = spikes[layer.name][:, 0].flatten(1).to(torch.uint8).cpu().numpy()
+        raster = _shown(spikes[layer.name], len(output)).cpu()
+        whole = torch.equal(raster, raster.round())
+        arrays[f"raster_{index}"] = raster.to(torch.uint8 if whole else torch.float16).numpy()
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _shown(values: Tensor, steps: int) -> Tensor:
+    """What a network shows of the first sample in `steps` steps, `(steps, N)`; of a layer that runs twice, the last time."""
+    rows = values[-steps:, 0].flatten(1)
+    return rows.repeat_interleave(steps // len(rows), 0)

@@ -37,7 +37,8 @@ class Training:
     clip_gradient: float = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it."""
     patience: int | None = None
-    """Stop when the validation accuracy has not improved for so many epochs; None never stops early."""
+    """Stop when for so many epochs the validation accuracy has not improved, nor its loss at the same accuracy; None never
+    stops early."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs linear and convolutional layers, and the products over all steps of `PSN` and `MaskedPSN`, in mixed
     precision; membranes and decays stay in float32."""

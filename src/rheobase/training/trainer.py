@@ -30,7 +30,9 @@ from rheobase.training.settings import Training
 
 Regularizer = Callable[[Mapping[str, Tensor], float], Tensor]
 """A penalty on activity: of the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and of
-the progress of training, 0 in the first epoch and 1 in the last; a scalar, the mean over the batch."""
+the progress of training, 0 in the first epoch and 1 in the last (and in the only one); a scalar that does not grow with the
+batch. With several processes each has the penalty of its own samples, and what counts is their mean, by samples: that of the
+whole batch only if the penalty is a mean over samples."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Trainer:
             rate = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
-            randomness.seed_layers(settings.seed, epoch, number, engine.process)
+            place = settings.seed, epoch, number
+            randomness.seed_layers(*place, engine.process, engine.device)
             with engine.precision(), self._activity() as activity:
                 output = self.wrapped(x)
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
@@ -117,6 +120,7 @@ class Trainer:
             loss = self.loss(output, labels) if len(labels) else output.sum() * 0
             if loss.ndim:
                 raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
+            randomness.seed_penalties(*place, engine.device)
             penalty = self._penalty(activity, progress) if len(labels) else torch.zeros_like(loss)
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
@@ -124,7 +128,7 @@ class Trainer:
             ((loss + penalty) * (step.share * engine.processes)).backward()
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
-                randomness.seed_layers(settings.seed, epoch, number, engine.process)  # the same dropout once more
+                randomness.seed_layers(*place, engine.process, engine.device)  # the same dropout once more
                 raise self._diverged(f"in epoch {epoch}, step {number}", x, (loss + penalty).item())
             self.optimizer.step()
             total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
@@ -141,7 +145,8 @@ class Trainer:
         return is_settled(self.network) and all(has_come_in(each, self._progress(epoch)) for each in schedules)
 
     def _progress(self, epoch: int) -> float:
-        return max(epoch - 1, 0) / max(self.settings.epochs - 1, 1)
+        # A training of one epoch is at its end at once, or it would leave modules and penalties as they are at the start.
+        return 1.0 if self.settings.epochs == 1 else max(epoch - 1, 0) / (self.settings.epochs - 1)
 
     def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
         return listening(self.network) if self.regularizers else nullcontext({})
