@@ -67,7 +67,7 @@ class ShiftChannels:
     max: int
 
     def __post_init__(self) -> None:
-        _check("ShiftChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+        check_setting("ShiftChannels", "max", self.max, self.max >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The shifted recording."""
@@ -91,7 +91,7 @@ class JitterChannels:
     std: float | int
 
     def __post_init__(self) -> None:
-        _check("JitterChannels", "std", self.std, self.std >= 0, "at least 0 channels")
+        check_setting("JitterChannels", "std", self.std, self.std >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The jittered recording."""
@@ -118,7 +118,7 @@ class ShiftTime:
     max: float | int
 
     def __post_init__(self) -> None:
-        _check("ShiftTime", "max", self.max, self.max >= 0, "at least 0 seconds")
+        check_setting("ShiftTime", "max", self.max, self.max >= 0, "at least 0 seconds")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The shifted recording."""
@@ -145,8 +145,8 @@ class StretchTime:
     high: float | int
 
     def __post_init__(self) -> None:
-        _check("StretchTime", "low", self.low, self.low > 0, "a factor above 0")
-        _check("StretchTime", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
+        check_setting("StretchTime", "low", self.low, self.low > 0, "a factor above 0")
+        check_setting("StretchTime", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The stretched recording."""
@@ -169,7 +169,7 @@ class DropEvents:
     max: float | int
 
     def __post_init__(self) -> None:
-        _check("DropEvents", "max", self.max, self.max <= 1, "a probability, 0 to 1")
+        check_setting("DropEvents", "max", self.max, self.max <= 1, "a probability, 0 to 1")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The thinned recording."""
@@ -195,7 +195,7 @@ class DropChannels:
     max: int
 
     def __post_init__(self) -> None:
-        _check("DropChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+        check_setting("DropChannels", "max", self.max, self.max >= 0, "at least 0 channels")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The recording without the band."""
@@ -232,9 +232,9 @@ class Zoom:
     high: float | int = 1.3
 
     def __post_init__(self) -> None:
-        _check("Zoom", "shift", self.shift, self.shift <= 1, "a share of the channels, 0 to 1")
-        _check("Zoom", "low", self.low, self.low > 0, "a factor above 0")
-        _check("Zoom", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
+        check_setting("Zoom", "shift", self.shift, self.shift <= 1, "a share of the channels, 0 to 1")
+        check_setting("Zoom", "low", self.low, self.low > 0, "a factor above 0")
+        check_setting("Zoom", "high", self.high, self.high >= self.low, f"a factor of at least low = {self.low}")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The zoomed recording."""
@@ -249,6 +249,11 @@ class Zoom:
         return moved.keep(moved.times >= 0)
 
 
-def _check(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:
+def check_setting(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:
+    """Refuse a setting of an augmentation that is negative, not finite, or for which `holds` is not true.
+
+    Raises:
+        ValueError: naming the augmentation, the setting, its value and what was expected.
+    """
     if not (holds and np.isfinite(value) and value >= 0):
         raise ValueError(f"{owner}: {name} is {value}, expected {expected}")

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
+from rheobase.data.augment import check_setting
+
 Pictures: TypeAlias = Float32[np.ndarray, "B channels height width"]
 """A batch of pictures, brightness in 0..1."""
 
@@ -43,7 +45,7 @@ class ShiftPixels:
     max: int
 
     def __post_init__(self) -> None:
-        _check("ShiftPixels", "max", self.max, self.max >= 0, "at least 0 pixels")
+        check_setting("ShiftPixels", "max", self.max, self.max >= 0, "at least 0 pixels")
 
     def __call__(self, images: Pictures, rngs: Sequence[np.random.Generator]) -> Pictures:
         """The moved pictures."""
@@ -105,7 +107,7 @@ class Perspective:
     probability: float
 
     def __post_init__(self) -> None:
-        _check("Perspective", "distortion", self.distortion, self.distortion <= 0.5, "a share, 0 to 0.5")
+        check_setting("Perspective", "distortion", self.distortion, self.distortion <= 0.5, "a share, 0 to 0.5")
         _check_probability("Perspective", self.probability)
 
     def __call__(self, images: Pictures, rngs: Sequence[np.random.Generator]) -> Pictures:
@@ -145,7 +147,7 @@ class PixelNoise:
     probability: float
 
     def __post_init__(self) -> None:
-        _check("PixelNoise", "std", self.std, self.std >= 0, "at least 0")
+        check_setting("PixelNoise", "std", self.std, self.std >= 0, "at least 0")
         _check_probability("PixelNoise", self.probability)
 
     def __call__(self, images: Pictures, rngs: Sequence[np.random.Generator]) -> Pictures:
@@ -190,9 +192,4 @@ def _sample(images: Pictures, places: Float64[np.ndarray, "B height width 2"]) -
 
 
 def _check_probability(owner: str, value: float) -> None:
-    _check(owner, "probability", value, value <= 1, "0 to 1")
-
-
-def _check(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:
-    if not (holds and np.isfinite(value) and value >= 0):
-        raise ValueError(f"{owner}: {name} is {value}, expected {expected}")
+    check_setting(owner, "probability", value, value <= 1, "0 to 1")
