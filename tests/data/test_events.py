@@ -380,3 +380,9 @@ def test_equal_recordings_are_augmented_each_in_its_own_way(events):
     same = concatenate(events, events)
     x, _ = EventDataset(same, dt=0.05, steps=10, augment=AUGMENT).batch(np.arange(24), (0, 0))
     assert not any(torch.equal(x[:, sample], x[:, sample + 12]) for sample in range(12))
+
+
+def test_augmentation_that_leaves_the_channels_is_refused(events):
+    data = EventDataset(events, dt=0.05, steps=10).augmented(lambda one, _: one._replace(units=one.units + 10_000))
+    with pytest.raises(ValueError, match=r"augment: got channels \d+ to \d+, expected 0 to \d+; events that leave"):
+        data.batch(np.arange(4), (0, 0))

@@ -141,7 +141,7 @@ class EventDataset(IndexedDataset):
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.
-            ValueError: if a part of the seed is negative.
+            ValueError: if a part of the seed is negative, or augmentation makes channels that there are not.
         """
         chosen = self._in_full_set(indices)
         recordings = [self.events.recording(sample) for sample in chosen.tolist()]
@@ -156,6 +156,14 @@ class EventDataset(IndexedDataset):
     def _augmented(self, recording: Recording, rng: np.random.Generator) -> Recording:
         for change in self.augment:
             recording = change(recording, rng)
+        units = recording.units
+        if (
+            len(units) and not 0 <= units.min() <= units.max() < self.events.channels
+        ):  # else they fall into other samples
+            raise ValueError(
+                f"augment: got channels {units.min()} to {units.max()}, expected 0 to {self.events.channels - 1}; events that "
+                "leave the range must be dropped"
+            )
         return recording
 
     def _binned(self, recordings: list[Recording]) -> Float[Tensor, "T B *features"]:
