@@ -674,6 +674,34 @@ def test_a_loss_that_is_nan_with_gradients_that_are_not() -> None:
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"loss": nn.CrossEntropyLoss()},
+            ValueError,
+            r"loss cannot take .*\(6, 8, 3\).*lambda output, labels: loss\(rheo",
+        ),
+        ({"loss": "cross-entropy"}, TypeError, r"loss must be a function, such as rheobase\.losses"),
+        ({"decode": "mean"}, TypeError, r"decode must be a function, such as rheobase\.decoding\.mean, got 'mean'"),
+    ],
+)
+def test_what_is_no_loss_and_no_decoder(
+    as_a_user: None, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        fit(network(), *splits(), settings(), display=QUIET, **change)
+
+
+def test_a_network_that_returns_no_tensor(as_a_user: None) -> None:
+    class Pair(nn.Linear):
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return super().forward(x), 1
+
+    with pytest.raises(TypeError, match=r"the network must return a tensor, \(T, B, C\), got a tuple"):
+        fit(Pair(8, 3), *splits(), settings(), display=QUIET)
+
+
 def test_a_loss_that_is_no_scalar() -> None:
     with pytest.raises(ValueError, match=r"loss must return a scalar, the mean over the batch, got shape \(8,\)"):
         fit(network(), *splits(), settings(), loss=lambda output, labels: output.mean((0, 2)), display=QUIET)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -106,7 +106,7 @@ def evaluate(
                 output = network(x)
             answers = answers_of(output, decode, labels, classes)
             if len(labels):
-                total += loss(output.float(), labels).cpu().double() * len(labels)
+                total += loss_on(output.float(), labels, loss).cpu().double() * len(labels)
                 confusion += torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
     recorder.combine(engine.sum)
     confusion, total = engine.sum(confusion).cpu(), engine.sum(total)
@@ -120,14 +120,47 @@ def evaluate(
     )
 
 
-def answers_of(
-    output: Float[Tensor, "..."], decode: Decode, labels: Int[Tensor, " B"], classes: int
-) -> Int[Tensor, " B"]:
+def check_functions(loss: object, decode: object) -> None:
+    """Refuse a loss and a decoder that are no functions: a word, most likely.
+
+    Raises:
+        TypeError: naming the argument, and what to write.
+    """
+    examples = {"loss": (loss, "losses.cross_entropy_per_step"), "decode": (decode, "decoding.mean")}
+    for name, (value, example) in examples.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a function, such as rheobase.{example}, got {value!r}")
+
+
+def loss_on(output: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """The loss, or what is wrong with it in words.
+
+    Raises:
+        ValueError: if `loss` cannot take the output, or returns no scalar.
+    """
+    try:
+        value = loss(output, labels)
+    except (ValueError, RuntimeError, IndexError) as error:
+        if type(error) not in (ValueError, RuntimeError, IndexError):  # such as an accelerator that is out of memory
+            raise
+        raise ValueError(
+            f"loss cannot take the output (T, B, C) = {tuple(output.shape)} and the labels {tuple(labels.shape)}; one that is "
+            f"made for logits is lambda output, labels: loss(rheobase.decoding.mean(output), labels): {error}"
+        ) from error
+    if value.ndim:
+        raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(value.shape)}")
+    return value
+
+
+def answers_of(output: object, decode: Decode, labels: Int[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
     """The classes that the network's `output` stands for.
 
     Raises:
+        TypeError: if the output is no tensor.
         ValueError: if the output is not `(T, B, C)`, or what `decode` makes of it is not one value for each of the `classes`.
     """
+    if not isinstance(output, Tensor):
+        raise TypeError(f"the network must return a tensor, (T, B, C), got a {type(output).__name__}")
     if output.ndim != 3 or output.shape[1] != len(labels):
         raise ValueError(
             f"the network's output must be (T, B, C), time first, with B = {len(labels)} samples, "

@@ -30,7 +30,7 @@ from rheobase.training.checkpoint import Position
 from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, loss_of
+from rheobase.training.evaluate import Decode, Evaluation, Loss, check_functions, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.heap import keep_freed_memory
 from rheobase.training.record import write_evaluation
@@ -139,6 +139,7 @@ def fit(
                 f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
                 "are made"
             )
+    check_functions(loss, decode)
     if resume and run is None:
         raise ValueError("run must name the folder to resume, got None")
     keep_freed_memory()

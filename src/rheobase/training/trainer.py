@@ -23,7 +23,7 @@ from rheobase.scheduled import is_settled, set_progress
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate
+from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_on
 from rheobase.training.first_batch import check_batch
 from rheobase.training.groups import parameter_groups
 from rheobase.training.settings import Training
@@ -117,9 +117,7 @@ class Trainer:
                 output = self.wrapped(x)
             correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
             output = output.float()
-            loss = self.loss(output, labels) if len(labels) else output.sum() * 0
-            if loss.ndim:
-                raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(loss.shape)}")
+            loss = loss_on(output, labels, self.loss) if len(labels) else output.sum() * 0
             randomness.seed_penalties(*place, engine.device)
             penalty = self._penalty(activity, progress) if len(labels) else torch.zeros_like(loss)
             self.optimizer.zero_grad()
