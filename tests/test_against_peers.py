@@ -8,8 +8,11 @@ import warnings
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import Linear
 
-from rheobase import LIF
+from rheobase import LIF, Sequential
+from rheobase.interop import from_nir, to_nir
 from rheobase.ops.lif import lif
 from rheobase.surrogate import Arctan, FastSigmoid
 
@@ -31,6 +34,45 @@ def snntorch():
 def spikingjelly():
     load("spikingjelly.activation_based.neuron")
     return load("spikingjelly.activation_based")
+
+
+def walk(model, x):
+    """What a module of snnTorch's hands on, step for step."""
+    return torch.stack([(found if isinstance(found := model(step), Tensor) else found[0]) for step in x])
+
+
+def test_snntorch_reads_our_graphs(snntorch):
+    load("nirtorch")
+    from snntorch.import_nir import import_from_nir
+
+    network = Sequential(
+        Linear(8, 16), LIF(16, decay=0.75, reset="zero"), Linear(16, 4), LIF(4, decay=0.5, reset="zero")
+    )
+    theirs = import_from_nir(to_nir(network, (8,), dt=1e-4))  # the step that it takes
+    spikes = network(x := torch.ones(20, 5, 8).bernoulli_(0.4, generator=torch.Generator().manual_seed(0)))
+    assert 0.05 < spikes.mean() < 0.95
+    assert torch.equal(walk(theirs, x), spikes)
+
+
+def test_we_read_the_graphs_of_snntorch(snntorch):
+    load("nirtorch")
+    from snntorch.export_nir import export_to_nir
+
+    def neurons(count, decay, **settings):
+        values = {"beta": decay * torch.ones(count), "threshold": torch.ones(count)}
+        return snntorch.Leaky(**values, **settings, init_hidden=True, reset_mechanism="zero", reset_delay=False)
+
+    theirs = torch.nn.Sequential(Linear(8, 16), neurons(16, 0.9), Linear(16, 4), neurons(4, 0.75, output=True))
+    torch.nn.init.uniform_(theirs[2].weight, -1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = export_to_nir(theirs, torch.zeros(1, 8), ignore_dims=[0])
+    network = from_nir(graph, dt=1e-4)
+    x = torch.ones(20, 5, 8).bernoulli_(0.4, generator=torch.Generator().manual_seed(0))
+    load("snntorch.utils").reset(theirs)
+    spikes = walk(theirs, x)
+    assert 0.05 < spikes.mean() < 0.95
+    assert torch.equal(network(x), spikes)
 
 
 def currents(decay, seed=0):

@@ -20,7 +20,7 @@ from rheobase import data as rb_data
 from rheobase.cli import main
 from rheobase.data import spoken_digits
 from rheobase.errors import RunError
-from rheobase.recipes import RECIPES
+from rheobase.recipes import RECIPES, find
 from rheobase.training import Display, RunFolder, Training, fit
 from training.tiny import SOURCE, network, settings, splits, untimed
 
@@ -145,6 +145,7 @@ def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixtur
         (["resume", "nowhere"], "nowhere: there is no such folder; `rheobase train` makes one"),
         (["resume", "."], "not the folder of a run, it has no config.json"),
         (["evaluate", "."], "not the folder of a run"),
+        (["export", "."], "not the folder of a run"),
         (["evaluate", ".", "--split", "train"], "split"),
         (["report", "."], "config.json"),
         (["recipes", "mnist"], "mnist"),
@@ -306,6 +307,25 @@ def test_evaluate_without_best_weights(place: Path, finished: Path, capsys: pyte
     assert "damaged" in failing(capsys, "evaluate", "a")
 
 
+def test_export(place: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nir = pytest.importorskip("nir")
+    assert f"{finished / 'network.nir'}: 6 nodes, steps of 0.08 s" in succeeding(capsys, "export", str(finished))
+    network, again = rheobase.load(finished), rheobase.interop.from_nir(nir.read(finished / "network.nir"))
+    x = (torch.rand(10, 3, 140) < 0.1).float()
+    torch.testing.assert_close(again(x), network(x), rtol=1e-4, atol=1e-4)
+    found = json.loads(succeeding(capsys, "export", str(finished), "--to", "a.nir", "--dt", "0.001", "--json"))
+    assert (found["file"], found["dt"], len(found["nodes"])) == ("a.nir", 0.001, 6)
+    assert nir.read(place / "a.nir").metadata["dt"] == 0.001
+    assert succeeding(capsys, "export", str(finished), "--quiet") == ""
+
+
+def test_export_must_know_how_long_a_step_is(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.recipes, "from_config", lambda _: find("mnist").recipe)
+    assert "--dt 0.001" in failing(capsys, "export", str(finished))
+
+
 def test_report(place: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (finished / "report.html").unlink(missing_ok=True)
     assert succeeding(capsys, "report", str(finished)) == f"{finished / 'report.html'}\n"
@@ -325,7 +345,9 @@ def test_recipes_lists_all_with_their_aims(capsys: pytest.CaptureFixture[str]) -
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"], ["-h"]):
         out = succeeding(capsys, *arguments)
-        assert all(command in out for command in ("train", "resume", "evaluate", "report", "recipes", "doctor"))
+        assert all(
+            command in out for command in ("train", "resume", "evaluate", "report", "export", "recipes", "doctor")
+        )
     assert re.fullmatch(r"rheobase \d+\.\d+\.\d+\S*\n", succeeding(capsys, "--version"))
 
 

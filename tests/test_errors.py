@@ -2,7 +2,7 @@ import pytest
 
 from rheobase import errors
 
-KINDS = (errors.DataError, errors.RunError, errors.RecipeError, errors.DivergenceError)
+KINDS = (errors.DataError, errors.RunError, errors.RecipeError, errors.DivergenceError, errors.InteropError)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,7 +25,7 @@ def test_python_snippet_runs(snippet: str, tmp_path: Path) -> None:
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) == 8
+    assert len(SNIPPETS) == 9
     assert len(COMMAND_LINES) >= 6
 
 

@@ -7,6 +7,7 @@ from rheobase import (
     errors,
     first_spike,
     health,
+    interop,
     losses,
     parameters,
     recipes,
@@ -50,6 +51,7 @@ from rheobase.neurons import (
 )
 from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
+from rheobase.recipes.trained import load
 from rheobase.stability import initialise_single_spike, stabilize
 from rheobase.temporal import Temporal, detach
 from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
@@ -100,6 +102,8 @@ __all__ = [
     "fold",
     "health",
     "initialise_single_spike",
+    "interop",
+    "load",
     "losses",
     "mask_of",
     "masked",

@@ -1,4 +1,4 @@
-"""The command line: `rheobase train | resume | evaluate | report | recipes | sweep | reproduce | simulate | doctor | bench`.
+"""The command line: `rheobase train | resume | evaluate | report | export | recipes | sweep | reproduce | simulate | ...`.
 
 Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
@@ -21,11 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from rheobase import environment, recipes, report, training
+from rheobase import environment, interop, recipes, report, training
 from rheobase.data import simulate_n_mnist
 from rheobase.errors import RheobaseError, RunError
 from rheobase.options import Data, Output, Run
 from rheobase.recipes import RECIPES, Recipe
+from rheobase.recipes.trained import load
 from rheobase.training import Engine, Evaluation, RunFolder, checkpoint
 
 DEFAULT_RECIPE = "spoken-digits"
@@ -37,6 +38,7 @@ HELP = """\
   [bold]rheobase resume[/bold] RUN                go on with a run that was interrupted
   [bold]rheobase evaluate[/bold] RUN              test a run's best network
   [bold]rheobase report[/bold] RUN                write the run's report.html anew
+  [bold]rheobase export[/bold] RUN                write a run's best network for other programs and chips (NIR)
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
   [bold]rheobase sweep[/bold] RECIPE --over ...   train many settings, and choose on the validation set
   [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
@@ -140,6 +142,39 @@ def evaluate(
 def write_report(run: Run) -> None:
     """Write a run's report.html anew; it also works for a run that has not ended."""
     print(report.write_report(run))
+
+
+def export(
+    run: Run,
+    to: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    dt: float | None = None,
+    data: Data = Data(),
+    output: Output = Output(),
+) -> None:
+    """Write a run's best network as a graph of NIR, which other libraries and neuromorphic chips read.
+
+    Args:
+        run: The run.
+        to: The file; by default network.nir in the folder of the run.
+        dt: The seconds of a step; by default those of the recipe, if it tells.
+        data: Where the data is, whose shape the graph has.
+        output: How much to say.
+    """
+    folder = RunFolder(run)
+    recipe = recipes.from_config(folder.config)
+    seconds = getattr(recipe, "dt", None) if dt is None else dt
+    if seconds is None:
+        raise RheobaseError("export: say how long a step is, in seconds, as the recipe does not tell: --dt 0.001")
+    network = load(run)
+    graph = interop.to_nir(network, data.splits(recipe, output).test.features, dt=seconds)
+    path = to or run / "network.nir"
+    interop.write_nir(graph, path)
+    if output.json:
+        print(json.dumps({"file": str(path), "dt": seconds, "nodes": list(graph.nodes)}))
+    elif not output.quiet:
+        Console(highlight=False, soft_wrap=True).print(
+            f"{path}: {len(graph.nodes)} nodes, steps of {seconds:g} s", markup=False
+        )
 
 
 def list_recipes() -> None:
@@ -325,6 +360,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": resume,
     "evaluate": evaluate,
     "report": write_report,
+    "export": export,
     "recipes": list_recipes,
     "simulate": simulate,
     "doctor": doctor,

@@ -24,3 +24,7 @@ class RecipeError(RheobaseError):
 
 class DivergenceError(RheobaseError):
     """Training produced a value that is not finite; the message says in which layer and at which step."""
+
+
+class InteropError(RheobaseError):
+    """A network cannot be written for other programs, or read from them; the message names the layer, and says why."""

@@ -1,0 +1,6 @@
+"""Networks for other programs and for chips, and from them: the Neuromorphic Intermediate Representation (NIR)."""
+
+from rheobase.interop.from_nir import from_nir
+from rheobase.interop.to_nir import to_nir, write_nir
+
+__all__ = ["from_nir", "to_nir", "write_nir"]

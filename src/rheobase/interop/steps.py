@@ -1,0 +1,77 @@
+"""Neurons in steps, and neurons in continuous time, as NIR describes them.
+
+NIR has no steps: a membrane potential obeys `tau dv/dt = -v + r x`, and each program takes steps of its own. Taken as most
+programs do that train networks (snnTorch, Norse), by Euler's rule,
+
+    v[t] = (1 - dt / tau) v[t-1] + (r dt / tau) x[t],
+
+it is our `v[t] = decay v[t-1] + x[t]` for `tau = dt / (1 - decay)` and `r = tau / dt`; and for a decay of 1, where there is no
+leak and no time constant, that of `dv/dt = r x` with `r = 1 / dt`. A program that takes its steps in another way, such as by
+`exp(-dt / tau)`, computes something close, and closer the smaller `dt` is beside `tau`.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from rheobase.errors import InteropError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def nir_package(what: str) -> ModuleType:
+    """The package `nir`, which is not a requirement of the library.
+
+    Raises:
+        InteropError: if it is not installed; the message says how to.
+    """
+    try:
+        import nir
+    except ImportError as error:
+        raise InteropError(f"{what} needs the package nir: pip install 'rheobase[nir]' ({error})") from error
+    return nir
+
+
+def as_array(value: Tensor | Array) -> Array:
+    """In float32, as other libraries write it."""
+    return np.ascontiguousarray(value.numpy() if isinstance(value, Tensor) else value, dtype=np.float32)
+
+
+def time_constant(decay: Array, dt: float) -> Array:
+    """`tau` of a state that keeps `decay`, below 1, per step of `dt`.
+
+    Example:
+        >>> time_constant(np.array([0.0, 0.75]), dt=0.001)
+        array([0.001, 0.004])
+    """
+    return dt / (1 - decay)
+
+
+def decay_and_gain(tau: Array, r: Array, dt: float) -> tuple[Array, Array]:
+    """What a state with this `tau` keeps per step of `dt`, and what its input is multiplied with.
+
+    A gain that is 1 but for rounding, files being in float32, is 1.
+
+    Raises:
+        InteropError: if a time constant is shorter than a step, or something is not finite.
+
+    Example:
+        >>> decay_and_gain(np.array([0.004]), np.array([2.0]), dt=0.001)
+        (array([0.75]), array([0.5]))
+    """
+    tau, r = np.asarray(tau, np.float64), np.asarray(r, np.float64)
+    if not (np.isfinite(tau).all() and np.isfinite(r).all()):
+        raise InteropError("its time constants and resistances must be finite")
+    # One that is as long as a step may come out of float32 a little shorter.
+    if (tau < dt * (1 - 1e-6)).any():
+        raise InteropError(
+            f"its time constants must be at least dt = {dt:g} s, got {tau.min():g} s; take smaller steps"
+        )
+    return np.maximum(1 - dt / tau, 0.0), near_one(r * dt / tau)
+
+
+def near_one(gain: Array) -> Array:
+    """`gain`, and 1 where it misses 1 by no more than rounding."""
+    return np.where(np.abs(gain - 1) < 1e-6, 1.0, gain)

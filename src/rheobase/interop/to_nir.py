@@ -1,0 +1,274 @@
+"""A network as a graph of NIR, which simulators and neuromorphic chips read.
+
+What is written is what the network computes in evaluation: dropout is gone, batch normalisation is part of the weights, weights
+that are standardised are plain, and copies that arrive later (`Delay`) are synapses behind delays. What NIR cannot say is
+refused, layer by layer, rather than written as something else.
+"""
+
+import copy
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from rheobase.errors import InteropError
+from rheobase.files import atomic_write
+from rheobase.interop.dynamics import nodes_of
+from rheobase.interop.steps import Array, as_array, nir_package
+from rheobase.layers import Delay, Dropout, Hold, LeakyReadout, Residual, SpikeLinear, SynapticReadout
+from rheobase.layers.order import in_order
+from rheobase.neurons import (
+    LIF,
+    PSN,
+    SPSN,
+    AdaptiveLIF,
+    MaskedPSN,
+    ParaLIF,
+    RecurrentAdaptiveLIF,
+    RecurrentLIF,
+    Rouser,
+    SingleSpike,
+    SlidingPSN,
+    SynapticLIF,
+)
+from rheobase.temporal import Temporal
+
+if TYPE_CHECKING:
+    import nir
+
+_NOT_THERE = {
+    SingleSpike: "its neurons remember that they have fired; those that fire again are rheobase.LIF",
+    SPSN: "its spikes are drawn at random",
+    ParaLIF: "its spike functions are not a threshold",
+    PSN: "it mixes all steps of a sequence, which no neuron on a chip sees",
+    MaskedPSN: "its weights differ from step to step",
+    SlidingPSN: "it mixes a window of steps",
+    AdaptiveLIF: "its threshold adapts, and NIR's neurons have a fixed one",
+    RecurrentAdaptiveLIF: "its threshold adapts, and NIR's neurons have a fixed one",
+    nn.MaxPool2d: "NIR has no maximum; pool with nn.AvgPool2d",
+}
+"""Layers that NIR has no counterpart of, and why."""
+
+
+def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NIRGraph":
+    """The graph of a network in evaluation, for `nir.write`, for chips, and for other libraries.
+
+    Time constants and resistances are those with which Euler's rule in steps of `dt` computes what the network computes, see
+    `rheobase.interop.steps`. Two things are left to whoever runs the graph. NIR's neurons fire above the threshold, not at it.
+    And NIR resets to a potential, here 0; in continuous time that is the same as subtracting the threshold, in steps it is not,
+    so the node's metadata say which it was: `reset` is `"zero"` or `"subtract"`.
+
+    Neurons with `reset="none"` are written as an integrator and a threshold, recurrent ones as a graph within the graph, in
+    which a spike takes a step to come back, `Hold` as nothing, for the input is there at every step anyway.
+
+    Args:
+        network: layers in sequence, such as an `rb.Sequential`; there may be `rb.Residual` among them.
+        features: the shape of a step of one sample, `(700,)` or `(2, 34, 34)`.
+        dt: the duration of a step, in seconds; above 0.
+
+    Returns:
+        The graph, from its node `"input"` to its node `"output"`; nodes are called by position and kind: `"0_linear"`.
+
+    Raises:
+        InteropError: if a layer, or a setting of it, has no counterpart in NIR; the message says why. Or if the package nir is
+            not installed.
+        ValueError: if `dt` is out of range, or `features` do not fit.
+
+    Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable
+    brain-inspired computing", Nature Communications 15, 2024.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = rb.Sequential(nn.Linear(4, 3), rb.LIF(3, decay=0.9), nn.Linear(3, 2), rb.LeakyReadout(2))
+        >>> graph = rb.interop.to_nir(network, (4,), dt=0.001)
+        >>> " ".join(behind for _, behind in graph.edges)
+        '0_linear 1_lif 2_linear 3_leakyreadout output'
+        >>> graph.nodes["1_lif"].tau
+        array([0.01, 0.01, 0.01], dtype=float32)
+    """
+    nir = nir_package("to_nir")
+    if not 0 < dt < math.inf:
+        raise ValueError(f"to_nir: dt must be above 0, the seconds of a step, got {dt}")
+    writer = _Writer(nir, features, dt)
+    with torch.no_grad():
+        writer.write(copy.deepcopy(network).eval().to("cpu", torch.float32))
+    return writer.graph()
+
+
+def write_nir(graph: "nir.NIRGraph", path: str | Path) -> None:
+    """Write a graph to a file, as `nir.write` does, but in one step: nobody ever sees half of it.
+
+    Args:
+        graph: any graph of NIR.
+        path: the file; one that is there is replaced.
+
+    Raises:
+        InteropError: if the package nir is not installed.
+    """
+    package, content = nir_package("write_nir"), io.BytesIO()
+    package.write(content, graph)
+    with atomic_write(Path(path)) as file:
+        file.write(content.getvalue())
+
+
+class _Writer:
+    """The walk through a network: the nodes and edges so far, and what the next layer receives.
+
+    The next layer receives `x`, zeros in the shape of one step of one sample. It is the sum of what the nodes in a group hand
+    on; behind a `Delay` there are several such groups, side by side on the features axis.
+    """
+
+    def __init__(self, package: Any, features: Sequence[int], dt: float) -> None:
+        self.nir, self.dt = package, dt
+        self.nodes: dict[str, Any] = {"input": package.Input(input_type={"input": np.array(features)})}
+        self.edges: list[tuple[str, str]] = []
+        self.groups: list[list[str]] = [["input"]]
+        self.forks: set[str] = set()
+        self.x = torch.zeros(1, 1, *features)
+
+    def graph(self) -> "nir.NIRGraph":
+        """All of it, when the last layer is written."""
+        self._add("output", self.nir.Output(output_type={"output": np.array(self.x.shape[2:])}))
+        return self.nir.NIRGraph(self.nodes, self.edges, metadata={"dt": self.dt})
+
+    def write(self, network: nn.Module, name: str = "") -> None:
+        """Add the layers of a network, behind what there is."""
+        for place, layer in in_order(network, name):
+            if isinstance(layer, Residual):
+                self._residual(layer, place)
+                continue
+            before = self.x
+            try:
+                self._layer(layer, place, before)
+                self.x = layer(before) if isinstance(layer, Temporal) else layer(before[0]).unsqueeze(0)
+            except InteropError as error:
+                raise InteropError(f"to_nir: layer {place}, {layer}: {error}") from None
+            except (RuntimeError, ValueError) as error:
+                got = tuple(before.shape[2:])
+                raise ValueError(f"to_nir: layer {place}, {layer}, cannot take a step of {got}: {error}") from error
+
+    def _residual(self, layer: Residual, place: str) -> None:
+        x, groups = self.x, self.groups
+        self.forks.update(*groups)
+        self.write(layer.body, f"{place}.body")
+        body = self._sources()
+        self.x, self.groups = x, groups
+        self.write(layer.shortcut, f"{place}.shortcut")
+        self.groups = [body + self._sources()]
+
+    def _layer(self, layer: Any, place: str, before: Tensor) -> None:
+        kind = type_before_parametrizations(layer)
+        node = f"{place.replace('.', '_')}_{kind.__name__.lower()}".lstrip("_")
+        if kind in (nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv2d):
+            self._synapses(layer, node, before)
+        elif kind in (nn.BatchNorm1d, nn.BatchNorm2d):
+            self._normalised(layer)
+        elif kind in (LIF, SynapticLIF, Rouser, RecurrentLIF, LeakyReadout, SynapticReadout):
+            *integrators, last = nodes_of(self.nir, layer, before, self.dt)
+            for integrator in integrators:
+                self._add(f"{node}_membrane", integrator)
+            self._add(node, last)
+        elif kind is Delay:
+            self._delay(layer, node, before)
+        elif kind is nn.AvgPool2d:
+            if layer.ceil_mode or layer.divisor_override or not layer.count_include_pad:
+                raise InteropError("NIR knows no settings of pooling but size, stride and padding")
+            self._add(node, self.nir.AvgPool2d(*map(_pair, (layer.kernel_size, layer.stride, layer.padding))))
+        elif kind is nn.Flatten:
+            start, end = (dim - 1 if dim > 0 else dim for dim in (layer.start_dim, layer.end_dim))  # without the batch
+            shape = {"input": np.array(before.shape[2:])}
+            self._add(node, self.nir.Flatten(shape, start_dim=start, end_dim=end))
+        elif kind not in (nn.Dropout, nn.Dropout2d, Dropout, nn.Identity, Hold):
+            reasons = (reason for known, reason in _NOT_THERE.items() if isinstance(layer, known))
+            raise InteropError(f"there is nothing like it in NIR: {next(reasons, 'nobody knows what it computes')}")
+
+    def _synapses(self, layer: nn.Linear | nn.Conv1d | nn.Conv2d, node: str, before: Tensor) -> None:
+        """Weights, of each of the groups that arrive its own; the bias with the first."""
+        parts = len(self.groups)
+        names = [node] if parts == 1 else [f"{node}_{k}" for k in range(parts)]
+        weights, biases = _weight(layer).chunk(parts, dim=1), [layer.bias, *[None] * (parts - 1)]
+        for name, weight, bias, sources in zip(names, weights, biases, self.groups, strict=True):
+            self._new(name, _synapses(self.nir, layer, weight, bias, before), sources)
+        self.groups = [names]
+
+    def _normalised(self, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        """Scale the weights in front, and shift their bias."""
+        names, mean, variance = self._sources(), layer.running_mean, layer.running_var
+        in_front = (self.nir.Linear, self.nir.Affine, self.nir.Conv1d, self.nir.Conv2d)
+        if not all(isinstance(self.nodes[name], in_front) and name not in self.forks for name in names):
+            raise InteropError("it must directly follow a linear layer or a convolution, whose weights it can join")
+        if mean is None or variance is None:
+            raise InteropError("it keeps no running statistics, so that what it does depends on the batch")
+        gain = (variance.double() + layer.eps).rsqrt() * (1 if layer.weight is None else layer.weight)
+        shift = (0 if layer.bias is None else layer.bias) - mean * gain
+        for name in names:
+            node = self.nodes[name]
+            weight = as_array(torch.from_numpy(node.weight) * gain.view(-1, *[1] * (node.weight.ndim - 1)))
+            bias = as_array(torch.from_numpy(getattr(node, "bias", np.zeros(len(gain)))) * gain + shift)
+            shift = torch.zeros_like(shift)  # once, where several are summed
+            if isinstance(node, self.nir.Linear):
+                self.nodes[name] = self.nir.Affine(weight, bias)
+            else:
+                node.weight, node.bias = weight, bias
+
+    def _delay(self, layer: Delay, node: str, before: Tensor) -> None:
+        sources, groups = self._sources(), []
+        for steps in layer.steps:
+            seconds = np.full(tuple(before.shape[2:]), steps * self.dt, np.float32)
+            groups += [sources if steps == 0 else [self._new(f"{node}_{steps}", self.nir.Delay(seconds), sources)]]
+        self.groups = groups
+
+    def _sources(self) -> list[str]:
+        if len(self.groups) > 1:
+            raise InteropError("the copies of a Delay must reach a linear layer or a convolution first")
+        return self.groups[0]
+
+    def _add(self, name: str, node: Any) -> None:
+        self.groups = [[self._new(name, node, self._sources())]]
+
+    def _new(self, name: str, node: Any, sources: list[str]) -> str:
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+        return name
+
+
+def _synapses(
+    package: Any, layer: nn.Linear | nn.Conv1d | nn.Conv2d, weight: Tensor, bias: Tensor | None, before: Tensor
+) -> Any:
+    """The node of weights, of a part of the inputs of `layer`."""
+    if isinstance(layer, nn.Linear):
+        return package.Linear(as_array(weight)) if bias is None else package.Affine(as_array(weight), as_array(bias))
+    if layer.padding_mode != "zeros":
+        raise InteropError(f"it pads with {layer.padding_mode!r}, and NIR with zeros only")
+    settings: dict[str, Any] = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+    shape: Any = tuple(before.shape[3:])
+    kind = package.Conv2d
+    if isinstance(layer, nn.Conv1d):
+        kind, shape = package.Conv1d, shape[0]
+        settings = {name: value if isinstance(value, str) else value[0] for name, value in settings.items()}
+    if len(set(layer.kernel_size)) > 1:
+        raise InteropError(f"its kernel is {layer.kernel_size}, and the package nir takes kernels to be square")
+    offset = weight.new_zeros(layer.out_channels) if bias is None else bias
+    return kind(shape, as_array(weight), groups=1, bias=as_array(offset), **settings)
+
+
+def _weight(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> Tensor:
+    """The weights from all inputs: what lies between groups of channels, of which the package nir takes no notice, is 0."""
+    if isinstance(layer, nn.Linear) or layer.groups == 1:
+        return layer.weight
+    blocks = layer.weight.chunk(layer.groups)
+    weight = layer.weight.new_zeros(layer.out_channels, layer.in_channels, *layer.kernel_size)
+    for g, block in enumerate(blocks):
+        outputs, inputs = block.shape[:2]
+        weight[g * outputs : (g + 1) * outputs, g * inputs : (g + 1) * inputs] = block
+    return weight
+
+
+def _pair(value: int | tuple[int, int]) -> Array:
+    return np.array((value, value) if isinstance(value, int) else value)
