@@ -6,22 +6,22 @@ from torch import nn
 
 import rheobase as rb
 from rheobase.layers import products
-from rheobase.ops import convolution as op
+from rheobase.ops.convolution import pieces as op
 from rheobase.ops.pooling import average_2x2
 
 
 @pytest.fixture
 def pieces(monkeypatch):
     """All convolutions are large; the images of each piece that was asked for."""
-    seen = []
+    seen, compute = [], op.convolution
 
     def spied(*arguments):
         seen.append(arguments[-1])
-        return op.convolution(*arguments)
+        return compute(*arguments)
 
     monkeypatch.setattr(op, "LARGE", 0)
     monkeypatch.setattr(op, "_PIECE", 4 * 4 * 36 * 5)  # five images of 4 maps of 6 x 6
-    monkeypatch.setattr(products, "convolution", spied)
+    monkeypatch.setattr(op, "convolution", spied)
     return seen
 
 

@@ -2,8 +2,8 @@
 
 Time folded into the batch, a linear layer sees mostly zeros, and convolution and pooling more images than the cache holds. The
 layer runs through its own `forward`, with all its hooks and parametrizations, and only PyTorch's function inside it is
-replaced, wherever another is faster: a product by sums over spike lists (`rheobase.ops.linear`), a convolution by pieces
-(`rheobase.ops.convolution`), and average pooling of 2 x 2 by a sum of four (`rheobase.ops.pooling`).
+replaced, wherever another is faster: a product and a convolution by sums over spike lists, or a convolution by pieces
+(`rheobase.ops.linear`, `rheobase.ops.convolution`), and average pooling of 2 x 2 by a sum of four (`rheobase.ops.pooling`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from rheobase.layers.spike_linear import SpikeLinear
-from rheobase.ops.convolution import convolution, pieces
+from rheobase.ops.convolution import convolution
 from rheobase.ops.linear import linear
 from rheobase.ops.pooling import average_2x2
 
@@ -42,7 +42,7 @@ class _Products(TorchFunctionMode):
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
         if func in (F.conv1d, F.conv2d, F.conv3d) and len(args) == 7 and isinstance(args[4], tuple):
-            return _convolution(func, *args)
+            return convolution(*args)
         if func is F.avg_pool2d and not kwargs and args[1:] in _WINDOWS_OF_2X2:
             return average_2x2(args[0])
         return func(*args, **(kwargs or {}))
@@ -61,20 +61,3 @@ def pools_2x2(layer: nn.AvgPool2d) -> bool:
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     fits = input.shape[-1:] == weight.shape[1:]
     return (linear if fits else F.linear)(input, weight, bias)  # what does not fit is PyTorch's to refuse
-
-
-@no_type_check
-def _convolution(
-    whole: Callable[..., Tensor],
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
-) -> Tensor:
-    images = pieces(x, weight, bias, stride)
-    if images is None or x.shape[1] != weight.shape[1] * groups:
-        return whole(x, weight, bias, stride, padding, dilation, groups)
-    return convolution(x, weight, bias, stride, padding, dilation, groups, images)

@@ -93,5 +93,28 @@ class _Convolution(torch.autograd.Function):
         return on_x, on_weight, on_bias, None, None
 
 
+def gradient_of_images(
+    on_y: Tensor, shape: tuple[int, ...], weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
+) -> Tensor:
+    """The gradient of the images alone, without groups and dilation, a few at a time.
+
+    Args:
+        on_y: the gradient of the output, `(images, channels_out, *space_out)`.
+        shape: of the images.
+        weight: as in `convolution`.
+        stride: likewise.
+        padding: likewise.
+    """
+    axes = len(stride)
+    options = stride, padding, (1,) * axes, False, (0,) * axes, 1, [True, False, False]
+    on_x = memory.empty(shape, on_y.dtype)
+    image = on_y[0].numel() * on_y.element_size()
+    unread = on_y.new_empty(()).expand(shape)  # of the images only the shape matters
+    for start, part in _split(on_y, max(1, _PIECE // image)):
+        like = unread[start : start + len(part)]
+        on_x[start : start + len(part)] = torch.ops.aten.convolution_backward(part, like, weight, None, *options)[0]
+    return on_x
+
+
 def _split(x: Tensor, images: int) -> list[tuple[int, Tensor]]:
     return [(number * images, part) for number, part in enumerate(x.split(images))]
