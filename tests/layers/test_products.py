@@ -7,7 +7,7 @@ from torch import nn
 import rheobase as rb
 from rheobase.layers import products
 from rheobase.ops.convolution import pieces as op
-from rheobase.ops.pooling import average_2x2
+from rheobase.ops.pooling import average_2x2, maximum_2x2
 
 
 @pytest.fixture
@@ -92,6 +92,35 @@ class TestPooling:
             nn.AvgPool2d(2, padding=1),
             nn.AvgPool2d(2, ceil_mode=True),
             nn.AvgPool2d(2, divisor_override=3),
+        ],
+    )
+    def test_other_windows_are_pytorchs(self, layer):
+        x = torch.randn(3, 4, 2, 7, 6)
+        assert torch.equal(rb.Sequential(layer)(x), layer(x.flatten(0, 1)).unflatten(0, (3, 4)))
+        assert self.seen == []
+
+
+class TestMaximum:
+    @pytest.fixture(autouse=True)
+    def ours(self, monkeypatch):
+        """The images of which our kernel took the maximum."""
+        self.seen = []
+        monkeypatch.setattr(products, "maximum_2x2", lambda x: self.seen.append(x.shape) or maximum_2x2(x))
+
+    @pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.MaxPool2d((2, 2), (2, 2)), rb.SpikeMaxPool2d(2)])
+    def test_windows_of_2_by_2(self, layer):
+        x = torch.randn(3, 4, 2, 7, 6)
+        assert torch.equal(rb.Sequential(layer)(x), layer(x.flatten(0, 1)).unflatten(0, (3, 4)))
+        assert self.seen == [(12, 2, 7, 6)]
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            nn.MaxPool2d(3),
+            nn.MaxPool2d(2, stride=1),
+            nn.MaxPool2d(2, padding=1),
+            nn.MaxPool2d(2, dilation=2),
+            nn.MaxPool2d(2, ceil_mode=True),
         ],
     )
     def test_other_windows_are_pytorchs(self, layer):

@@ -1,4 +1,4 @@
-"""Average pooling is PyTorch's, to the bit."""
+"""Pooling is PyTorch's, to the bit."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from rheobase.ops import kernels, memory, pooling
-from rheobase.ops.pooling import average_2x2
+from rheobase.ops.pooling import average_2x2, maximum_2x2
 
 pytest.importorskip("rheobase.ops.pooling.cpu")
 
@@ -16,7 +16,8 @@ pytest.importorskip("rheobase.ops.pooling.cpu")
 def small_and_poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels for the smallest of images; memory that was not written shows."""
     monkeypatch.setattr(pooling, "_LEAST", 0)
-    monkeypatch.setattr(memory, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
+    fill = lambda dtype: torch.nan if dtype.is_floating_point else 255  # noqa: E731
+    monkeypatch.setattr(memory, "empty", lambda shape, dtype: torch.full(shape, fill(dtype), dtype=dtype))
 
 
 @pytest.fixture
@@ -118,3 +119,45 @@ def test_compiled_and_mapped(ours):
     assert torch.equal(compiled(x), F.avg_pool2d(x, 2))
     assert torch.equal(torch.func.vmap(average_2x2)(x), F.avg_pool2d(x, 2))
     assert ours == []
+
+
+class TestMaximum:
+    @settings(max_examples=50)
+    @given(
+        st.lists(st.integers(1, 5), min_size=1, max_size=2),
+        st.integers(2, 19),
+        st.integers(2, 19),
+        st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+        st.booleans(),
+    )
+    def test_it_is_the_maximum_and_so_are_its_gradients(self, images, height, width, dtype, spikes):
+        x = torch.randn(*images, height, width).to(dtype)
+        x = ((x > 0).to(dtype) if spikes else x).requires_grad_()
+        y, expected = maximum_2x2(x), F.max_pool2d(x, 2)
+        assert torch.equal(y, expected)
+        on_y = torch.randn_like(y).mT.contiguous().mT
+        (got,), (wanted,) = (torch.autograd.grad(each, x, on_y) for each in (y, expected))
+        assert torch.equal(got, wanted)
+
+    def test_numbers_that_are_none(self):
+        """A NaN is the maximum, and the gradient is that of the last one, as in PyTorch."""
+        x = torch.tensor([torch.nan, -torch.inf, 1.0, torch.inf])[torch.randint(0, 4, (64, 16, 16))].requires_grad_()
+        y, expected = maximum_2x2(x), F.max_pool2d(x, 2)
+        assert torch.equal(y.isnan(), expected.isnan())
+        assert torch.equal(y.nan_to_num(7), expected.nan_to_num(7))
+        on_y = torch.randn_like(y)
+        (got,), (wanted,) = (torch.autograd.grad(each, x, on_y) for each in (y, expected))
+        assert torch.equal(got, wanted)
+
+    def test_second_derivatives(self):
+        x = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradgradcheck(lambda x: maximum_2x2(x).square(), x)
+
+    def test_any_number_of_threads(self):
+        x, before = torch.randn(7, 5, 96, 97), torch.get_num_threads()
+        try:
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                assert torch.equal(maximum_2x2(x), F.max_pool2d(x, 2))
+        finally:
+            torch.set_num_threads(before)

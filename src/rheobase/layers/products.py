@@ -3,7 +3,8 @@
 Time folded into the batch, a linear layer sees mostly zeros, and convolution and pooling more images than the cache holds. The
 layer runs through its own `forward`, with all its hooks and parametrizations, and only PyTorch's function inside it is
 replaced, wherever another is faster: a product and a convolution by sums over spike lists, or a convolution by pieces
-(`rheobase.ops.linear`, `rheobase.ops.convolution`), and average pooling of 2 x 2 by a sum of four (`rheobase.ops.pooling`).
+(`rheobase.ops.linear`, `rheobase.ops.convolution`), and pooling of 2 x 2 by a function of four numbers
+(`rheobase.ops.pooling`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +17,12 @@ from torch.overrides import TorchFunctionMode
 from rheobase.layers.spike_linear import SpikeLinear
 from rheobase.ops.convolution import convolution
 from rheobase.ops.linear import linear
-from rheobase.ops.pooling import average_2x2
+from rheobase.ops.pooling import average_2x2, maximum_2x2
 
 
 def call_folded(layer: nn.Module, x: Tensor) -> Any:
     """`layer(x)`, for `x` with time folded into the batch; a linear layer, a convolution and pooling the fastest way."""
-    layers = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.AvgPool2d
+    layers = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.AvgPool2d | nn.MaxPool2d
     if isinstance(layer, SpikeLinear) or not isinstance(layer, layers):
         return layer(x)
     with _Products():
@@ -45,11 +46,20 @@ class _Products(TorchFunctionMode):
             return convolution(*args)
         if func is F.avg_pool2d and not kwargs and args[1:] in _WINDOWS_OF_2X2:
             return average_2x2(args[0])
+        if func is F.max_pool2d and args[1:] in _SIZES_OF_2X2 and kwargs in _MAXIMA_OF_2X2:
+            return maximum_2x2(args[0])
         return func(*args, **(kwargs or {}))
 
 
 # What `nn.AvgPool2d` passes on: kernel and stride, padding, ceil_mode, count_include_pad, divisor_override.
 _WINDOWS_OF_2X2 = [(size, stride, 0, False, True, None) for size in (2, (2, 2)) for stride in (2, (2, 2))]
+
+# What `nn.MaxPool2d` does.
+_SIZES_OF_2X2 = [(2,), ((2, 2),)]
+_MAXIMA_OF_2X2 = [
+    {"stride": stride, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
+    for stride in (2, (2, 2))
+]
 
 
 def pools_2x2(layer: nn.AvgPool2d) -> bool:
