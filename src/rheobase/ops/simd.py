@@ -19,6 +19,10 @@ from numba.extending import intrinsic, models, register_model
 # of its arguments, and returns its own type and what generates its code.
 _intrinsic: Any = intrinsic
 
+APART = 16
+"""Numbers between the rows of a kernel's working memory. Rows of a power of 2 all begin at the same few places of the
+first-level cache, which hold 8 of them: with more, each pushed another out, and backward passes took up to twice as long."""
+
 
 class VectorType(types.Type):
     """The type of a vector: what its numbers are, and how many."""

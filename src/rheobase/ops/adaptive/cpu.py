@@ -30,6 +30,7 @@ from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
 from rheobase.ops.linear.lists import SpikeLists
 from rheobase.ops.recurrent.cpu import gradient_by_spikes, spike_lists
+from rheobase.ops.simd import APART
 from rheobase.ops.slope.cpu import bump
 
 __all__ = ["SEGMENT", "SpikeLists", "backward", "forward", "gradient_by_spikes", "spike_lists"]
@@ -137,7 +138,7 @@ def _forward_kernel(blocks: bool, type_of_x: str, save: bool) -> Callable[..., N
     rows = [sequence[:, ::1], state[:, ::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, :, ::1]]
 
     def adaptive_forward(x, parameters, last, spikes, distance, kept, refractory, length, low, high):
-        lane = np.empty((9, _WIDTH), number)
+        lane = np.empty((9, _WIDTH + APART), number)
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first
@@ -205,8 +206,8 @@ def _backward_kernel(blocks: bool, type_of_x: str, shape: str, learn: bool) -> C
         dampening, sharpness, refractory, length, low, high,
     ):  # fmt: skip
         steps = len(on_spikes)
-        lane = np.empty((18, _WIDTH), number)
-        past = np.empty((SEGMENT, 6, _WIDTH), number)
+        lane = np.empty((18, _WIDTH + APART), number)
+        past = np.empty((SEGMENT, 6, _WIDTH + APART), number)
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first

@@ -28,6 +28,7 @@ from rheobase.ops import memory, threads
 from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.reset import Reset
+from rheobase.ops.simd import APART
 from rheobase.ops.slope.cpu import bump
 
 _WIDTH = 4096
@@ -146,7 +147,7 @@ def forward_kernel(reset: str, states: int, type_of_x: str, *, fire: bool, save:
     rows = [sequence[:, ::1], state[:, ::1], state[::1], state[:, ::1], sequence[:, ::1], state[:, ::1], state[:, ::1]]
 
     def lif_forward(x, decay, threshold, initial, spikes, last, membrane, low, high):
-        lane = np.empty((5, _WIDTH), number)
+        lane = np.empty((5, _WIDTH + APART), number)
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first
@@ -215,7 +216,7 @@ def backward_kernel(
         on_x, on_initial, on_decay, on_threshold, dampening, sharpness, start, stop, low, high,
     ):  # fmt: skip
         # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
-        lane = np.empty((10, _WIDTH), number)
+        lane = np.empty((10, _WIDTH + APART), number)
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
             width = end - first

@@ -23,6 +23,7 @@ from rheobase.ops import memory, threads
 from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
+from rheobase.ops.simd import APART
 from rheobase.ops.single_spike.adjoint import step_back, worth
 from rheobase.ops.single_spike.credit import Credit
 
@@ -183,7 +184,7 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str) -> Callable[..., N
     ):  # fmt: skip
         (steps, _, windows), area = earned.shape, x.shape[2]
         held, never, end_of_all, half_width = len(x) == 1, number(steps), number(steps - 1), width // 2
-        lane, membranes = np.empty((12, area), number), np.empty((steps + 1, area), number)
+        lane, membranes = np.empty((12, area + APART), number), np.empty((steps + 1, area + APART), number)
         for item in range(low, high):
             channel = item % channels
             decay = decays[channel if len(decays) > 1 else 0]

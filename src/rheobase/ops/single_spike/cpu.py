@@ -24,6 +24,7 @@ from rheobase.ops import memory, threads
 from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
+from rheobase.ops.simd import APART
 from rheobase.ops.single_spike.credit import Credit
 from rheobase.ops.slope.cpu import bump
 
@@ -151,7 +152,7 @@ def forward_kernel(type_of_x: str, *, save: bool, early: bool, twice: bool) -> C
         x, decay, threshold, initial, spikes, last, membrane, crossings, fire_by_end, block, low, high
     ):  # fmt: skip
         steps, whole, never = len(x), len(initial) == 0, number(len(x))
-        lane = np.empty((5, block), number)
+        lane = np.empty((5, block + APART), number)
         for first in range(low, high, block):
             end = min(first + block, high)
             width = end - first
@@ -228,7 +229,7 @@ def backward_kernel(type_of_x: str, shape: str, credit: str, *, learn: bool) -> 
         on_x, on_initial, on_decay, on_threshold, dampening, sharpness, fire_by_end, block, low, high,
     ):  # fmt: skip
         steps, whole = len(on_spikes), len(initial) == 0
-        lane = np.empty((11, block), number)
+        lane = np.empty((11, block + APART), number)
         for first in range(low, high, block):
             end = min(first + block, high)
             width = end - first

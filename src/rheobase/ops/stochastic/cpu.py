@@ -23,6 +23,7 @@ from rheobase.ops.bfloat16 import from_bfloat16, to_bfloat16
 from rheobase.ops.compiler import compiled
 from rheobase.ops.lif.cpu import array, kernel_types, type_of
 from rheobase.ops.noise.cpu import logistic, philox
+from rheobase.ops.simd import APART
 from rheobase.ops.slope.cpu import exp_of_negative
 from rheobase.ops.stochastic.firing import Firing
 
@@ -137,8 +138,8 @@ def forward_kernel(type_of_x: str, kind: str, *, save: bool) -> Callable[..., No
     outputs = [sequence[:, ::1], state[:, ::1], state[:, ::1]]
 
     def stochastic_forward(x, decay, slope, offset, initial, noise, outputs, last, membrane, low, high):
-        lane = np.empty((6, _WIDTH), number)
-        word = np.empty((4, _WIDTH), np.uint32)
+        lane = np.empty((6, _WIDTH + APART), number)
+        word = np.empty((4, _WIDTH + APART), np.uint32)
         seed, start = noise[0], noise[1]
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
@@ -198,8 +199,8 @@ def backward_kernel(type_of_x: str, relaxation: str, *, learn: bool) -> Callable
         on_x, on_initial, on_decay, on_slope, on_offset, coldness, low, high,
     ):  # fmt: skip
         # Here _MEMBRANE and _CURRENT are the gradients of these states after the step at hand.
-        lane = np.empty((12, _WIDTH), number)
-        word = np.empty((4, _WIDTH), np.uint32)
+        lane = np.empty((12, _WIDTH + APART), number)
+        word = np.empty((4, _WIDTH + APART), np.uint32)
         seed, start, steps = noise[0], noise[1], len(on_outputs)
         for first in range(low, high, _WIDTH):
             end = min(first + _WIDTH, high)
