@@ -2,7 +2,7 @@
 
 With weights alone a layer learns what to listen to; with delays it also learns when. Spikes that matter together but come one
 after the other are made to arrive at once, and coincidence is what a spiking neuron detects best. Neuromorphic chips have such
-delays in their synapses, and a network with delays needs fewer neurons and no recurrence for the same task.
+delays in their synapses.
 
 A delay is a whole number of steps, and a whole number has no gradient. In training it is therefore blurred, over all steps that
 it might come to be: the gradient then says towards which of them it should move, near or far. As training goes on the blur

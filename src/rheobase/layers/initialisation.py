@@ -34,7 +34,7 @@ each pooling would halve the current, and a third convolution hear nothing.
 A wide delay (`DelayedLinear`) averages over time, and leaves the less of D the less the membrane does so itself: see
 `_blurred`. Training starts with wide delays, so it is for these that weights are scaled. With narrow or rounded ones, with
 which it ends, the neurons of a new network fire more: for delays of up to 25 steps 12 to 19 % at a decay of 0.9, and 26 to 36 %
-at 0.5. Scaled for narrow ones, they would be silent in the first epochs, at a decay of 0.5 all of them.
+at 0.5. Scaled for narrow ones, they would be silent in the first epochs, at a decay of 0.5 nearly all.
 
 Recurrent weights (`RecurrentLIF`) are weights as all others, and half of the variance comes through them: condition II of
 `rheobase.stability.conditions`.
