@@ -21,6 +21,7 @@ from rheobase.diagnosis import Diagnosis, Finding, doctor
 from rheobase.initial_rates import fit_initial_rates
 from rheobase.layers import (
     Delay,
+    DelayedLinear,
     Dropout,
     Hold,
     LeakyReadout,
@@ -64,6 +65,7 @@ __all__ = [
     "SPSN",
     "AdaptiveLIF",
     "Delay",
+    "DelayedLinear",
     "Diagnosis",
     "Dropout",
     "Finding",

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rheobase.layers import Delay, Hold, Sequential
+from rheobase.layers import Delay, DelayedLinear, Hold, Sequential
 from rheobase.layers.order import check_order, in_order
 from rheobase.neurons import SPSN, MaskedPSN, ParaLIF, RecurrentAdaptiveLIF, SingleSpike, SlidingPSN
 from rheobase.ops.arguments import check_sequence
@@ -264,7 +264,7 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
     return Decisions(scores(membrane, threshold).argmax(1), _when(membrane, threshold).amin(1))
 
 
-_ACROSS_SAMPLES = (Delay, MaskedPSN, ParaLIF, RecurrentAdaptiveLIF, SlidingPSN, SPSN)
+_ACROSS_SAMPLES = (Delay, DelayedLinear, MaskedPSN, ParaLIF, RecurrentAdaptiveLIF, SlidingPSN, SPSN)
 """Layers whose state has another axis before that of the samples, or a seed for all of them."""
 
 
@@ -273,8 +273,9 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
     """The answers of `decide(network(x))`, without computing what comes after the first output spike.
 
     Step by step, and at each step only for the samples that are still undecided; where a layer's state is not of single samples
-    (`Delay`, `SlidingPSN`, `MaskedPSN`, `SPSN`, `ParaLIF`, `RecurrentAdaptiveLIF`), for all, until the last has an answer. If
-    neurons are to fire by the end, the last step is that of the whole sequence, computed anew for the samples that come so far.
+    (`Delay`, `DelayedLinear`, `SlidingPSN`, `MaskedPSN`, `SPSN`, `ParaLIF`, `RecurrentAdaptiveLIF`), for all, until the last
+    has an answer. If neurons are to fire by the end, the last step is that of the whole sequence, computed anew for the samples
+    that come so far.
 
     Args:
         network: a container in sequence that ends in the membrane potential of output units. What comes before its last `Hold`

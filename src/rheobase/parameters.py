@@ -88,6 +88,7 @@ class Value:
 
     Args:
         what: what the value is, for the documentation.
+        shape: the shapes that it may have, for the documentation.
 
     Example:
         >>> class Gain(FeatureParameters):
@@ -101,9 +102,9 @@ class Value:
         tensor([0.5000, 3.0000])
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, shape: str = "a scalar, or `(features,)`") -> None:
         self.__doc__ = (
-            f"{what}: a scalar, or `(features,)`. To change it, assign a number or a tensor. If it is learned, an edit in "
+            f"{what}: {shape}. To change it, assign a number or a tensor. If it is learned, an edit in "
             "place has no effect, for what is read is computed from a free parameter."
         )
 
@@ -122,7 +123,7 @@ class Value:
 
 
 class FeatureParameters(nn.Module):
-    """A module whose named values are scalars or one number per feature, each learned or fixed.
+    """A module whose named values are scalars, one number per feature, or of a shape of their own, each learned or fixed.
 
     Args:
         features: the size of the axis after B, or None: one value of each kind serves all.
@@ -160,21 +161,25 @@ class FeatureParameters(nn.Module):
         self.features = None if features is None else as_count(features, "features", kind)
         self.learn = tuple(name for name in learnable if name in learn)
         self._ranges: dict[str, Range] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def define(self, name: str, value: float | Tensor, within: Range) -> None:
+    def define(self, name: str, value: float | Tensor, within: Range, shape: tuple[int, ...] | None = None) -> None:
         """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
 
         Args:
             name: what it is called; learned if `learn` names it.
             value: where it starts; a number, or one per feature.
             within: where it stays: `UNIT_INTERVAL`, `POSITIVE`, `NON_NEGATIVE` or `REAL`, all of `rheobase.parameters`.
+            shape: its shape; None is that of one per feature.
 
         Raises:
             TypeError: if `value` is no number and no tensor.
-            ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
+            ValueError: if `value` has a shape other than () and `shape`, or lies outside its range.
         """
         self._ranges[name] = within
-        shape = () if self.features is None else (self.features,)
+        if shape is None:
+            shape = () if self.features is None else (self.features,)
+        self._shapes[name] = shape
         kept = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape).clone()
         if name in self.learn:
             self.register_parameter(f"raw_{name}", nn.Parameter(kept))
@@ -186,12 +191,13 @@ class FeatureParameters(nn.Module):
 
         Args:
             name: one of `values`.
-            value: a number, for all features, or one per feature. Device, type and shape stay those of the module.
+            value: a number, for all, or one per feature, or of the value's own shape. Device, type and shape stay those of the
+                module.
 
         Raises:
             AttributeError: if there is no such value.
             TypeError: if `value` is an `nn.Parameter`, or no number and no tensor.
-            ValueError: if `value` has a shape other than () and (features,), or lies outside its range.
+            ValueError: if `value` has another shape, or lies outside its range.
 
         Example:
             >>> import rheobase as rb
@@ -217,10 +223,11 @@ class FeatureParameters(nn.Module):
             value = torch.as_tensor(value, dtype=torch.float64).detach()
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"{kind}: {name} must be a number or a tensor, got {value!r}") from error
-        shape = () if self.features is None else (self.features,)
+        shape = self._shapes[name]
         if value.shape not in ((), shape):
+            per = "feature" if len(shape) < 2 else "synapse"
             raise ValueError(
-                f"{kind}: {name} must be a number or have shape {shape}, one per feature; got {tuple(value.shape)}"
+                f"{kind}: {name} must be a number or have shape {shape}, one per {per}; got {tuple(value.shape)}"
             )
         if not within.contains(value, learned):
             raise ValueError(
@@ -251,7 +258,7 @@ class FeatureParameters(nn.Module):
         return tuple(self._ranges)
 
     def current(self, name: str) -> Tensor:
-        """The value of `name`: a scalar or `(features,)`, with a gradient if it is learned."""
+        """The value of `name`: a scalar, `(features,)` or its own shape, with a gradient if it is learned."""
         kept = self._kept(name)
         return self._ranges[name].value(kept) if name in self.learn else kept
 

@@ -67,10 +67,10 @@ def test_a_negative_rate_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["", "weights", "others", "treshold"])
 def test_a_name_that_no_value_has_is_refused(name: str) -> None:
-    message = f"this network's neurons, 'decay', 'synapse_decay', 'threshold'; got '{name}'"
+    message = f"this network's layers, 'decay', 'synapse_decay', 'threshold'; got '{name}'"
     with pytest.raises(ValueError, match=message):
         parameter_groups(net(), 0.1, rates={name: 0.1})
-    with pytest.raises(ValueError, match="neurons, none; got 'threshold'"):
+    with pytest.raises(ValueError, match="layers, none; got 'threshold'"):
         parameter_groups(nn.Linear(2, 2), 0.1, rates={"threshold": 0.1})
 
 

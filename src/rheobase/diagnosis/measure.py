@@ -22,7 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers, outside_neurons
-from rheobase.layers import Dropout
+from rheobase.layers import DelayedLinear, Dropout
 from rheobase.layers.recompute import in_one_piece
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
@@ -260,7 +260,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
 
     def on_other(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         between.append(module)
-        if isinstance(module, nn.Linear | _ConvNd):
+        if isinstance(module, nn.Linear | _ConvNd | DelayedLinear):
             arriving.append(inputs[0])
 
     def on_neurons(module: nn.Module, inputs: tuple[Any, ...], spikes: Tensor) -> None:
@@ -285,7 +285,12 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
 
 
 def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [weight for module in modules for weight in module.parameters() if weight.ndim >= 2 and weight.requires_grad]
+    return [
+        weight
+        for module in modules
+        for name, weight in module.named_parameters()
+        if weight.ndim >= 2 and weight.requires_grad and not name.startswith("raw_")  # a delay is no weight
+    ]
 
 
 def _gradients(value: Tensor, inputs: list[Tensor], *, retain: bool = False) -> list[Tensor]:

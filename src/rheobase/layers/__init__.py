@@ -1,9 +1,10 @@
 """Layers over time: the container that folds it, readouts, delays, dropout, pooling, connections past
-layers; linear layers for spikes; weights that
-keep their variance; and what saves memory."""
+layers; linear layers for spikes; learned delays;
+weights that keep their variance; and what saves memory."""
 
 from rheobase.layers.averaged import NoiseAveraged
 from rheobase.layers.delay import Delay
+from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.dropout import Dropout
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
@@ -17,6 +18,7 @@ from rheobase.temporal import Temporal
 
 __all__ = [
     "Delay",
+    "DelayedLinear",
     "Dropout",
     "Hold",
     "LeakyReadout",

@@ -129,9 +129,9 @@ def stabilize(
     """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
 
     Weights, biases and surrogates are changed in place; nothing else is. Dropout is off meanwhile, and batch normalisation
-    takes the statistics of the batch, as in training. The same network and batch give the same result. 16 samples will do: with
-    8, gradients of 20 layers that were even for this batch are up to 4 times apart for another, with 16 twice. Memory is that
-    of one training step, and time that of about ten.
+    takes the statistics of the batch, as in training; delays are as wide as it begins with. The same network and batch give the
+    same result. 16 samples will do: with 8, gradients of 20 layers that were even for this batch are up to 4 times apart for
+    another, with 16 twice. Memory is that of one training step, and time that of about ten.
 
     Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
     biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so

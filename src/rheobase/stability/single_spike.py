@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.hold import Hold
 from rheobase.layers.order import check_order, in_order
 from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, window_size
@@ -207,7 +208,7 @@ def _check_counts(what: str, **counts: int) -> None:
 
 def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
     """The layers with weights in `network`, in the order of the data."""
-    check_order(network, what, nn.Linear, _ConvNd, SingleSpike, Hold)
+    check_order(network, what, nn.Linear, _ConvNd, DelayedLinear, SingleSpike, Hold)
     found: list[_Synapses] = []
     before: list[nn.Module] = []
     window, maximum, obstacle = 1, False, ""
@@ -223,6 +224,10 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
                 )
             found.append(_Synapses(name, layer, tuple(before), window, maximum))
             obstacle = "no such neuron"
+        elif isinstance(layer, DelayedLinear):
+            raise TypeError(
+                f"{what}: layer {name} is a DelayedLinear, and of delays nothing is known here; take an nn.Linear"
+            )
         elif isinstance(layer, SingleSpike):
             window, maximum, obstacle = 1, False, ""
         elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) and not maximum:

@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.health import outside_neurons
+from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import NORMALISATIONS
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
@@ -84,7 +85,7 @@ def walking(
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
                 handles.append(module.register_forward_hook(leave))
-        elif isinstance(module, nn.Linear | _ConvNd | NORMALISATIONS):
+        elif isinstance(module, nn.Linear | _ConvNd | DelayedLinear | NORMALISATIONS):
             handles.append(module.register_forward_hook(passed))
         if isinstance(module, Temporal):
             handles.append(module.register_forward_hook(timed))
@@ -259,22 +260,23 @@ def cotangents(output: Tensor, axes: tuple[int, int], seed: int) -> list[Tensor]
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, neurons do what they do in training, dropout is off, normalisation takes the statistics of the batch, and
-    nothing runs in pieces.
+    """Within it, neurons do what they do in training, dropout is off, normalisation takes the statistics of the batch, delays
+    are as wide as at the start of training, and nothing runs in pieces.
 
     Afterwards all is as it was.
     """
     modes = {module: module.training for module in network.modules()}
-    statistics = {
-        buffer: buffer.clone() for module in modes if isinstance(module, _NormBase) for buffer in module.buffers()
-    }
+    kinds = _NormBase | DelayedLinear
+    buffers = {buffer: buffer.clone() for module in modes if isinstance(module, kinds) for buffer in module.buffers()}
     try:
         for module in modes:
-            module.training = isinstance(module, _NormBase | Neuron)
+            module.training = isinstance(module, kinds | Neuron)
+            if isinstance(module, DelayedLinear):
+                module.proceed(0.0)
         with in_one_piece(network):
             yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for buffer, before in statistics.items():
+        for buffer, before in buffers.items():
             buffer.copy_(before)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from rheobase.layers import DelayedLinear
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
@@ -20,7 +21,7 @@ def described(network: nn.Module, loss: Any, decode: Any, regularizers: Sequence
     """A word for each thing that must be the same when a run goes on, by its name.
 
     Args:
-        network: of its neurons the kind and all settings that are no tensors.
+        network: of its neurons, and of delayed synapses, the kind and all settings that are no tensors.
         loss: by the name of the function; likewise `decode`.
         decode: from the output to one value per class.
         regularizers: by their settings.
@@ -35,7 +36,7 @@ def described(network: nn.Module, loss: Any, decode: Any, regularizers: Sequence
     """
     words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
     for name, module in network.named_modules():
-        if isinstance(module, Neuron):
+        if isinstance(module, Neuron | DelayedLinear):
             words[name] = type(module).__name__
             settings = {key: value for key, value in vars(module).items() if not key.startswith("_")}
             words |= {f"{name}.{key}": _word(value) for key, value in settings.items() if isinstance(value, _PLAIN)}

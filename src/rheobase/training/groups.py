@@ -2,7 +2,7 @@
 
 A weight is one of many, a threshold or a decay is one per neuron and moves all that its neuron does; their best learning rates
 may differ by an order of magnitude. And weight decay pulls matrices and kernels towards 0, where a bias, a decay or a threshold
-has nothing to seek. Optimisers know parameter groups for that; here the groups are found by what the neurons call their values.
+has nothing to seek. Optimisers know parameter groups for that; here the groups are found by what the layers call their values.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def parameter_groups(
         Groups without a parameter are left out.
 
     Raises:
-        ValueError: if a rate is negative, or no neuron of the network has a value of that name.
+        ValueError: if a rate is negative, or no layer of the network has a value of that name.
 
     Example:
         >>> import torch, rheobase as rb
@@ -55,7 +55,7 @@ def parameter_groups(
         if not name or not any(value.endswith(name) for value in known):
             there_are = ", ".join(map(repr, known)) or "none"
             raise ValueError(
-                f"parameter_groups: rates may name values of this network's neurons, {there_are}; got {name!r}"
+                f"parameter_groups: rates may name values of this network's layers, {there_are}; got {name!r}"
             )
     for name, rate in {"learning_rate": learning_rate, **rates}.items():
         if not rate >= 0:
@@ -71,6 +71,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         fitting = [name for name in rates if values.get(parameter, "").endswith(name)]
-        group = max(fitting, key=len) if fitting else "weights" if parameter.ndim >= 2 else "others"
+        is_weight = parameter.ndim >= 2 and parameter not in values
+        group = max(fitting, key=len) if fitting else "weights" if is_weight else "others"
         groups[group]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
