@@ -87,6 +87,14 @@ def test_copies_that_arrive_later_have_synapses_of_their_own(steps: list[int], b
     agree(rb.Sequential(*layers, rb.LeakyReadout(4)), (6,))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_delays_of_single_synapses(bias: bool) -> None:
+    torch.manual_seed(0)
+    layers = rb.DelayedLinear(6, 8, longest=4, bias=bias, delay=torch.randint(1, 4, (8, 6))), rb.LIF(8), nn.Linear(8, 4)
+    graph = agree(rb.Sequential(*layers, rb.LeakyReadout(4)), (6,))
+    assert sum(type(node) is nir.Delay for node in graph.nodes.values()) == 3
+
+
 def trained(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
     """With the statistics and weights of some training."""
     assert layer.running_mean is not None

@@ -21,7 +21,7 @@ from rheobase.errors import InteropError
 from rheobase.files import atomic_write
 from rheobase.interop.dynamics import nodes_of
 from rheobase.interop.steps import Array, as_array, nir_package
-from rheobase.layers import Delay, Dropout, Hold, LeakyReadout, Residual, SpikeLinear, SynapticReadout
+from rheobase.layers import Delay, DelayedLinear, Dropout, Hold, LeakyReadout, Residual, SpikeLinear, SynapticReadout
 from rheobase.layers.order import in_order
 from rheobase.neurons import (
     LIF,
@@ -175,7 +175,9 @@ class _Writer:
                 self._add(f"{node}_membrane", integrator)
             self._add(node, last)
         elif kind is Delay:
-            self._delay(layer, node, before)
+            self.groups = self._delayed(layer.steps, node, before)
+        elif kind is DelayedLinear:
+            self._delayed_synapses(layer, node, before)
         elif kind is nn.AvgPool2d:
             if layer.ceil_mode or layer.divisor_override or not layer.count_include_pad:
                 raise InteropError("NIR knows no settings of pooling but size, stride and padding")
@@ -217,12 +219,25 @@ class _Writer:
             else:
                 node.weight, node.bias = weight, bias
 
-    def _delay(self, layer: Delay, node: str, before: Tensor) -> None:
+    def _delayed(self, delays: Sequence[int], node: str, before: Tensor) -> list[list[str]]:
+        """What arrives, once for each delay."""
         sources, groups = self._sources(), []
-        for steps in layer.steps:
+        for steps in delays:
             seconds = np.full(tuple(before.shape[2:]), steps * self.dt, np.float32)
             groups += [sources if steps == 0 else [self._new(f"{node}_{steps}", self.nir.Delay(seconds), sources)]]
-        self.groups = groups
+        return groups
+
+    def _delayed_synapses(self, layer: DelayedLinear, node: str, before: Tensor) -> None:
+        """For each delay that there is the weights of the synapses that have it; the bias with the first."""
+        bumps = layer.bump()
+        delays = [steps for steps in range(layer.longest + 1) if bumps[:, steps].any()]
+        names, bias = [f"{node}_weights_{steps}" for steps in delays], layer.bias
+        for name, steps, sources in zip(names, delays, self._delayed(delays, node, before), strict=True):
+            weight = as_array(layer.weight * bumps[:, steps])
+            made = self.nir.Linear(weight) if bias is None else self.nir.Affine(weight, as_array(bias))
+            self._new(name, made, sources)
+            bias = None
+        self.groups = [names]
 
     def _sources(self) -> list[str]:
         if len(self.groups) > 1:
