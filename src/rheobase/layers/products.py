@@ -42,8 +42,10 @@ class _Products(TorchFunctionMode):
     ) -> Any:
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
-        if func in (F.conv1d, F.conv2d, F.conv3d) and len(args) == 7 and isinstance(args[4], tuple):
-            return convolution(*args)
+        if func in (F.conv1d, F.conv2d, F.conv3d) and len(args) == 7:
+            padding = _in_numbers(args[4], args[1], args[5])
+            if padding is not None:
+                return convolution(*args[:4], padding, *args[5:])
         if func is F.avg_pool2d and not kwargs and args[1:] in _WINDOWS_OF_2X2:
             return average_2x2(args[0])
         if func is F.max_pool2d and args[1:] in _SIZES_OF_2X2 and kwargs in _MAXIMA_OF_2X2:
@@ -66,6 +68,17 @@ def pools_2x2(layer: nn.AvgPool2d) -> bool:
     """Whether the windows are of 2 x 2 and do not overlap."""
     settings = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
     return (*settings, layer.divisor_override) in _WINDOWS_OF_2X2
+
+
+@no_type_check
+def _in_numbers(padding: str | tuple[int, ...], weight: Tensor, dilation: tuple[int, ...]) -> tuple[int, ...] | None:
+    """What padding comes to on each side; None if it is not the same on both."""
+    if isinstance(padding, tuple):
+        return padding
+    around = [
+        0 if padding == "valid" else step * (size - 1) for step, size in zip(dilation, weight.shape[2:], strict=False)
+    ]
+    return None if any(both % 2 for both in around) else tuple(both // 2 for both in around)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
