@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ def test_a_state_dict_has_how_far_training_is() -> None:
     made, other = layer(3, 2, progress=0.1), layer(3, 2)
     other.reset_parameters()
     other.load_state_dict(made.state_dict())
-    assert set(made.state_dict()) == {"weight", "bias", "raw_delay", "progress"}
+    assert set(made.state_dict()) == {"weight", "bias", "raw_delay", "progress", "longest"}
     assert other.width == made.width != 0.5
     x = torch.rand(6, 2, 3, dtype=torch.float64)
     for training in (True, False):
@@ -368,7 +369,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path, stop: Sto
 def test_resume_refuses_another_longest(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(small(), tmp_path / "part", Stop(epoch=1))
-    with pytest.raises(rb.errors.RunError, match=r"0\.longest 3, not 4"):
+    with pytest.raises(rb.errors.RunError, match=r"of another network: 0\.longest: delays of up to 3 steps"):
         train(small(longest=4), tmp_path / "part", resume=True)
 
 
@@ -421,3 +422,29 @@ def test_it_learns_an_order_that_neurons_have_forgotten(seed: int) -> None:
     assert accuracy_of_order(rb.DelayedLinear(2, 8, longest=14)) == 1
     torch.manual_seed(seed)
     assert accuracy_of_order(nn.Linear(2, 8)) < 0.8
+
+
+def test_it_can_be_pickled() -> None:
+    made = layer(3, 2)
+    again = pickle.loads(pickle.dumps(made))  # noqa: S301 (our own)
+    assert torch.equal(again.delay, made.delay)
+
+
+def test_weights_of_another_longest_delay_are_refused() -> None:
+    network = rb.Sequential(rb.DelayedLinear(3, 2, longest=4))
+    with pytest.raises(RuntimeError, match=r"0.longest: delays of up to 5 steps do not go into a layer of up to 4"):
+        network.load_state_dict(rb.Sequential(rb.DelayedLinear(3, 2, longest=5)).state_dict())
+    network.load_state_dict(rb.Sequential(rb.DelayedLinear(3, 2, longest=4)).state_dict())
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("delays", [rb.DelayedLinear(3, 2, longest=4), rb.Delay(4)])
+def test_a_state_that_is_none(delays: rb.Temporal) -> None:
+    with pytest.raises(TypeError, match=f"{type(delays).__name__}: state must be a tensor"):
+        delays.run(torch.ones(2, 1, 3), [1])
+
+
+def test_the_state_is_no_larger_than_it_must_be() -> None:
+    for delays in (rb.DelayedLinear(3, 2, longest=4), rb.Delay(4)):
+        _, state = delays.run(torch.ones(100, 1, 3))
+        assert state.untyped_storage().nbytes() == 4 * 3 * 4

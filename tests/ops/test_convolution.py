@@ -131,7 +131,7 @@ def test_auto_takes_none_where_there_is_little_to_do(by_lists):
     convolution(*large(images=1))
     x, weight, bias, *settings = large()
     convolution(x, weight[:4], bias[:4], *settings)
-    convolution(x[:, :5].repeat(2, 1, 1, 1), weight[:, :5], bias, *settings)
+    convolution(x[:, :7].repeat(2, 1, 1, 1), weight[:, :7], bias, *settings)
     assert by_lists == []
 
 
@@ -171,13 +171,35 @@ def test_an_unknown_path():
         convolution(*large(), path="sparse")
 
 
-def test_what_is_not_finite_stays_where_it_belongs():
-    x, weight, bias, *settings = large()
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_what_is_not_finite_is_left_to_pytorch(stride, by_lists):
+    x, weight, bias, _, *settings = large(images=200)
     x[3, 0, 5, 5] = torch.nan
-    y = convolution(x, weight, bias, *settings, path="lists")
-    expected = F.conv2d(x, weight, bias, padding=1)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        convolution(x, weight, bias, (stride, stride), *settings, path="lists")
+    y, expected = convolution(x, weight, bias, (stride, stride), *settings), F.conv2d(x, weight, bias, stride, 1)
     assert torch.equal(y.isnan(), expected.isnan())
-    assert y.isnan().sum() == 9 * 32
+    assert by_lists == [False, False][: 1 + (stride < 4)]
+
+
+def test_strides_and_images_that_lists_are_no_good_for(by_lists, monkeypatch):
+    x, weight, bias, _, *settings = large(images=200)
+    convolution(x, weight, bias, (1, 5), *settings)
+    assert by_lists == []
+    monkeypatch.setattr(geometry_module, "_TILE", 1000)
+    convolution(x, weight, bias, (1, 1), *settings)
+    assert by_lists == [False]
+
+
+def test_sums_of_many_images_are_exact():
+    """Gradients of one sign, as of a mean: added up one by one in float32, they would be off by a per cent."""
+    x, weight, bias, *settings = large(0.3, images=6000)
+    weight, bias = weight[:8].clone().requires_grad_(), bias[:8].clone().requires_grad_()
+    y = convolution(x, weight, bias, *settings, path="lists")
+    on_weight, on_bias = torch.autograd.grad(y, (weight, bias), torch.full_like(y, 0.1))
+    torch.testing.assert_close(on_bias, torch.full((8,), 0.1 * 6000 * 14 * 14), rtol=1e-5, atol=0)
+    centre = x.double().sum((0, 2, 3)) * 0.1
+    torch.testing.assert_close(on_weight[:, :, 1, 1], centre.float().expand(8, 8), rtol=1e-4, atol=0)
 
 
 def test_a_second_derivative_is_refused():

@@ -25,6 +25,7 @@ from rheobase.health import Recorder, neuron_layers, outside_neurons
 from rheobase.layers import DelayedLinear, Dropout
 from rheobase.layers.recompute import in_one_piece
 from rheobase.neurons import Neuron
+from rheobase.parameters import FeatureParameters
 from rheobase.surrogate import Surrogate
 
 Loss = Callable[[Tensor], Tensor]
@@ -285,12 +286,10 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
 
 
 def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [
-        weight
-        for module in modules
-        for name, weight in module.named_parameters()
-        if weight.ndim >= 2 and weight.requires_grad and not name.startswith("raw_")  # a delay is no weight
-    ]
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, FeatureParameters)]
+    values = {getattr(layer, f"raw_{name}") for layer in layers for name in layer.learn}  # a delay is no weight
+    parameters = (parameter for module in modules for parameter in module.parameters())
+    return [each for each in parameters if each.ndim >= 2 and each.requires_grad and each not in values]
 
 
 def _gradients(value: Tensor, inputs: list[Tensor], *, retain: bool = False) -> list[Tensor]:

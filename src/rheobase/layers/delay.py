@@ -46,20 +46,45 @@ class Delay(Temporal):
         if x.ndim < 3:
             raise ValueError(f"Delay: x must be (T, B, features, ...), got shape {tuple(x.shape)}")
         longest = max(self.steps)
-        before = (longest, *x.shape[1:])
-        if state is None:
-            state = x.new_zeros(before)
-        elif state.shape != before:
-            raise ValueError(
-                f"Delay: state must be the last {longest} steps, {before}, got shape {tuple(state.shape)}; it belongs to "
-                "another batch or layer, None starts from silence"
-            )
+        known = with_past("Delay", x, state, longest)
         if longest == 0:  # no delay but 0: the input itself, without a copy
-            return x, state
-        known = torch.cat((state, x))
+            return x, x[:0]
         start = [longest - delay for delay in self.steps]
-        return torch.cat([known[s : s + len(x)] for s in start], dim=2), known[len(x) :]
+        # The state is a copy, so that not all that is known is kept with it.
+        return torch.cat([known[s : s + len(x)] for s in start], dim=2), known[len(x) :].clone()
 
     def extra_repr(self) -> str:
         """The delays, for `print(network)`."""
         return ", ".join(map(str, self.steps))
+
+
+def with_past(
+    what: str, x: Float[Tensor, "T B *features"], state: Tensor | None, longest: int
+) -> Float[Tensor, "T_and_longest B *features"]:
+    """The last `longest` steps before `x`, and `x`.
+
+    Args:
+        what: who asks, for the message of an error.
+        x: a sequence, or the next piece of one.
+        state: the steps before it; None is silence.
+        longest: how many these are.
+
+    Raises:
+        TypeError: if `state` is no tensor.
+        ValueError: if it is not of this batch or layer.
+
+    Example:
+        >>> with_past("Delay", torch.ones(2, 1, 1), None, 1).flatten()
+        tensor([0., 1., 1.])
+    """
+    before = (longest, *x.shape[1:])
+    if state is None:
+        state = x.new_zeros(before)
+    if not isinstance(state, Tensor):
+        raise TypeError(f"{what}: state must be a tensor, as run returns it, got a {type(state).__name__}")
+    if state.shape != before:
+        raise ValueError(
+            f"{what}: state must be the last {longest} steps, {before}, got shape {tuple(state.shape)}; it belongs to another "
+            "batch or layer, None starts from silence"
+        )
+    return torch.cat((state, x)) if longest else x

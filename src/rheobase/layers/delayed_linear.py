@@ -10,12 +10,15 @@ gives way, and what remains, rounded, is a single step.
 """
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from rheobase.layers.delay import with_past
 from rheobase.ops.arguments import as_count, check_sequence
 from rheobase.ops.delayed import delayed
 from rheobase.parameters import FeatureParameters, Range, Value
@@ -143,17 +146,22 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
                 f"DelayedLinear: x must be (T, B, {self.in_features}), got shape {tuple(x.shape)}; "
                 "put an nn.Flatten in front of the layer if there are more axes"
             )
-        before = (self.longest, *x.shape[1:])
-        if state is None:
-            state = x.new_zeros(before)
-        elif state.shape != before:
-            raise ValueError(
-                f"DelayedLinear: state must be the last {self.longest} steps, {before}, got shape {tuple(state.shape)}; it "
-                "belongs to another batch or layer, None starts from silence"
-            )
-        seen = torch.cat((state, x))
+        seen = with_past("DelayedLinear", x, state, self.longest)
         y = delayed(seen, self.weight.unsqueeze(1) * self.bump(), self.bias)
-        return y, seen[len(x) :]
+        return y, seen[len(x) :].clone()  # not all that was seen is kept with it
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}longest"] = torch.tensor(self.longest)
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        state, prefix, *_, errors = arguments
+        longest = int(state.pop(f"{prefix}longest", self.longest))
+        if longest != self.longest:  # in units of which the free parameters are
+            errors.append(
+                f"{prefix}longest: delays of up to {longest} steps do not go into a layer of up to {self.longest}"
+            )
+        super()._load_from_state_dict(*arguments, **options)
 
     def extra_repr(self) -> str:
         """The sizes and the longest delay, for `print(network)`."""
@@ -178,13 +186,13 @@ def _within(longest: int) -> Range:
     In between the map goes straight on, at a slope of `longest`, and bends within a step or two of the ends. A sigmoid would
     bend all the way: near an end a delay would hardly learn, the less the longer the longest is.
     """
-    low, high = -0.5, longest + 0.5
+    return Range(-0.5, longest + 0.5, partial(_value, longest), partial(_inverse, longest), fixed_includes_ends=False)
 
-    def value(raw: Tensor) -> Tensor:
-        return low + softplus(longest * raw - low) - softplus(longest * raw - high)
 
-    def inverse(value: Tensor) -> Tensor:
-        bent = torch.log(-torch.expm1(low - value)) - torch.log(-torch.expm1(value - high))
-        return (value + bent) / longest
+def _value(longest: int, raw: Tensor) -> Tensor:
+    return softplus(longest * raw + 0.5) - softplus(longest * raw - longest - 0.5) - 0.5
 
-    return Range(low, high, value, inverse, fixed_includes_ends=False)
+
+def _inverse(longest: int, value: Tensor) -> Tensor:
+    bent = torch.log(-torch.expm1(-0.5 - value)) - torch.log(-torch.expm1(value - longest - 0.5))
+    return (value + bent) / longest

@@ -321,7 +321,8 @@ def _blurred(neurons: _Known, longest: int) -> Tensor:
     steps = torch.arange(longest + 1, device=memory.device)
     apart = steps - steps.unsqueeze(1)
     bumps = torch.softmax(-(apart / width_at(0.0, longest).to(memory)).square() / 2, 1)
-    return ((bumps.T @ bumps / len(steps)) * memory.view(-1, 1, 1) ** apart.abs()).sum((1, 2)).view(memory.shape)
+    alike = torch.zeros_like(bumps[0]).index_add(0, apart.abs().flatten(), (bumps.T @ bumps).flatten()) / len(steps)
+    return (memory.unsqueeze(-1) ** steps @ alike).view(memory.shape)
 
 
 def _surrogate_of(neurons: _Leaky, first: bool) -> Surrogate:

@@ -25,7 +25,7 @@ from rheobase.data import (
     split,
     spoken_digits,
 )
-from rheobase.layers import Delay, Dropout, LeakyReadout, Sequential
+from rheobase.layers import Delay, DelayedLinear, Dropout, LeakyReadout, Sequential
 from rheobase.neurons import LIF
 from rheobase.recipes.recipe import Recipe
 from rheobase.surrogate import FastSigmoid
@@ -57,6 +57,8 @@ class SpokenDigits(Recipe):
     """Time constant of a layer's slowest neurons at the start, in steps."""
     delays: tuple[int, ...] = (0,)
     """Steps after which the spikes of a hidden layer arrive at the next one; each further delay adds a copy of its synapses."""
+    longest_delay: int = 0
+    """Synapses of hidden neurons learn delays of up to so many steps; 0: they have none but `delays`."""
     dropout: float = 0.1
     """Share of hidden neurons that are silenced in a training sample."""
     shift_channels: int = 1
@@ -76,6 +78,8 @@ class SpokenDigits(Recipe):
                 "shortest_memory must be above 0 and at most longest_memory, "
                 f"got {self.shortest_memory} and {self.longest_memory}"
             )
+        if self.longest_delay < 0:
+            raise ValueError(f"longest_delay must be at least 0, got {self.longest_delay}")
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -108,7 +112,7 @@ class SpokenDigits(Recipe):
             fastest, slowest = math.log10(self.shortest_memory), math.log10(self.longest_memory)
             time_constants = torch.logspace(fastest, slowest, neurons)
             layers += [
-                nn.Linear(inputs, neurons, bias=False),
+                self._synapses(inputs, neurons),
                 nn.BatchNorm1d(neurons),  # over batch and time; without it, a fifth of the neurons would start dead
                 LIF(
                     neurons,
@@ -121,3 +125,8 @@ class SpokenDigits(Recipe):
             ]
             inputs = neurons * len(self.delays)
         return Sequential(*layers, nn.Linear(inputs, 10), LeakyReadout(10, decay=0.95, learn=("decay",)))
+
+    def _synapses(self, inputs: int, neurons: int) -> nn.Module:
+        if self.longest_delay:
+            return DelayedLinear(inputs, neurons, longest=self.longest_delay, bias=False)
+        return nn.Linear(inputs, neurons, bias=False)

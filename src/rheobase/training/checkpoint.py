@@ -72,9 +72,19 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     tensors, position = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:  # a layer refuses them: their shapes fit, and what they are relative to does not
+        network.load_state_dict(before)
+        refused = str(error).partition("\n\t")[2]
+        raise RunError(f"{path}: a checkpoint of another network: {refused}") from error
     if optimizer is not None:
-        _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)})
-    network.load_state_dict(weights)
+        try:
+            _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)})
+        except RunError:
+            network.load_state_dict(before)
+            raise
     return position
 
 

@@ -24,7 +24,8 @@ LIMIT = 0.25
 # Measured by `benchmarks/spike_convolution.py`, against oneDNN: forward pass and gradient of the weight together, lists are 2.7
 # to 4.1 times as fast at a density of 5 %, and break even between 25 and 40 %. An output costs lists about 2 ns, whatever is
 # in front of it, which is more than the dense convolution of few channels takes.
-_LEAST_TAPS = 48
+_LEAST_TAPS = 64
+_MOST_CLASSES = 4  # of entries, modulo the stride: for each, the list is gone through
 _LEAST_OUTPUTS = 8
 _LEAST_WORK = 1 << 23  # multiplications of the dense convolution; below, it is over before a list is built
 
@@ -45,8 +46,9 @@ def convolution(
     """The convolution of all images, as `torch.nn.functional.conv2d` (or 1d, 3d), faster where most of `x` is zero.
 
     By lists, an entry of `x` that is 0 contributes nothing, neither to the output nor to the gradient of the weight, and sums
-    are in another order than PyTorch's, the same for every number of threads. What is kept for the backward pass are the
-    lists, not `x`. There is no second derivative, neither by lists nor in pieces; it is refused.
+    are in another order than PyTorch's, the same for every number of threads. There are none of what is not finite. What is
+    kept for the backward pass are the lists, not `x`. There is no second derivative, neither by lists nor in pieces; it is
+    refused.
 
     Args:
         x: images or series, `(images, channels, *space)`.
@@ -57,8 +59,8 @@ def convolution(
         dilation: the distance of the kernel's entries.
         groups: of channels that do not know of one another.
         path: `"dense"` is PyTorch's convolution, in pieces if it is large. `"lists"` are spike lists, on the CPU in float32 and
-            float64, over one or two axes, without groups and dilation. `"auto"` takes lists where they can be and are faster,
-            up to a density of 25 %.
+            float64, over one or two axes, without groups and dilation. `"auto"` takes lists where they can be and are faster:
+            up to a density of 25 %, with 64 weights of an output and more, and strides of up to 2 x 2.
 
     Raises:
         ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
@@ -74,13 +76,14 @@ def convolution(
                 [0., 2., 1.]])
     """
     check_path(path, "convolution")
-    if path != "dense" and (path == "lists" or _worthwhile(x, weight, groups)):
+    if path != "dense" and (path == "lists" or _worthwhile(x, weight, stride, groups)):
         reason = _why_no_lists(x, weight, bias, stride, padding, dilation, groups)
         if reason is None:
-            y = fused.by_lists(x, weight, bias, stride, padding, 1.0 if path == "lists" else LIMIT)
+            y = fused.by_lists(x, weight, bias, stride, padding, None if path == "lists" else LIMIT)
             if y is not None:
                 return y
-        elif path == "lists":
+            reason = "x holds NaN or infinity, which would reach outputs that the kernel does not reach"
+        if path == "lists":
             raise ValueError(f"convolution: path='lists' is not possible: {reason}")
     images = pieces.pieces(x, weight, bias, stride)
     if images is None or x.shape[1] != weight.shape[1] * groups:  # what does not fit is PyTorch's to refuse
@@ -88,14 +91,14 @@ def convolution(
     return pieces.convolution(x, weight, bias, stride, padding, dilation, groups, images)
 
 
-def _worthwhile(x: Tensor, weight: Tensor, groups: int) -> bool:
+def _worthwhile(x: Tensor, weight: Tensor, stride: tuple[int, ...], groups: int) -> bool:
     """Whether there is so much to do that looking for zeros can pay, and anybody but PyTorch may do it."""
     if torch.compiler.is_compiling() or x.ndim != weight.ndim or len(weight) < _LEAST_OUTPUTS:
         return False
-    if weight.shape[1:].numel() < _LEAST_TAPS:
+    if weight.shape[1:].numel() < _LEAST_TAPS or not 0 < math.prod(stride) <= _MOST_CLASSES:
         return False
-    # The kernel meets every entry; how often it does at the border, and with a stride, is left aside.
-    return x.numel() * len(weight) * math.prod(weight.shape[2:]) // groups >= _LEAST_WORK
+    # Every entry meets the kernel's; that it meets fewer at the border is left aside.
+    return x.numel() * len(weight) * math.prod(weight.shape[2:]) // (groups * math.prod(stride)) >= _LEAST_WORK
 
 
 def _why_no_lists(

@@ -32,6 +32,9 @@ _PARTS = 4
 _IMAGES = 16
 """Images of a part, at least."""
 
+_EXACT = 64
+"""Images whose sums may be in float32 before they join those of all others in float64."""
+
 
 def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None, shape: Geometry) -> Tensor:
     """The convolution `(R, outputs, height, width)` of the R images in the lists."""
@@ -42,8 +45,8 @@ def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None, shape: Geome
     width = _width(packed)
     kernel = _scatter_kernel(type_of(weight), width, lists.value is not None)
     taken = arrays(lists.start, lists.index, lists.value, array(y).dtype)
-    places = shape.spot, shape.slab, np.array([*shape.window, *shape.tile])
-    scatter = partial(kernel, *taken, *places, array(packed), with_bias, array(y))
+    places = shape.spot, shape.kind, np.array([*shape.window, *shape.tile])
+    scatter = partial(kernel, *taken, *places, array(packed), with_bias, array(y), shape.channels)
     threads.split(scatter, images, y.numel() + len(lists.index) * packed[0, 0].numel() * len(packed), align=1)
     return y
 
@@ -55,16 +58,15 @@ def gradients(lists: SpikeLists, on_y: Tensor, shape: Geometry) -> tuple[Tensor,
     blocks = -(-shape.outputs // block)
     parts = max(1, min(_PARTS, images // _IMAGES))
     slabs = memory.empty((parts, blocks, shape.classes * shape.channels, rows, columns * block), on_y.dtype)
-    on_bias = np.zeros((parts, blocks * block), array(on_y).dtype)
+    # Sums of many images, of like sign, would not be exact in float32.
+    on_weight, on_bias = np.zeros((parts, slabs[0].numel())), np.zeros((parts, blocks * block))
     kernel = _gather_kernel(number, _width(slabs[0]), lists.value is not None)
     taken = arrays(lists.start, lists.index, lists.value, array(on_y).dtype)
-    places = shape.spot, shape.slab, np.array([*shape.window, *shape.tile])
-    gather = partial(kernel, *taken, *places, array(on_y), array(slabs), on_bias, shape.classes)
+    places = shape.spot, shape.kind, np.array([*shape.window, *shape.tile])
+    gather = partial(kernel, *taken, *places, array(on_y), array(slabs), on_weight, on_bias, shape.classes)
     threads.split(gather, parts, on_y.numel() + len(lists.index) * slabs[0, 0, 0].numel() * blocks, align=1)
-    total = slabs[0]
-    for part in slabs[1:]:
-        total += part
-    return shape.unpack(total), torch.from_numpy(on_bias.sum(0)[: shape.outputs])
+    total = torch.from_numpy(on_weight.sum(0)).to(on_y.dtype).view(slabs.shape[1:])
+    return shape.unpack(total), torch.from_numpy(on_bias.sum(0)[: shape.outputs]).to(on_y.dtype)
 
 
 def _width(packed: Tensor) -> int:
@@ -81,20 +83,22 @@ def _width(packed: Tensor) -> int:
 def _scatter_kernel(number: str, width: int, weighted: bool) -> Any:
     """The forward pass, over images."""
 
-    def scatter(start, index, value, spot, slab, extents, packed, bias, y, low, high):
+    def scatter(start, index, value, spot, kinds, extents, packed, bias, y, channels, low, high):
         _, outputs, height, wide = y.shape
         blocks, slabs, rows, run = packed.shape
-        columns, row = extents[1], extents[3]
+        columns, row, size = extents[1], extents[3], len(spot)  # entries of a channel
         block = run // columns
         weights, tile = packed.reshape(-1), np.empty(extents[2] * row * block, y.dtype)
         corner = (rows - 1) * row + columns - 1
         for image in range(low, high):
             for part in range(blocks):
                 tile[:] = 0
-                base = part * slabs * rows * run
+                base, channel, end = part * slabs * rows * run, 0, size
                 for q in range(start[image], start[image + 1]):
-                    entry = index[q]
-                    target, source = spot[entry] * block, base + slab[entry] * rows * run
+                    while index[q] >= end:
+                        channel, end = channel + 1, end + size
+                    place = index[q] - (end - size)
+                    target, source = spot[place] * block, base + (kinds[place] * channels + channel) * rows * run
                     for r in range(rows):
                         for k in range(0, run, width):
                             term = load(weights, source + r * run + k, width)
@@ -112,8 +116,9 @@ def _scatter_kernel(number: str, width: int, weighted: bool) -> Any:
 
     kind = getattr(types, number)
     lists = types.int64[::1], types.uint32[::1], kind[::1]
-    places = types.int64[::1], types.int64[::1], types.int64[::1]
-    signature = types.void(*lists, *places, kind[:, :, :, ::1], kind[::1], kind[:, :, :, ::1], types.intp, types.intp)
+    places = types.int32[::1], types.int32[::1], types.int64[::1]
+    maps = kind[:, :, :, ::1], kind[::1], kind[:, :, :, ::1]
+    signature = types.void(*lists, *places, *maps, types.intp, types.intp, types.intp)
     return compiled(scatter, signature, f"scatter_{number}_{width}_{weighted:d}")
 
 
@@ -122,26 +127,29 @@ def _scatter_kernel(number: str, width: int, weighted: bool) -> Any:
 def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
     """The backward pass, over parts of the images."""
 
-    def gather(start, index, value, spot, slab, extents, on_y, slabs, on_bias, classes, low, high):
+    def gather(start, index, value, spot, kinds, extents, on_y, slabs, on_weight, on_bias, classes, low, high):
         images, outputs, height, wide = on_y.shape
         parts, blocks, count, rows, run = slabs.shape
-        columns, row = extents[1], extents[3]
+        columns, row, size = extents[1], extents[3], len(spot)  # entries of a channel
         block, channels = run // columns, count // classes
-        size = len(spot) // channels  # entries of a channel
-        total = slabs.reshape(-1)
+        total, of_image = slabs.reshape(-1), np.empty(block, on_y.dtype)
         tile = np.zeros(extents[2] * row * block, on_y.dtype)
         places, values = np.empty(size, np.int64), np.empty(size, on_y.dtype)
         corner = (rows - 1) * row + columns - 1
         for part in range(low, high):
-            for at in range(part * blocks * count * rows * run, (part + 1) * blocks * count * rows * run):
+            begin_sums = part * blocks * count * rows * run
+            end_sums = begin_sums + blocks * count * rows * run
+            for at in range(begin_sums, end_sums):
                 total[at] = 0
-            for image in range(images * part // parts, images * (part + 1) // parts):
+            last_image = images * (part + 1) // parts - 1
+            for image in range(images * part // parts, last_image + 1):
                 for piece in range(blocks):
                     first = piece * block
                     used = min(block, outputs - first)
                     for k in range(used, block):
                         for at in range(k, len(tile), block):
                             tile[at] = 0
+                    of_image[:] = 0
                     for i in range(height):  # a row at a time, which stays in the cache
                         begin = (corner + i * row) * block
                         for o in range(used):
@@ -149,7 +157,9 @@ def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
                                 tile[begin + j * block + o] = on_y[image, first + o, i, j]
                         for at in range(begin, begin + wide * block, block):
                             for o in range(used):
-                                on_bias[part, first + o] += tile[at + o]
+                                of_image[o] += tile[at + o]
+                    for o in range(used):
+                        on_bias[part, first + o] += of_image[o]
                     q, end = start[image], start[image + 1]
                     while q < end:
                         channel = index[q] // size
@@ -159,8 +169,9 @@ def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
                         for kind in range(classes):
                             which, found = kind * channels + channel, 0
                             for p in range(q, last):
-                                if slab[index[p]] == which:
-                                    places[found] = spot[index[p]] * block
+                                place = index[p] - channel * size
+                                if kinds[place] == kind:
+                                    places[found] = spot[place] * block
                                     if weighted:
                                         values[found] = value[p]
                                     found += 1
@@ -178,10 +189,14 @@ def _gather_kernel(number: str, width: int, weighted: bool) -> Any:
                                         result = add(result, term)
                                     store(total, at, result)
                         q = last
+                if image % _EXACT == _EXACT - 1 or image == last_image:
+                    for at in range(begin_sums, end_sums):
+                        on_weight[part, at - begin_sums] += total[at]
+                        total[at] = 0
 
     kind = getattr(types, number)
     lists = types.int64[::1], types.uint32[::1], kind[::1]
-    places = types.int64[::1], types.int64[::1], types.int64[::1]
-    found = kind[:, :, :, ::1], kind[:, :, :, :, ::1], kind[:, ::1], types.intp
+    places = types.int32[::1], types.int32[::1], types.int64[::1]
+    found = kind[:, :, :, ::1], kind[:, :, :, :, ::1], types.float64[:, ::1], types.float64[:, ::1], types.intp
     signature = types.void(*lists, *places, *found, types.intp, types.intp)
     return compiled(gather, signature, f"gather_windows_{number}_{width}_{weighted:d}")

@@ -21,13 +21,22 @@ def by_lists(
     bias: Tensor | None,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
-    limit: float,
+    limit: float | None,
 ) -> Tensor | None:
-    """The convolution of images `(R, channels, *space)`; None if more than a share `limit` of `x` is not zero."""
+    """The convolution of images `(R, channels, *space)`.
+
+    None if more than a share `limit` of `x` is not zero, or images are so large that their sums would not stay in the cache:
+    without a limit, both do not matter. None also if `x` holds what is not finite: the margins of windows and the gaps of
+    kernels are zeros here, and 0 times NaN is NaN.
+    """
     from rheobase.ops.linear import lists
 
-    found = lists.build(x.detach().contiguous().flatten(1), limit)
-    return None if found is None else _ByLists.apply(x, weight, bias, found, stride, padding)  # pyright: ignore[reportReturnType]
+    if limit is not None and not _geometry(x.shape, weight.shape, stride, padding).stays_in_cache:
+        return None
+    found = lists.build(x.detach().contiguous().flatten(1), 1.0 if limit is None else limit)
+    if found is None or (found.value is not None and not found.value.isfinite().all()):
+        return None
+    return _ByLists.apply(x, weight, bias, found, stride, padding)  # pyright: ignore[reportReturnType]
 
 
 class _ByLists(torch.autograd.Function):

@@ -32,8 +32,8 @@ class Geometry:
         stride: of the kernel.
         window: height and width of the window that an entry adds to.
         tile: height and width of the sums, with margins, which are at the top and on the left one less than the window.
-        spot: of each entry, the place of its window in the tile, row by row, `(channels * height * width,)`.
-        slab: of each entry, its block of weights, likewise: that of its class modulo the stride, and in it that of its channel.
+        spot: of each entry of a channel, the place of its window in the tile, row by row, `(height * width,)`.
+        kind: of each entry of a channel, its class modulo the stride.
     """
 
     outputs: int
@@ -44,12 +44,17 @@ class Geometry:
     window: tuple[int, int]
     tile: tuple[int, int]
     spot: np.ndarray
-    slab: np.ndarray
+    kind: np.ndarray
 
     @property
     def classes(self) -> int:
         """How many classes of entries there are modulo the stride."""
         return math.prod(self.stride)
+
+    @property
+    def stays_in_cache(self) -> bool:
+        """Whether the sums of an image do, at least those of the fewest outputs."""
+        return math.prod(self.tile) * _FEWEST <= _TILE
 
     def block(self, itemsize: int) -> int:
         """How many outputs make a block."""
@@ -103,7 +108,6 @@ def geometry(
     tile = [max(last[-1] + taps, out + taps - 1) for last, taps, out in zip(first, window, size, strict=True)]
     spot = first[0][:, None] * tile[1] + first[1]
     kind = kinds[0][:, None] * stride[1] + kinds[1]
-    slab = kind[None] * channels + np.arange(channels)[:, None, None]
     return Geometry(
         outputs,
         channels,
@@ -112,6 +116,6 @@ def geometry(
         stride,
         (window[0], window[1]),
         (int(tile[0]), int(tile[1])),
-        np.tile(spot.reshape(-1), channels).astype(np.int64),
-        slab.reshape(-1).astype(np.int64),
+        spot.reshape(-1).astype(np.int32),
+        kind.reshape(-1).astype(np.int32),
     )
