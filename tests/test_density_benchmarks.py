@@ -48,3 +48,9 @@ def test_convolutions(monkeypatch, tmp_path, capsys):
     assert printed[0].startswith("| convolution | density | forward dense | forward lists |")
     assert printed[2].startswith("| 3 -> 8, 3 x 3, stride 2, of 6 x 6 | 10% |")
     assert (row["images"], row["density"]) == (4, 0.1)
+
+
+def test_delays(monkeypatch, tmp_path, capsys):
+    printed, row = run("spike_delays", monkeypatch, tmp_path, capsys, SIZES=[(6, 8, 3)], STEPS=10, BATCH=2)
+    assert printed[2].startswith("| 6 -> 8, 3 delays | 10% |")
+    assert row["layer"] == "6 -> 8, 3 delays"

@@ -27,4 +27,4 @@ class DivergenceError(RheobaseError):
 
 
 class InteropError(RheobaseError):
-    """A network cannot be written for other programs, or read from them; the message names the layer, and says why."""
+    """A network cannot be written for other programs, or read from them; the message says what of it, and why."""

@@ -39,6 +39,9 @@ def test_what_comes_back_belongs_to_its_node() -> None:
 
 
 REFUSED = {
+    "on the way to 'out' nobody passes 'b', 'c'": ["in a", "a out", "b c"],
+    "nobody passes 'l'": ["in l", "l in", "in a", "a out"],
+    "nobody passes 'x'": ["in a", "a out", "out x", "x out"],
     "2 nodes follow on 'a'": ["in a", "a b", "a c", "b out", "c out"],
     "0 nodes follow on 'b'": ["in a", "a b", "c out"],
     "lead to the node 'b'": ["in a", "a b", "c b", "b out"],
@@ -60,6 +63,14 @@ def test_edges_must_lead_somewhere() -> None:
     broken.edges.append(("a", "nowhere"))
     with pytest.raises(InteropError, match="an edge from 'a' to 'nowhere'"):
         chain(nir, broken)
+
+
+def test_graphs_within_graphs_have_an_end() -> None:
+    inner = graph("in a", "a out")
+    for _ in range(30):
+        inner = graph("in a", "a out", a=inner)
+    with pytest.raises(InteropError, match="more than 20 deep"):
+        chain(nir, inner)
 
 
 def test_one_input_and_one_output() -> None:

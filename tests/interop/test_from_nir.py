@@ -1,6 +1,7 @@
 """Networks from graphs: those that we write come back as they were, those of others compute what NIR says, no other passes."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -234,27 +235,96 @@ def test_neurons_of_a_map_must_be_alike() -> None:
         from_nir(graph_of(nir.LIF(tau=tau, **same)), dt=DT)
 
 
-@pytest.mark.parametrize("dt", [None, 0.0, float("nan"), -1.0])
-def test_how_long_a_step_is_must_be_known(dt: float | None) -> None:
-    with pytest.raises(ValueError, match="from_nir: dt must be above 0"):
+@pytest.mark.parametrize("dt", [None, 0.0, float("nan"), -1.0, "abc", 10**400, [1e-3, 1e-3], {}, 1j])
+@pytest.mark.usefixtures("as_a_user")
+def test_how_long_a_step_is_must_be_known(dt: Any) -> None:
+    with pytest.raises(ValueError, match="from_nir: dt must be the seconds of a step"):
         from_nir(graph_of(lif()), dt=dt)
+
+
+def picture(*nodes: Any) -> nir.NIRGraph:
+    """A graph of which the sizes are left unchecked, as a file may have them."""
+    names = [f"n{k}" for k in range(len(nodes))]
+    ends = {"in": nir.Input(np.array([1, 6, 6])), "out": nir.Output(np.array([1]))}
+    path = ["in", *names, "out"]
+    return nir.NIRGraph({**dict(zip(names, nodes, strict=True)), **ends}, list(pairwise(path)), type_check=False)
+
+
+def convolution(**changes: Any) -> nir.Conv2d:
+    settings = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": np.zeros(2, np.float32), **changes}
+    return nir.Conv2d(None, np.ones((2, 1, 3, 3), np.float32), **settings)
+
+
+def pool(size: Any = (2, 2), stride: Any = (2, 2), padding: Any = (0, 0)) -> nir.AvgPool2d:
+    return nir.AvgPool2d(np.array(size), np.array(stride), np.array(padding))
+
+
+DAMAGED = [
+    convolution(stride=(0, 1)),
+    convolution(stride=(1.5, 1.5)),
+    convolution(stride=(1, 1, 1)),
+    convolution(stride=np.inf),
+    convolution(dilation=0),
+    convolution(padding=(-1, 0)),
+    convolution(padding=(10**8, 0)),
+    convolution(groups=np.inf),
+    convolution(groups=0),
+    convolution(bias=np.zeros(3, np.float32)),
+    pool(size=(0, 0)),
+    pool(size=(2, 2, 2)),
+    pool(size=()),
+    pool(stride=(0, 1)),
+    pool(size=(np.inf, 1)),
+    pool(padding=(5, 5)),
+    nir.Flatten(None, start_dim=99_999),
+    nir.Flatten(None, start_dim=np.inf),  # pyright: ignore[reportArgumentType]
+    nir.Delay(np.array([1e308])),
+    nir.Delay(np.array([1e9])),
+    nir.Delay(np.array([])),
+    nir.Linear(np.array([[1e300]])),
+    nir.LIF(*[np.array([1.0])] * 2, np.array([0.0]), np.array([1e-60])),
+    nir.LIF(*[np.array([1.0 + 1j])] * 2, np.array([0.0]), np.array([1.0])),
+    nir.LIF(*[np.array([1.0])] * 2, np.array([0.0]), np.array([1.0]), metadata={"reset": "none"}),
+]
+
+
+@pytest.mark.parametrize("node", DAMAGED, ids=lambda node: type(node).__name__)
+def test_damaged_settings_are_refused(node: Any) -> None:
+    with pytest.raises(InteropError, match=rf"^from_nir: node 'n0', {type(node).__name__}: "):
+        from_nir(picture(node), dt=DT)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_graph_and_what_is_no_reset() -> None:
+    with pytest.raises(TypeError, match=r"nir.read\(path\) reads one"):
+        from_nir("network.nir")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="reset must be 'zero', 'subtract' or None, got 'none'"):
+        from_nir(graph_of(lif()), dt=DT, reset="none")  # pyright: ignore[reportArgumentType]
+
+
+def test_weights_that_come_back_must_fit() -> None:
+    graph = to_nir(rb.Sequential(rb.RecurrentLIF(4)), (4,), dt=DT)
+    graph.nodes["0_recurrentlif"].nodes["w_rec"].weight = np.ones((4, 1), np.float32)
+    with pytest.raises(InteropError, match=r"weights \(N, N\), got shape \(4, 1\)"):
+        from_nir(graph)
 
 
 @settings(max_examples=60)
 @given(st.data())
 def test_no_damage_gets_through(data: st.DataObject) -> None:
-    """Whatever numbers are in the nodes: a network that computes, or an error that says what is wrong."""
+    """Whatever numbers are in the nodes: a network that computes numbers, or an error that says what is wrong."""
     graph = to_nir(rb.Sequential(nn.Linear(4, 3), rb.LIF(3), nn.Linear(3, 2), rb.SynapticReadout(2)), (4,), dt=DT)
     node = graph.nodes[data.draw(st.sampled_from(sorted(graph.nodes.keys() - {"input", "output"})))]
     name = data.draw(
         st.sampled_from(sorted(name for name in vars(node) if isinstance(getattr(node, name), np.ndarray)))
     )
-    value = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0, 1e-30, 1e30]))
-    setattr(node, name, np.full(getattr(node, name).shape, value, np.float32))
+    value = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0, 1e-60, 1e-30, 1e30, 1e300]))
+    setattr(node, name, np.full(getattr(node, name).shape, value))
     try:
         network = from_nir(graph)
     except RheobaseError as error:
         said = str(error)
     else:
-        said = f"from_nir: {tuple(network(torch.ones(5, 1, 4)).shape)}"
+        said = f"from_nir: {tuple(network(torch.zeros(5, 1, 4)).shape)}"
+        assert not network[1](torch.zeros(5, 1, 3)).any()  # at rest nobody fires
     assert re.match(r"from_nir: (\(5, 1, 2\)|node '.*', [A-Za-z]+: .+)$", said)

@@ -1,6 +1,7 @@
 """Graphs for other programs: a program that knows NIR alone computes from them what the network computes."""
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +224,63 @@ def test_what_has_no_counterpart_is_refused_of_pictures(layer: nn.Module, reason
         to_nir(rb.Sequential(nn.Conv2d(1, 4, 3), layer), (1, 9, 9), dt=DT)
 
 
-@pytest.mark.parametrize("dt", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("dt", [0.0, -1.0, float("inf"), float("nan"), 1e-50, 1e39])
 def test_a_step_takes_time(dt: float) -> None:
-    with pytest.raises(ValueError, match="to_nir: dt must be above 0"):
+    with pytest.raises(ValueError, match="to_nir: dt must be the seconds of a step"):
         to_nir(dense(rb.LIF(8)), (6,), dt=dt)
+
+
+class OwnForward(rb.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(8, 8)
+    layer.register_forward_hook(lambda _module, _given, output: 2 * output)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (OwnForward(nn.Linear(8, 8)), "to_nir: 1, OwnForward, has a forward of its own"),
+        (hooked(), "to_nir: 1, Linear, has hooks"),
+        (rb.Sequential(rb.LIF(8), rb.Hold(3)), "to_nir: layer 1.1, Hold.*: it holds what changes"),
+        (rb.Residual(rb.Delay(0, 1), shortcut=nn.Linear(8, 16)), "to_nir: layer 1, Residual"),
+        (nn.Flatten(0), "it flattens the batch, too"),
+    ],
+)
+def test_what_would_be_written_as_something_else_is_refused(layer: nn.Module, reason: str) -> None:
+    with pytest.raises(InteropError, match=f"(?s)^{reason}|to_nir.*{reason}"):
+        to_nir(rb.Sequential(nn.Linear(6, 8), layer), (6,), dt=DT)
+
+
+def test_a_layer_beside_itself() -> None:
+    torch.manual_seed(0)
+    agree(
+        rb.Sequential(nn.Linear(6, 8), rb.Residual(nn.Identity()), rb.LIF(8), nn.Linear(8, 4), rb.LeakyReadout(4)), (6,)
+    )
+
+
+def test_names_that_would_be_the_same() -> None:
+    torch.manual_seed(0)
+    inner = rb.Sequential(OrderedDict(b=nn.Linear(6, 8)))
+    graph = agree(rb.Sequential(OrderedDict(a=inner, a_b=nn.Linear(8, 4), out=rb.LeakyReadout(4))), (6,))
+    assert {"a_b_linear", "a_b_linear_"} < graph.nodes.keys()
+
+
+def test_a_single_layer() -> None:
+    assert list(to_nir(nn.Linear(6, 8), (6,), dt=DT).nodes) == ["input", "linear", "output"]
+    with pytest.raises(InteropError, match=r"^to_nir: SPSN\(8"):
+        to_nir(rb.SPSN(8), (8,), dt=DT)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("features", [4, (), (4.5,), (-4,), "6"])
+def test_features_must_be_a_shape(features: Any) -> None:
+    with pytest.raises(ValueError, match="to_nir: features must be the shape"):
+        to_nir(dense(rb.LIF(8)), features, dt=DT)
 
 
 def test_features_that_do_not_fit() -> None:

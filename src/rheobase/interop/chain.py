@@ -8,6 +8,8 @@ import numpy as np
 from rheobase.errors import InteropError
 from rheobase.interop.steps import Array
 
+_DEEPEST = 20
+
 
 @dataclass(frozen=True)
 class Link:
@@ -18,7 +20,7 @@ class Link:
     recurrent: Array | None = None
 
 
-def chain(package: Any, graph: Any) -> list[Link]:
+def chain(package: Any, graph: Any, depth: int = 0) -> list[Link]:
     """The nodes between the input and the output of a graph, and of graphs within it.
 
     Neurons with synapses back to themselves are one link.
@@ -26,15 +28,18 @@ def chain(package: Any, graph: Any) -> list[Link]:
     Args:
         package: `nir`.
         graph: a graph of it.
+        depth: in how many others this graph is.
 
     Raises:
         InteropError: if the graph has not one input and one output, an edge leads nowhere, or it branches or runs in circles.
     """
+    if depth > _DEEPEST:
+        raise InteropError(f"from_nir: there are graphs within graphs, more than {_DEEPEST} deep")
     after, before = _neighbours(graph)
     name, end = (_only(graph, kind) for kind in (package.Input, package.Output))
     found: list[Link] = []
     passed = {name}
-    while True:
+    while name != end:
         following = set(after[name]) - set(_back(name, after, before))
         if len(following) != 1:
             raise InteropError(
@@ -43,15 +48,18 @@ def chain(package: Any, graph: Any) -> list[Link]:
         (name,) = following
         if name in passed:
             raise InteropError(f"from_nir: the graph runs in circles, through the node {name!r}")
-        passed.add(name)
         back = _back(name, after, before)
         if len(before[name]) - len(back) != 1 or len(back) > 1:
             raise InteropError(
                 f"from_nir: {before[name]} lead to the node {name!r}, expected one; only chains are read"
             )
-        if name == end:
-            return found
-        found += _links(package, name, graph.nodes[name], [graph.nodes[other] for other in back])
+        passed.add(name)
+        if name != end:
+            passed.update(back)
+            found += _links(package, name, graph.nodes[name], [graph.nodes[other] for other in back], depth)
+    if others := sorted(graph.nodes.keys() - passed):
+        raise InteropError(f"from_nir: on the way to {end!r} nobody passes {', '.join(map(repr, others[:3]))}")
+    return found
 
 
 def _neighbours(graph: Any) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -71,11 +79,11 @@ def _back(name: str, after: dict[str, list[str]], before: dict[str, list[str]]) 
     return [other for other in after[name] if after[other] == before[other] == [name]]
 
 
-def _links(package: Any, name: str, node: Any, back: list[Any]) -> list[Link]:
+def _links(package: Any, name: str, node: Any, back: list[Any], depth: int) -> list[Link]:
     if not back:
         if not isinstance(node, package.NIRGraph):
             return [Link(name, node)]
-        return [Link(f"{name}.{link.name}", link.node, link.recurrent) for link in chain(package, node)]
+        return [Link(f"{name}.{link.name}", link.node, link.recurrent) for link in chain(package, node, depth + 1)]
     if not isinstance(back[0], package.Linear | package.Affine) or np.any(getattr(back[0], "bias", 0)):
         raise InteropError(
             f"from_nir: what the node {name!r} hands on comes back to it through a {type(back[0]).__name__}; only weights "

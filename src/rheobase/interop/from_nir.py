@@ -13,7 +13,7 @@ from torch import nn
 
 from rheobase.errors import InteropError
 from rheobase.interop.chain import Link, chain
-from rheobase.interop.steps import Array, decay_and_gain, near_one, nir_package
+from rheobase.interop.steps import Array, check_dt, decay_and_gain, near_one, nir_package, numbers
 from rheobase.layers import Delay, LeakyReadout, Sequential, SynapticReadout
 from rheobase.neurons import LIF, RecurrentLIF, SynapticLIF
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     import nir
 
 Reset = Literal["zero", "subtract"]
+
+_MOST = 10_000
+"""No kernel, stride, padding or delay in steps is larger: a damaged one would ask for all memory there is."""
+
+_WRONG = (InteropError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError)
+"""What goes wrong with the content of a node."""
 
 
 def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | None = None) -> Sequential:
@@ -41,7 +47,8 @@ def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | N
     Raises:
         InteropError: if the graph is no chain, a node has no counterpart here, or what it holds is out of range; the message
             names the node. Or if the package nir is not installed.
-        ValueError: if `dt` is not above 0, or not known.
+        TypeError: if `graph` is no graph of NIR.
+        ValueError: if `dt` is out of range, or not known, or `reset` is unknown.
 
     Source: as of `to_nir`.
 
@@ -54,14 +61,18 @@ def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | N
         True
     """
     package = nir_package("from_nir")
-    dt = graph.metadata.get("dt") if dt is None else dt
-    if dt is None or not 0 < (dt := float(dt)) < math.inf:
-        raise ValueError(f"from_nir: dt must be above 0, the seconds of a step, got {dt}; the graph does not tell it")
+    if not isinstance(graph, package.NIRGraph):
+        raise TypeError(
+            f"from_nir: graph must be a graph of NIR, got a {type(graph).__name__}; nir.read(path) reads one"
+        )
+    if reset not in (None, "zero", "subtract"):
+        raise ValueError(f"from_nir: reset must be 'zero', 'subtract' or None, got {reset!r}")
+    dt = check_dt(graph.metadata.get("dt") if dt is None else dt, "from_nir")
     reader = _Reader(package, dt, reset)
     for link in chain(package, graph):
         try:
             reader.read(link)
-        except (InteropError, ValueError, TypeError, RuntimeError) as error:
+        except _WRONG as error:
             raise InteropError(f"from_nir: node {link.name!r}, {type(link.node).__name__}: {error}") from error
     return Sequential(*reader.layers, input_rate=None)
 
@@ -88,56 +99,63 @@ class _Reader:
         elif isinstance(node, nir.Threshold):
             self._threshold(node)
         elif isinstance(node, nir.Scale):
-            self._scale(_numbers(node.scale, "scale"))
+            self._scale(numbers(node.scale, "scale"))
         elif isinstance(node, nir.Delay):
-            self.layers.append(Delay(self._steps(_numbers(node.delay, "delay"))))
+            self.layers.append(Delay(self._steps(numbers(node.delay, "delay"))))
         elif isinstance(node, nir.AvgPool2d | nir.SumPool2d):
-            size, stride, padding = (_pair(value) for value in (node.kernel_size, node.stride, node.padding))
+            size, stride = (_whole(getattr(node, name), name, 2) for name in ("kernel_size", "stride"))
+            padding = _whole(node.padding, "padding", 2, least=0)
+            if any(2 * more > length for more, length in zip(padding, size, strict=True)):
+                raise InteropError(f"padding must be at most half of the size {size}, got {padding}")
             divisor = 1 if isinstance(node, nir.SumPool2d) else None
             self.layers.append(nn.AvgPool2d(size, stride, padding, divisor_override=divisor))
         elif isinstance(node, nir.Flatten):
-            start, end = (int(dim) if dim < 0 else int(dim) + 1 for dim in (node.start_dim, node.end_dim))
-            self.layers.append(nn.Flatten(start, end))
+            axes = (_whole(dim, "an axis", 1, least=-8)[0] for dim in (node.start_dim, node.end_dim))
+            self.layers.append(nn.Flatten(*(axis if axis < 0 else axis + 1 for axis in axes)))  # behind the batch
         else:
             raise InteropError("there is nothing like it here")
 
     def _neurons(self, node: Any, recurrent: Array | None) -> nn.Module:
-        threshold, rest = _numbers(node.v_threshold, "v_threshold"), 0.0
+        threshold, rest = numbers(node.v_threshold, "v_threshold"), 0.0
         if not isinstance(node, self.nir.IF):
-            rest = _numbers(node.v_leak, "v_leak")
-        if not np.array_equal(_numbers(node.v_reset, "v_reset"), rest + np.zeros_like(threshold)):
+            rest = numbers(node.v_leak, "v_leak")
+        if not np.array_equal(numbers(node.v_reset, "v_reset"), rest + np.zeros_like(threshold)):
             raise InteropError("neurons start from their leak potential, so v_reset must be v_leak")
         kept, gain = self._membrane(node)
         if not (gain > 0).all():
             raise InteropError("resistances must be above 0, as what multiplies currents in front of a threshold")
         values = {**kept, "threshold": (threshold - rest) / gain}
         features, values = _per_feature(values)
-        told: Reset = "subtract" if _text(node.metadata.get("reset", "zero")) == "subtract" else "zero"
-        reset = told if self.reset is None else self.reset
+        reset = _text(node.metadata.get("reset", "zero")) if self.reset is None else self.reset
+        if reset not in ("zero", "subtract"):
+            raise InteropError(f"its metadata tell of the reset {reset!r}, expected 'zero' or 'subtract'")
         if recurrent is None:
             kind = SynapticLIF if "synapse_decay" in values else LIF
             return kind(features, **values, reset=reset)
         if "synapse_decay" in values:
             raise InteropError("current-based neurons with synapses back to themselves are not known here")
-        layer = RecurrentLIF(len(recurrent), **values, reset=reset)
+        weight = torch.from_numpy(numbers(recurrent, "the weight of what comes back"))
+        layer = RecurrentLIF(len(weight), **values, reset=reset)
+        if weight.shape != layer.recurrent_weight.shape:
+            raise InteropError(f"what comes back must have weights (N, N), got shape {tuple(weight.shape)}")
         with torch.no_grad():
-            layer.recurrent_weight.copy_(torch.from_numpy(_numbers(recurrent, "the weight of what comes back")))
+            layer.recurrent_weight.copy_(weight)
         return layer
 
     def _membrane(self, node: Any) -> tuple[dict[str, Array], Array]:
         """What the states of a node keep per step, and what its input is multiplied with."""
-        nir, r = self.nir, _numbers(node.r, "r")
+        nir, r = self.nir, numbers(node.r, "r")
         if isinstance(node, nir.IF | nir.I):
             return {"decay": np.ones_like(r)}, near_one(r * self.dt)
         if isinstance(node, nir.LIF | nir.LI):
             decay, gain = decay_and_gain(node.tau, r, self.dt)
             return {"decay": decay}, gain
         decay, gain = decay_and_gain(node.tau_mem, r, self.dt)
-        synapse_decay, into = decay_and_gain(node.tau_syn, _numbers(node.w_in, "w_in"), self.dt)
+        synapse_decay, into = decay_and_gain(node.tau_syn, numbers(node.w_in, "w_in"), self.dt)
         return {"synapse_decay": synapse_decay, "decay": decay}, near_one(gain * into)
 
     def _readout(self, node: Any) -> None:
-        if not isinstance(node, self.nir.I) and np.any(_numbers(node.v_leak, "v_leak")):
+        if not isinstance(node, self.nir.I) and np.any(numbers(node.v_leak, "v_leak")):
             raise InteropError("an integrator leaks to 0 here, so v_leak must be 0")
         kept, gain = self._membrane(node)
         if isinstance(node, self.nir.CubaLI):
@@ -151,7 +169,7 @@ class _Reader:
 
     def _threshold(self, node: Any) -> None:
         """Neurons without a reset: of an integrator in front, or without a memory."""
-        found = {"threshold": _numbers(node.threshold, "threshold")}
+        found = {"threshold": numbers(node.threshold, "threshold")}
         features, values = _per_feature(found)
         before = self.layers[-1] if self.layers else None
         if isinstance(before, LeakyReadout):
@@ -178,20 +196,23 @@ class _Reader:
             before.weight.mul_(factor.view(-1, *[1] * (before.weight.ndim - 1)) if features else factor)
             if before.bias is not None:
                 before.bias.mul_(factor)
+        if not all(parameter.isfinite().all() for parameter in before.parameters()):
+            raise InteropError("the weights in front become infinite by what it multiplies its input with")
 
     def _steps(self, seconds: Array) -> int:
-        steps = np.unique(seconds / self.dt)
+        steps = np.unique(seconds / self.dt) if seconds.size else np.array([-1.0])
         whole = round(float(steps[0]))
-        if whole < 0 or np.abs(steps - whole).max() > 1e-3:
+        if not 0 <= whole <= _MOST or np.abs(steps - whole).max() > 1e-3:
             raise InteropError(
-                f"delays must be the same whole number of steps for all, got {steps.min():g} to {steps.max():g}"
+                f"delays must be the same whole number of steps for all, from 0 to {_MOST}, got {steps.min():g} to "
+                f"{steps.max():g}"
             )
         return whole
 
 
 def _synapses(package: Any, node: Any) -> nn.Module:
-    weight = _numbers(node.weight, "weight")
-    bias = None if isinstance(node, package.Linear) else _numbers(node.bias, "bias")
+    weight = numbers(node.weight, "weight")
+    bias = None if isinstance(node, package.Linear) else numbers(node.bias, "bias")
     if isinstance(node, package.Affine | package.Linear):
         if weight.ndim != 2:
             raise InteropError(f"weights must be (outputs, inputs), got shape {weight.shape}")
@@ -200,8 +221,10 @@ def _synapses(package: Any, node: Any) -> nn.Module:
         kind = nn.Conv1d if isinstance(node, package.Conv1d) else nn.Conv2d
         if weight.ndim != (3 if kind is nn.Conv1d else 4):
             raise InteropError(f"weights have shape {weight.shape}, which is of no convolution of its kind")
-        groups = int(node.groups)
-        settings = {name: _setting(getattr(node, name)) for name in ("stride", "padding", "dilation")}
+        axes, (groups,) = weight.ndim - 2, _whole(node.groups, "groups", 1)
+        settings: dict[str, Any] = {name: _whole(getattr(node, name), name, axes) for name in ("stride", "dilation")}
+        words = isinstance(node.padding, str | bytes)
+        settings["padding"] = _text(node.padding) if words else _whole(node.padding, "padding", axes, least=0)
         layer = kind(weight.shape[1] * groups, weight.shape[0], weight.shape[2:], groups=groups, **settings)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
@@ -217,36 +240,27 @@ def _per_feature(values: dict[str, Array]) -> tuple[int | None, dict[str, Any]]:
 
     Values that were one number for all stay one number; there are no features then.
     """
+    values = {
+        name: numbers(value, name) for name, value in values.items()
+    }  # what has been divided may be infinite by now
     shape = np.broadcast_shapes(*(value.shape for value in values.values()))
     if math.prod(shape) == 1:
-        return None, {name: float(value.reshape(())) for name, value in values.items()}
+        return None, {name: float(np.float32(value.reshape(()))) for name, value in values.items()}
     found = {}
     for name, value in values.items():
         rows = np.broadcast_to(value, shape).reshape(shape[0], -1)
         if (rows != rows[:, :1]).any():
             raise InteropError(f"{name} must be the same for all neurons of a map, got values that differ")
-        found[name] = torch.from_numpy(rows[:, 0].copy())
+        found[name] = torch.from_numpy(rows[:, 0].astype(np.float32))  # in which they must be in range
     return shape[0], found
 
 
-def _numbers(value: Any, name: str) -> Array:
-    """An array of a node, in float64."""
-    found = np.asarray(value)
-    if found.dtype.kind not in "fiub" or not np.isfinite(found).all():
-        raise InteropError(f"{name} must be finite numbers")
-    return found.astype(np.float64)
-
-
-def _setting(value: Any) -> Any:
-    if isinstance(value, bytes | str):
-        return _text(value)
-    numbers = np.asarray(value)
-    return int(numbers) if numbers.ndim == 0 else tuple(int(number) for number in numbers)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    found = _setting(value)
-    return (found, found) if isinstance(found, int) else found
+def _whole(value: Any, name: str, length: int, least: int = 1) -> Any:
+    """A setting of an operation: as many whole numbers as it has axes, from one for all or one for each."""
+    found = np.atleast_1d(numbers(value, name))
+    if found.shape not in ((1,), (length,)) or (found % 1).any() or not (found >= least).all() or (found > _MOST).any():
+        raise InteropError(f"{name} must be whole numbers from {least} to {_MOST}, one or {length}, got {value}")
+    return tuple(int(number) for number in np.broadcast_to(found, length))
 
 
 def _text(value: Any) -> str:

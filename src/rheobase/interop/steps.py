@@ -34,6 +34,21 @@ def nir_package(what: str) -> ModuleType:
     return nir
 
 
+def numbers(value: Any, name: str) -> Array:
+    """An array out of a graph, in float64.
+
+    Raises:
+        InteropError: if it does not hold real numbers, or one that is not finite in float32, in which networks compute.
+    """
+    found = np.asarray(value)
+    if found.dtype.kind not in "fiub":
+        raise InteropError(f"{name} must be numbers, got {found.dtype}")
+    found = found.astype(np.float64)
+    if found.size and not np.abs(found).max() < np.finfo(np.float32).max:  # false of a NaN, too
+        raise InteropError(f"{name} must be finite numbers")
+    return found
+
+
 def as_array(value: Tensor | Array) -> Array:
     """In float32, as other libraries write it."""
     return np.ascontiguousarray(value.numpy() if isinstance(value, Tensor) else value, dtype=np.float32)
@@ -55,21 +70,34 @@ def decay_and_gain(tau: Array, r: Array, dt: float) -> tuple[Array, Array]:
     A gain that is 1 but for rounding, files being in float32, is 1.
 
     Raises:
-        InteropError: if a time constant is shorter than a step, or something is not finite.
+        InteropError: if a time constant is shorter than a step, or something is no finite number.
 
     Example:
         >>> decay_and_gain(np.array([0.004]), np.array([2.0]), dt=0.001)
         (array([0.75]), array([0.5]))
     """
-    tau, r = np.asarray(tau, np.float64), np.asarray(r, np.float64)
-    if not (np.isfinite(tau).all() and np.isfinite(r).all()):
-        raise InteropError("its time constants and resistances must be finite")
+    tau, r = numbers(tau, "its time constant"), numbers(r, "its resistance")
     # One that is as long as a step may come out of float32 a little shorter.
     if (tau < dt * (1 - 1e-6)).any():
         raise InteropError(
             f"its time constants must be at least dt = {dt:g} s, got {tau.min():g} s; take smaller steps"
         )
     return np.maximum(1 - dt / tau, 0.0), near_one(r * dt / tau)
+
+
+def check_dt(dt: Any, what: str) -> float:
+    """The duration of a step, in seconds.
+
+    Raises:
+        ValueError: if it is no number from a nanosecond to 1000 seconds: beyond, time constants would not fit into float32.
+    """
+    try:
+        seconds = float(dt)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0.0
+    if not 1e-9 <= seconds <= 1e3:
+        raise ValueError(f"{what}: dt must be the seconds of a step, from 1e-9 to 1000, got {dt!r}")
+    return seconds
 
 
 def near_one(gain: Array) -> Array:

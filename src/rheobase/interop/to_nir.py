@@ -7,7 +7,6 @@ refused, layer by layer, rather than written as something else.
 
 import copy
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,20 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from rheobase.errors import InteropError
 from rheobase.files import atomic_write
 from rheobase.interop.dynamics import nodes_of
-from rheobase.interop.steps import Array, as_array, nir_package
-from rheobase.layers import Delay, DelayedLinear, Dropout, Hold, LeakyReadout, Residual, SpikeLinear, SynapticReadout
-from rheobase.layers.order import in_order
+from rheobase.interop.steps import Array, as_array, check_dt, nir_package
+from rheobase.layers import (
+    Delay,
+    DelayedLinear,
+    Dropout,
+    Hold,
+    LeakyReadout,
+    Recompute,
+    Residual,
+    Sequential,
+    SpikeLinear,
+    SynapticReadout,
+)
+from rheobase.layers.order import InSequence, in_order
 from rheobase.neurons import (
     LIF,
     PSN,
@@ -38,6 +48,7 @@ from rheobase.neurons import (
     SynapticLIF,
 )
 from rheobase.temporal import Temporal
+from rheobase.training.growing_steps import GrowingSteps
 
 if TYPE_CHECKING:
     import nir
@@ -78,7 +89,7 @@ def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NI
     Raises:
         InteropError: if a layer, or a setting of it, has no counterpart in NIR; the message says why. Or if the package nir is
             not installed.
-        ValueError: if `dt` is out of range, or `features` do not fit.
+        ValueError: if `dt` is not from 1e-9 to 1000, or `features` are no shape, or do not fit.
 
     Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable
     brain-inspired computing", Nature Communications 15, 2024.
@@ -93,12 +104,36 @@ def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NI
         array([0.01, 0.01, 0.01], dtype=float32)
     """
     nir = nir_package("to_nir")
-    if not 0 < dt < math.inf:
-        raise ValueError(f"to_nir: dt must be above 0, the seconds of a step, got {dt}")
-    writer = _Writer(nir, features, dt)
+    if (
+        not isinstance(features, Sequence)
+        or not features
+        or not all(isinstance(size, int) and size > 0 for size in features)
+    ):
+        raise ValueError(
+            f"to_nir: features must be the shape of a step of one sample, such as (700,), got {features!r}"
+        )
+    writer = _Writer(nir, features, check_dt(dt, "to_nir"))
+    _check_known(network)
     with torch.no_grad():
         writer.write(copy.deepcopy(network).eval().to("cpu", torch.float32))
     return writer.graph()
+
+
+def _check_known(network: nn.Module) -> None:
+    """Refuse what does something besides: hooks, and containers with a `forward` of their own.
+
+    Raises:
+        InteropError: naming the module.
+    """
+    forwards = [kind.forward for kind in (nn.Sequential, Sequential, Recompute, GrowingSteps)]
+    for name, module in network.named_modules():
+        where = f"to_nir: {name or 'the network'}, {type(module).__name__}"
+        if isinstance(module, nn.Sequential | InSequence) and type(module).forward not in forwards:
+            raise InteropError(f"{where}, has a forward of its own, and nobody knows what it does with its layers")
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise InteropError(
+                f"{where}, has hooks, which may change what passes; remove them, or write a copy without"
+            )
 
 
 def write_nir(graph: "nir.NIRGraph", path: str | Path) -> None:
@@ -117,6 +152,10 @@ def write_nir(graph: "nir.NIRGraph", path: str | Path) -> None:
         file.write(content.getvalue())
 
 
+class _LayerError(InteropError):
+    """One that names its layer."""
+
+
 class _Writer:
     """The walk through a network: the nodes and edges so far, and what the next layer receives.
 
@@ -130,37 +169,51 @@ class _Writer:
         self.edges: list[tuple[str, str]] = []
         self.groups: list[list[str]] = [["input"]]
         self.forks: set[str] = set()
+        self.in_time = False
         self.x = torch.zeros(1, 1, *features)
 
     def graph(self) -> "nir.NIRGraph":
         """All of it, when the last layer is written."""
-        self._add("output", self.nir.Output(output_type={"output": np.array(self.x.shape[2:])}))
+        try:
+            self._add("output", self.nir.Output(output_type={"output": np.array(self.x.shape[2:])}))
+        except InteropError as error:
+            raise InteropError(f"to_nir: the end of the network: {error}") from None
         return self.nir.NIRGraph(self.nodes, self.edges, metadata={"dt": self.dt})
 
     def write(self, network: nn.Module, name: str = "") -> None:
         """Add the layers of a network, behind what there is."""
         for place, layer in in_order(network, name):
-            if isinstance(layer, Residual):
-                self._residual(layer, place)
-                continue
+            where = f"to_nir: layer {place}, {layer}" if place else f"to_nir: {layer}"
             before = self.x
             try:
+                if isinstance(layer, Residual):
+                    self._residual(layer, place)
+                    continue
                 self._layer(layer, place, before)
+                self.in_time |= isinstance(layer, Temporal) and not isinstance(layer, Hold | Dropout)
                 self.x = layer(before) if isinstance(layer, Temporal) else layer(before[0]).unsqueeze(0)
+            except _LayerError:
+                raise  # of a layer within, which it names
             except InteropError as error:
-                raise InteropError(f"to_nir: layer {place}, {layer}: {error}") from None
+                raise _LayerError(f"{where}: {error}") from None
             except (RuntimeError, ValueError) as error:
-                got = tuple(before.shape[2:])
-                raise ValueError(f"to_nir: layer {place}, {layer}, cannot take a step of {got}: {error}") from error
+                raise ValueError(f"{where}, cannot take a step of {tuple(before.shape[2:])}: {error}") from error
 
     def _residual(self, layer: Residual, place: str) -> None:
         x, groups = self.x, self.groups
         self.forks.update(*groups)
         self.write(layer.body, f"{place}.body")
-        body = self._sources()
+        body, shape = self._sources(), self.x.shape
         self.x, self.groups = x, groups
         self.write(layer.shortcut, f"{place}.shortcut")
-        self.groups = [body + self._sources()]
+        passing = self._sources()
+        if self.x.shape != shape:
+            raise InteropError(
+                f"its layers return {tuple(shape[2:])}, and what passes them is {tuple(self.x.shape[2:])}"
+            )
+        if set(body) & set(passing):  # nothing in between: two edges between the same nodes are none in NIR
+            passing = [self._new("copy", self.nir.Scale(np.ones(shape[2:], np.float32)), passing)]
+        self.groups = [body + passing]
 
     def _layer(self, layer: Any, place: str, before: Tensor) -> None:
         kind = type_before_parametrizations(layer)
@@ -183,9 +236,15 @@ class _Writer:
                 raise InteropError("NIR knows no settings of pooling but size, stride and padding")
             self._add(node, self.nir.AvgPool2d(*map(_pair, (layer.kernel_size, layer.stride, layer.padding))))
         elif kind is nn.Flatten:
+            if layer.start_dim == 0:
+                raise InteropError("it flattens the batch, too")
             start, end = (dim - 1 if dim > 0 else dim for dim in (layer.start_dim, layer.end_dim))  # without the batch
             shape = {"input": np.array(before.shape[2:])}
             self._add(node, self.nir.Flatten(shape, start_dim=start, end_dim=end))
+        elif kind is Hold and self.in_time:
+            raise InteropError(
+                "it holds what changes from step to step, and NIR has no steps; hold what enters the network"
+            )
         elif kind not in (nn.Dropout, nn.Dropout2d, Dropout, nn.Identity, Hold):
             reasons = (reason for known, reason in _NOT_THERE.items() if isinstance(layer, known))
             raise InteropError(f"there is nothing like it in NIR: {next(reasons, 'nobody knows what it computes')}")
@@ -193,11 +252,17 @@ class _Writer:
     def _synapses(self, layer: nn.Linear | nn.Conv1d | nn.Conv2d, node: str, before: Tensor) -> None:
         """Weights, of each of the groups that arrive its own; the bias with the first."""
         parts = len(self.groups)
+        if isinstance(layer, nn.Linear) and before.ndim > 3:
+            raise InteropError(
+                f"it is folded over the axes in front of the last of {tuple(before.shape[2:])}; flatten them"
+            )
         names = [node] if parts == 1 else [f"{node}_{k}" for k in range(parts)]
         weights, biases = _weight(layer).chunk(parts, dim=1), [layer.bias, *[None] * (parts - 1)]
-        for name, weight, bias, sources in zip(names, weights, biases, self.groups, strict=True):
-            self._new(name, _synapses(self.nir, layer, weight, bias, before), sources)
-        self.groups = [names]
+        parts_of = zip(names, weights, biases, self.groups, strict=True)
+        made = [
+            (name, _synapses(self.nir, layer, weight, bias, before), group) for name, weight, bias, group in parts_of
+        ]
+        self.groups = [[self._new(*each) for each in made]]
 
     def _normalised(self, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         """Scale the weights in front, and shift their bias."""
@@ -231,11 +296,11 @@ class _Writer:
         """For each delay that there is the weights of the synapses that have it; the bias with the first."""
         bumps = layer.bump()
         delays = [steps for steps in range(layer.longest + 1) if bumps[:, steps].any()]
-        names, bias = [f"{node}_weights_{steps}" for steps in delays], layer.bias
-        for name, steps, sources in zip(names, delays, self._delayed(delays, node, before), strict=True):
+        names, bias = [], layer.bias
+        for steps, sources in zip(delays, self._delayed(delays, node, before), strict=True):
             weight = as_array(layer.weight * bumps[:, steps])
             made = self.nir.Linear(weight) if bias is None else self.nir.Affine(weight, as_array(bias))
-            self._new(name, made, sources)
+            names += [self._new(f"{node}_weights_{steps}", made, sources)]
             bias = None
         self.groups = [names]
 
@@ -248,6 +313,8 @@ class _Writer:
         self.groups = [[self._new(name, node, self._sources())]]
 
     def _new(self, name: str, node: Any, sources: list[str]) -> str:
+        while name in self.nodes:  # "a.b" and "a_b" are one name here
+            name += "_"
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return name
