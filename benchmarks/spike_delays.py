@@ -1,4 +1,4 @@
-"""What spike lists gain over convolutions in layers with learned delays, by density: milliseconds of processor time on one thread.
+"""What spike lists gain over convolutions in layers with learned delays: milliseconds of processor time on one thread.
 
     python benchmarks/spike_delays.py [--rounds 5] [--json benchmarks/results/spike-delays.json]
 

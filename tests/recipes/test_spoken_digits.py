@@ -79,9 +79,17 @@ def test_no_hidden_layer_is_a_linear_readout() -> None:
     assert [type(layer) for layer in network] == [nn.Linear, rb.LeakyReadout]
 
 
+def test_synapses_that_learn_delays() -> None:
+    network = SpokenDigits(hidden=(5, 3), longest_delay=4).network()
+    delays = [layer.longest for layer in network if isinstance(layer, rb.DelayedLinear)]
+    assert delays == [4, 4]
+    assert network(torch.zeros(6, 2, 140)).shape == (6, 2, 10)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"longest_delay": -1}, "longest_delay must be at least 0, got -1"),
         ({"hidden": (3, 0)}, r"hidden must be at least 1 neuron in each layer, got \(3, 0\)"),
         ({"shortest_memory": 0.0}, "shortest_memory must be above 0"),
         ({"shortest_memory": 60.0}, "at most longest_memory, got 60.0 and 30.0"),
