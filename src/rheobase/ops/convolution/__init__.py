@@ -21,8 +21,8 @@ __all__ = ["LIMIT", "convolution"]
 LIMIT = 0.25
 """The share of entries that are not zero, up to which `"auto"` takes lists."""
 
-# Measured by `benchmarks/spike_convolution.py`, against oneDNN: forward pass and gradient of the weight together, lists are 2.7
-# to 4.1 times as fast at a density of 5 %, and break even near 40 %, with strides near 25 %. An output costs lists about 2 ns,
+# Measured by `benchmarks/spike_convolution.py`, against oneDNN: forward pass and gradient of the weight together, lists are 3.0
+# to 4.5 times as fast at a density of 5 %, and break even near 40 %, with strides near 25 %. An output costs lists about 2 ns,
 # whatever is in front of it, which is more than the dense convolution of few channels takes.
 _LEAST_TAPS = 64
 _MOST_CLASSES = 4  # of entries, modulo the stride: for each, the list is gone through

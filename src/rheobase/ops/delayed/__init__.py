@@ -16,11 +16,11 @@ __all__ = ["LIMIT", "delayed"]
 LIMIT = 0.2
 """The share of entries that are not zero, up to which spike lists compute."""
 
-# Measured on one thread of an AMD EPYC with AVX-512, 140 to 128 with 26 delays, T = 100, B = 32, forwards and backwards: 61 ms
-# by convolution; by lists 15 ms at a density of 3 %, 30 at 10 %, 42 at 15 % and 63 at 25 %. The gradient of the input, where it
-# is wanted, adds 38 ms to either. With 20 outputs lists broke even at 13 %, and with few steps below this many multiplications.
-_LEAST_OUTPUTS = 32
-_LEAST_WORK = 1 << 24
+# Measured by `benchmarks/spike_delays.py`: forward pass and gradient of the weight together, lists are 2.4 to 4.7 times as fast
+# as the convolution at a density of 5 %, and break even near 25 % with 128 outputs and more, and at 13 to 17 % with 20 and 32.
+_OUTPUTS_FOR_LIMIT = 300
+_LEAST_OUTPUTS = 16
+_LEAST_WORK = 1 << 24  # multiplications of the convolution
 
 
 def delayed(
@@ -31,7 +31,8 @@ def delayed(
     """`y[t] = bias + sum_k weight[:, k] @ seen[t + K - 1 - k]`, for the `T = S - K + 1` steps that look back on K - 1 others.
 
     By lists, on the CPU in float32 and float64, an entry that is 0 contributes nothing, as in `rheobase.ops.linear.linear`, and
-    there is no second derivative. Elsewhere, and above a density of 20 %, it is PyTorch's convolution.
+    there is no second derivative. Elsewhere, and above a density of 20 %, or less for fewer than 60 outputs, it is PyTorch's
+    convolution.
 
     Args:
         seen: the K - 1 steps before the first, and the sequence, `(T + K - 1, B, inputs)`.
@@ -51,7 +52,7 @@ def delayed(
         # Imported when it is first needed: numba takes a while.
         from rheobase.ops.delayed import lists
 
-        y = lists.delayed(seen, weight, bias, LIMIT)
+        y = lists.delayed(seen, weight, bias, min(LIMIT, outputs / _OUTPUTS_FOR_LIMIT))
         if y is not None:
             return y
     return reference.delayed(seen, weight, bias)
