@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.recompute import in_one_piece
+from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF, SingleSpike
 from rheobase.padding import mask_on
 
@@ -114,7 +114,7 @@ class Recorder:
         for module in self._network.modules():
             if isinstance(module, Neuron):
                 self._handles.append(module.register_forward_hook(self._on_spikes))
-            elif isinstance(module, nn.Linear | _ConvNd | DelayedLinear):
+            elif isinstance(module, Synapses):
                 self._handles.append(module.register_forward_pre_hook(self._on_synapses))
         return self
 
@@ -148,7 +148,7 @@ class Recorder:
         if recurrent := _recurrent_fan_out(module):
             _add(self._operations, self._source, counts.sum(dtype=torch.float64).cpu() * recurrent)
 
-    def _on_synapses(self, module: nn.Linear | _ConvNd | DelayedLinear, arguments: tuple[Any, ...]) -> None:
+    def _on_synapses(self, module: Synapses, arguments: tuple[Any, ...]) -> None:
         # Layers run in the order of the data, so what arrives here was last spiked by `_source`; but synapses inside of a layer
         # of neurons are crossed by its own spikes.
         if self._source is not None:
@@ -290,7 +290,7 @@ def _recurrent_fan_out(neurons: nn.Module) -> int:
     return neurons.features if isinstance(neurons, RecurrentAdaptiveLIF) else 0
 
 
-def _fan_out(layer: nn.Linear | _ConvNd | DelayedLinear) -> float:
+def _fan_out(layer: Synapses) -> float:
     """The synapses of one input unit; of a convolution without its borders."""
     if isinstance(layer, nn.Linear | DelayedLinear):  # a synapse has one delay in the end
         return float(layer.out_features)

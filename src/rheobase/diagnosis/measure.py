@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers, outside_neurons
-from rheobase.layers import DelayedLinear, Dropout
+from rheobase.layers import Dropout
 from rheobase.layers.recompute import in_one_piece
+from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron
 from rheobase.parameters import FeatureParameters
 from rheobase.surrogate import Surrogate
@@ -261,7 +261,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
 
     def on_other(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         between.append(module)
-        if isinstance(module, nn.Linear | _ConvNd | DelayedLinear):
+        if isinstance(module, Synapses):
             arriving.append(inputs[0])
 
     def on_neurons(module: nn.Module, inputs: tuple[Any, ...], spikes: Tensor) -> None:

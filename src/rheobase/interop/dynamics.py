@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rheobase.errors import InteropError
@@ -66,14 +65,11 @@ def _membrane(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> t
 
 def _recurrent(package: Any, layer: RecurrentLIF, neurons: Any) -> Any:
     """A graph within the graph: neurons, and the synapses by which their spikes come back."""
-    weight = layer.recurrent_weight
-    if not layer.self_connections:
-        weight = weight * (1 - torch.eye(len(weight)))
     shape = np.array([layer.features])
     nodes = {
         "input": package.Input(input_type={"input": shape}),
         "lif": neurons,
-        "w_rec": package.Linear(as_array(weight)),
+        "w_rec": package.Linear(as_array(layer.synapses())),
         "output": package.Output(output_type={"output": shape}),
     }
     return package.NIRGraph(nodes, [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")])

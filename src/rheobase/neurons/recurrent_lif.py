@@ -72,6 +72,13 @@ class RecurrentLIF(IntegrateAndFire):
         bound = self.features**-0.5
         nn.init.uniform_(self.recurrent_weight, -bound, bound)
 
+    def synapses(self) -> Float[Tensor, "{self.features} {self.features}"]:
+        """The recurrent weights as they act: 0 from a neuron to itself, without `self_connections`."""
+        weight = self.recurrent_weight
+        if self.self_connections:
+            return weight
+        return weight * (1 - torch.eye(self.features, dtype=weight.dtype, device=weight.device))
+
     def run(
         self,
         x: Float[Tensor, "T B {self.features}"],
@@ -82,12 +89,9 @@ class RecurrentLIF(IntegrateAndFire):
     ]:
         """Spikes for `x`, and the membrane potential and the spikes of its last step, starting from `state`; None is rest."""
         self.check(x, state, parts=2)
-        weight = self.recurrent_weight
-        if not self.self_connections:
-            weight = weight * (1 - torch.eye(self.features, dtype=weight.dtype, device=weight.device))
         return recurrent_lif(
             x,
-            weight,
+            self.synapses(),
             self.per_feature("decay", x),
             self.per_feature("threshold", x),
             state,

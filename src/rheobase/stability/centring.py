@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import FEW
+from rheobase.layers.synapses import Synapses
 
 _CONSTANT = 1e-9  # of the square of the mean: a variance that is rounding
 
@@ -62,7 +62,7 @@ def centring(
 
 def can_be_centred(module: nn.Module) -> bool:
     """Whether it is a linear layer or a convolution with learned weights of its own, enough of them for each output."""
-    if not isinstance(module, nn.Linear | _ConvNd | DelayedLinear) or getattr(module, "transposed", False):
+    if not isinstance(module, Synapses) or getattr(module, "transposed", False):
         return False
     return not is_parametrized(module, "weight") and module.weight.requires_grad and module.weight[0].numel() >= FEW
 
@@ -75,7 +75,7 @@ def _common(biases: Tensor) -> float:
 
 def _deafen(module: nn.Module, x: Tensor) -> None:
     """Take out of the weights of each output their part along the mean of what they are multiplied with."""
-    assert isinstance(module, nn.Linear | _ConvNd | DelayedLinear)
+    assert isinstance(module, Synapses)
     features = -1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1
     with torch.enable_grad():
         heard = module.forward(x.detach()).movedim(features, 0).flatten(1)

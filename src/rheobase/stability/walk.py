@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.health import outside_neurons
@@ -21,6 +20,7 @@ from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import NORMALISATIONS
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
+from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron
 from rheobase.temporal import Temporal
 
@@ -85,7 +85,7 @@ def walking(
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
                 handles.append(module.register_forward_hook(leave))
-        elif isinstance(module, nn.Linear | _ConvNd | DelayedLinear | NORMALISATIONS):
+        elif isinstance(module, Synapses | NORMALISATIONS):
             handles.append(module.register_forward_hook(passed))
         if isinstance(module, Temporal):
             handles.append(module.register_forward_hook(timed))

@@ -74,17 +74,12 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     _check_same_network(path, network.state_dict(), weights)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:  # a layer refuses them: their shapes fit, and what they are relative to does not
-        network.load_state_dict(before)
-        refused = str(error).partition("\n\t")[2]
-        raise RunError(f"{path}: a checkpoint of another network: {refused}") from error
-    if optimizer is not None:
-        try:
+        _load_weights(path, network, weights)
+        if optimizer is not None:
             _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)})
-        except RunError:
-            network.load_state_dict(before)
-            raise
+    except RunError:
+        network.load_state_dict(before)
+        raise
     return position
 
 
@@ -138,6 +133,14 @@ def _check_same_network(path: Path, ours: dict[str, Tensor], theirs: dict[str, T
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _load_weights(path: Path, network: nn.Module, weights: dict[str, Tensor]) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:  # a layer refuses them: their shapes fit, and what they are relative to does not
+        refused = str(error).partition("\n\t")[2]
+        raise RunError(f"{path}: a checkpoint of another network: {refused}") from error
 
 
 def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

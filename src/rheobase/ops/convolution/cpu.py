@@ -45,8 +45,7 @@ def forward(lists: SpikeLists, weight: Tensor, bias: Tensor | None, shape: Geome
     width = _width(packed)
     kernel = _scatter_kernel(type_of(weight), width, lists.value is not None)
     taken = arrays(lists.start, lists.index, lists.value, array(y).dtype)
-    places = shape.spot, shape.kind, np.array([*shape.window, *shape.tile])
-    scatter = partial(kernel, *taken, *places, array(packed), with_bias, array(y), shape.channels)
+    scatter = partial(kernel, *taken, *shape.places, array(packed), with_bias, array(y), shape.channels)
     threads.split(scatter, images, y.numel() + len(lists.index) * packed[0, 0].numel() * len(packed), align=1)
     return y
 
@@ -62,8 +61,7 @@ def gradients(lists: SpikeLists, on_y: Tensor, shape: Geometry) -> tuple[Tensor,
     on_weight, on_bias = np.zeros((parts, slabs[0].numel())), np.zeros((parts, blocks * block))
     kernel = _gather_kernel(number, _width(slabs[0]), lists.value is not None)
     taken = arrays(lists.start, lists.index, lists.value, array(on_y).dtype)
-    places = shape.spot, shape.kind, np.array([*shape.window, *shape.tile])
-    gather = partial(kernel, *taken, *places, array(on_y), array(slabs), on_weight, on_bias, shape.classes)
+    gather = partial(kernel, *taken, *shape.places, array(on_y), array(slabs), on_weight, on_bias, shape.classes)
     threads.split(gather, parts, on_y.numel() + len(lists.index) * slabs[0, 0, 0].numel() * blocks, align=1)
     total = torch.from_numpy(on_weight.sum(0)).to(on_y.dtype).view(slabs.shape[1:])
     return shape.unpack(total), torch.from_numpy(on_bias.sum(0)[: shape.outputs]).to(on_y.dtype)

@@ -68,10 +68,8 @@ class _ByLists(torch.autograd.Function):
         if of_weight:
             from rheobase.ops.linear.lists import SpikeLists
 
-            lists, shape = (
-                SpikeLists(ctx.shape[1:].numel(), *kept),
-                _geometry(ctx.shape, weight.shape, ctx.stride, ctx.padding),
-            )
+            lists = SpikeLists(ctx.shape[1:].numel(), *kept)
+            shape = _geometry(ctx.shape, weight.shape, ctx.stride, ctx.padding)
             on_weight, on_bias = _cpu().gradients(lists, _plane(on_y), shape)
             on_weight = on_weight.view(weight.shape)
         elif of_bias:

@@ -52,6 +52,11 @@ class Geometry:
         return math.prod(self.stride)
 
     @property
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What kernels take of it: where entries go, and the sizes of window and tile."""
+        return self.spot, self.kind, np.array([*self.window, *self.tile])
+
+    @property
     def stays_in_cache(self) -> bool:
         """Whether the sums of an image do, at least those of the fewest outputs."""
         return math.prod(self.tile) * _FEWEST <= _TILE
