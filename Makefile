@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage bench lint types format check clean
+.PHONY: help demo test coverage bench docs lint types format check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -32,6 +32,10 @@ $(VENV)/installed-bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 norse==1.1.0 sinabs==3.1.3
 	@touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 demo: $(VENV)/installed  ## train a spiking network on spoken digits, and write a report (one to two minutes)
 	$(BIN)/rheobase train spoken-digits --name $(RUN)-$$(date +%Y%m%d-%H%M%S)
 
@@ -52,6 +56,9 @@ bench: $(VENV)/installed-bench  ## measure speed and memory beside other librari
 	$(BIN)/rheobase bench --json benchmarks/results/bench.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/bench.json
 
+docs: $(VENV)/installed-docs  ## build docs/ into docs/_build; a broken link is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs docs/_build
+
 lint: $(VENV)/installed-dev  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,7 +70,7 @@ format: $(VENV)/installed-dev  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: lint types test  ## all that CI checks
+check: lint types docs test  ## all that CI checks
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

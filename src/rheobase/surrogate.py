@@ -341,7 +341,7 @@ class MultiGaussian(Surrogate):
         g(u) = 1.15 N(u; 0, 1/2) - 0.15 N(u; 1/2, 3) - 0.15 N(u; -1/2, 3)
         f(u) = g(k u) / g(0),   k = 0.85 / g(0) = 0.968,
 
-    in which `g(0)` makes the peak 1 and `k` the area, for that of `g` is 0.85. `f` is 0 at |u| = 1.31 and negative beyond.
+    in which `g(0)` makes the peak 1 and `k` the area, for that of `g` is 0.85. `f` is 0 at `|u| = 1.31` and negative beyond.
 
     Source: Taylor, King and Harper, "Addressing the speed-accuracy simulation trade-off for adaptive spiking neurons",
     arXiv 2311.11390, 2023, which takes `g / 2`: that is `MultiGaussian.published()`.

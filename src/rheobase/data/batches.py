@@ -30,7 +30,7 @@ def batches(
         epoch: >= 0, goes with a seed: every epoch has an order and an augmentation of its own. `fit` counts from 1.
 
     Returns:
-        An iterator over batches (T, B, *features) and their labels (B,).
+        An iterator over batches `(T, B, *features)` and their labels `(B,)`.
 
     Raises:
         TypeError: if `dataset` is no data set.
@@ -71,10 +71,10 @@ def collate(
     A `DataLoader` reads samples as they are: it does not ask a data set to augment them, `batches` does.
 
     Args:
-        samples: pairs of a sample (T, *features) and its label, all samples of one shape.
+        samples: pairs of a sample `(T, *features)` and its label, all samples of one shape.
 
     Returns:
-        The batch (T, B, *features), and the labels (B,), int64.
+        The batch `(T, B, *features)`, and the labels `(B,)`, int64.
 
     Raises:
         TypeError: if a sample is no tensor or a label no integer.

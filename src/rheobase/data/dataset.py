@@ -143,7 +143,7 @@ class ArrayDataset(IndexedDataset):
     """Samples that lie in memory as one tensor, time first. It has no augmentation: a seed changes nothing.
 
     Args:
-        x: (T, n, *features), floating point, finite.
+        x: `(T, n, *features)`, floating point, finite.
         y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         indices: the samples chosen from `x`; by default all.
@@ -207,7 +207,7 @@ class ArrayDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
+        """The samples at `indices`, `(T, B, *features)`, and their labels, `(B,)`; `seed` has no effect."""
         chosen = torch.from_numpy(self._in_full_set(indices))
         return self.x.index_select(1, chosen.to(self.x.device)), torch.from_numpy(self._all_labels)[chosen]
 

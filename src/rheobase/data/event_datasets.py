@@ -137,7 +137,7 @@ class EventDataset(IndexedDataset):
                 sample's index in the full set seed the draws of its augmentation.
 
         Returns:
-            (T, B, *features) float32 counts, and (B,) int64 labels.
+            `(T, B, *features)` float32 counts, and `(B,)` int64 labels.
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.

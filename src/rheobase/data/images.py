@@ -134,7 +134,7 @@ class ImageDataset(IndexedDataset):
                 index in the full set seed the draws of its augmentation.
 
         Returns:
-            (T, B, *features) float32, and (B,) int64 labels.
+            `(T, B, *features)` float32, and `(B,)` int64 labels.
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.

@@ -79,7 +79,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
     samples in training, write a data set whose `batch(indices, seed)` draws from the seed, see `rheobase.data.Dataset`.
 
     Args:
-        dataset: has a length, and gives pairs of a sample, (T, *features), floating point and finite, a tensor or an array of
+        dataset: has a length, and gives pairs of a sample, `(T, *features)`, floating point and finite, a tensor or an array of
             NumPy, all of one shape and type; and its label, an integer from 0.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
 

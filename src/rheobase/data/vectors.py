@@ -22,7 +22,7 @@ class Vectors:
     """Labelled vectors, checked when they are made.
 
     Args:
-        values: (n, *features) in [0, 1]; kept as float32.
+        values: `(n, *features)` in [0, 1]; kept as float32.
         labels: (n,) the class of each vector, 0 to `len(classes) - 1`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         source: what error messages call these vectors, such as the file that they came from.
@@ -109,7 +109,7 @@ class VectorDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The encoded vectors at `indices`, (T, B, *features) float32, and their labels, (B,); `seed` has no effect.
+        """The encoded vectors at `indices`, `(T, B, *features)` float32, and their labels, `(B,)`; `seed` has no effect.
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.
