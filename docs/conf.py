@@ -48,6 +48,21 @@ def literal_equations(app: Sphinx, what: str, name: str, obj: object, options: A
     lines[:] = shown
 
 
+def tables(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Show the tables of a docstring, which are written as Markdown does."""
+    shown: list[str] = []
+    for index, line in enumerate(lines):
+        if not line.startswith("|"):
+            shown.append(line)
+            continue
+        if not lines[index - 1].startswith("|"):
+            shown += [".. list-table::", "   :header-rows: 1", ""]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if set(line) - set("|- "):  # no rule below the heading
+            shown += [f"   {'  ' if column else '* '}- {cell}" for column, cell in enumerate(cells)]
+    lines[:] = shown
+
+
 def own_signature(
     app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
@@ -63,4 +78,5 @@ def own_signature(
 def setup(app: Sphinx) -> None:
     """Run before napoleon, which turns the sections of a docstring into reStructuredText."""
     app.connect("autodoc-process-docstring", literal_equations, priority=400)
+    app.connect("autodoc-process-docstring", tables, priority=400)
     app.connect("autodoc-process-signature", own_signature)
