@@ -9,7 +9,7 @@ from rheobase.training.folder import RunFolder
 from rheobase.training.groups import parameter_groups
 from rheobase.training.growing_steps import GrowingSteps
 from rheobase.training.settings import Training
-from rheobase.training.trainer import Regularizer
+from rheobase.training.trainer import Optimize, Regularizer
 
 __all__ = [
     "Display",
@@ -18,6 +18,7 @@ __all__ = [
     "GrowingSteps",
     "JsonLines",
     "LiveDisplay",
+    "Optimize",
     "PlainLines",
     "Plan",
     "Regularizer",

@@ -53,8 +53,11 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     where = json.dumps(asdict(position))
+    metadata = {"position": where, "sha256": _digest(tensors, where)}
+    if optimizer is not None:
+        metadata["optimizer"] = type(optimizer).__name__
     with atomic_write(path) as file:
-        file.write(serialize(tensors, metadata={"position": where, "sha256": _digest(tensors, where)}))
+        file.write(serialize(tensors, metadata=metadata))
 
 
 def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
@@ -69,27 +72,27 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
         RunError: if there is no such file, it is damaged, or it is of another network; the message names what differs.
     """
     path = Path(path)
-    tensors, position = _read(path)
+    tensors, position, kind = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         _load_weights(path, network, weights)
         if optimizer is not None:
-            _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)})
+            _load_moments(path, optimizer, {k: v for k, v in tensors.items() if k.startswith(_MOMENTS)}, kind)
     except RunError:
         network.load_state_dict(before)
         raise
     return position
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Position]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Position, str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         _check_digest(metadata["sha256"], tensors, metadata["position"])
-        return tensors, _position(json.loads(metadata["position"]))
+        return tensors, _position(json.loads(metadata["position"])), metadata.get("optimizer")
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -143,17 +146,31 @@ def _load_weights(path: Path, network: nn.Module, weights: dict[str, Tensor]) ->
         raise RunError(f"{path}: a checkpoint of another network: {refused}") from error
 
 
-def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], kind: str | None) -> None:
+    ours = type(optimizer).__name__
+    if kind is None and not tensors:
+        raise RunError(f"{path}: holds weights alone, without the optimiser's state: training cannot go on from it")
+    if kind not in (None, ours):  # it is not said in checkpoints of before there was a choice
+        raise RunError(f"{path}: was made by {kind}, not {ours}; resume it with the same optimizer")
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, _, key = name.removeprefix(_MOMENTS).partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
             raise RunError(f"{path}: damaged: the optimiser has {len(parameters)} parameters, got a state {name!r}")
-        if value.shape != (() if key == "step" else parameters[int(index)].shape):
-            raise RunError(f"{path}: damaged: {name!r} has shape {tuple(value.shape)}")
         state.setdefault(int(index), {})[key] = value
-    if not state:
-        raise RunError(f"{path}: holds weights alone, without the optimiser's state: training cannot go on from it")
+    for key in {key for moments in state.values() for key in moments}:
+        found = {index: moments[key] for index, moments in state.items() if key in moments}
+        if all(value.ndim == 0 for value in found.values()):  # such as the number of steps
+            continue
+        for index, value in found.items():
+            if not _fits(value, parameters[index]):
+                raise RunError(f"{path}: damaged: '{_MOMENTS}{index}.{key}' has shape {tuple(value.shape)}")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _fits(value: Tensor, parameter: Tensor) -> bool:
+    """Whether it may be a part of the parameter's state: a number for each of its, or for each row or column of them."""
+    pairs = zip(value.shape, parameter.shape, strict=False)
+    return value.ndim == parameter.ndim and all(ours in (1, theirs) for ours, theirs in pairs)

@@ -9,15 +9,20 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from rheobase.layers import DelayedLinear
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
+_NOT_THE_STEP = ("lr", "weight_decay", "foreach", "fused", "capturable", "differentiable")
+"""Settings of an optimiser that are in those of training, or say how a step is computed, not which."""
 _PLAIN = bool | int | float | str | Surrogate | None
 
 
-def described(network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any]) -> dict[str, str]:
+def described(
+    network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any], optimizer: Optimizer
+) -> dict[str, str]:
     """A word for each thing that must be the same when a run goes on, by its name.
 
     Args:
@@ -25,16 +30,23 @@ def described(network: nn.Module, loss: Any, decode: Any, regularizers: Sequence
         loss: by the name of the function; likewise `decode`.
         decode: from the output to one value per class.
         regularizers: by their settings.
+        optimizer: by its kind and its settings; not by those that say how fast it computes, nor by its learning rate, which is
+            a setting of training.
 
     Example:
-        >>> import rheobase as rb
-        >>> words = described(nn.Sequential(rb.LIF()), None, rb.decoding.mean, [rb.regularizers.Sparsity()])
-        >>> words["decode"], words["0"], words["0.reset"]
-        ('mean', 'LIF', 'subtract')
+        >>> import torch, rheobase as rb
+        >>> network = nn.Sequential(nn.Linear(2, 2), rb.LIF())
+        >>> sgd = torch.optim.SGD(network.parameters(), momentum=0.9)
+        >>> words = described(network, None, rb.decoding.mean, [rb.regularizers.Sparsity()], sgd)
+        >>> words["decode"], words["1"], words["1.reset"], words["optimizer"], words["optimizer.momentum"]
+        ('mean', 'LIF', 'subtract', 'SGD', '0.9')
         >>> words["regularizers"]
         '[Sparsity(target=0.01, weight=1.0, schedule=linear_annealing)]'
     """
     words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
+    words["optimizer"] = type(optimizer).__name__
+    steps = {name: value for name, value in optimizer.defaults.items() if name not in _NOT_THE_STEP}
+    words |= {f"optimizer.{name}": _word(value) for name, value in steps.items()}
     for name, module in network.named_modules():
         if isinstance(module, Neuron | DelayedLinear):
             words[name] = type(module).__name__

@@ -35,7 +35,7 @@ from rheobase.training.folder import RunFolder
 from rheobase.training.heap import keep_freed_memory
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
-from rheobase.training.trainer import Regularizer, Trainer
+from rheobase.training.trainer import Optimize, Regularizer, Trainer
 
 Measure = Callable[[nn.Module, Dataset], Mapping[str, float]]
 """What else there is to say of a trained network and its test set: `{name: number}`."""
@@ -70,6 +70,7 @@ def fit(
     loss: Loss | None = None,
     decode: Decode = decoding.mean,
     regularizers: Sequence[Regularizer] = (),
+    optimizer: Optimize | None = None,
     measure: Measure | None = None,
     run: str | Path | None = None,
     resume: bool = False,
@@ -96,6 +97,9 @@ def fit(
             a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best. With
             several processes each computes it of its own samples: one that is no mean over samples (`Sparsity`, `TotalRate`)
             is another one then, as with a smaller batch.
+        optimizer: from parameter groups to the optimiser, such as `torch.optim.Adamax`, or `lambda groups:
+            torch.optim.SGD(groups, momentum=0.9)`. The groups come with their learning rates, which follow the schedule, and
+            weight decays: of weights alone, and whatever the optimiser makes of them. None is AdamW.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
@@ -111,9 +115,9 @@ def fit(
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
-            surrogate, too), or with other data, settings, loss or penalties.
+            surrogate, too), or with other data, settings, loss, penalties or optimiser.
         TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
-            with, or `settings` are no `Training`.
+            with, `settings` are no `Training`, or `optimizer` makes none that steps by gradients.
         DataError: if labels are out of range, or the first batch is not time first.
         ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
 
@@ -150,12 +154,12 @@ def fit(
         # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent; the threads too.
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
             losses = loss or loss_of(decode)
-            trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, display)
+            trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, optimizer, display)
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
-            words = described(network, loss, decode, regularizers)
+            words = described(network, loss, decode, regularizers, trainer.optimizer)
             return _Run(trainer, validation, folder, measure, words).all(test, also_test or {}, resume, title)
     finally:
         display.close()

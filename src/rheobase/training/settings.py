@@ -23,13 +23,15 @@ class Training:
     batch_size: int = 64
     """Samples per step, over all processes together."""
     learning_rate: float = 3e-3
-    """Peak learning rate of AdamW, reached after the warm-up."""
+    """Peak learning rate of the optimiser, which is AdamW, reached after the warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What becomes of the learning rate after the warm-up: it falls to 0 along a cosine, or stays."""
     threshold_learning_rate: float | None = None
     """Peak learning rate of learned thresholds, at least 0; None is that of everything else."""
     decay_learning_rate: float | None = None
     """Peak learning rate of learned decays, at least 0; None is that of everything else."""
+    delay_learning_rate: float | None = None
+    """Peak learning rate of learned delays, at least 0; None is that of everything else."""
     weight_decay: float = 1e-4
     """Decoupled weight decay, on weight matrices and kernels only: not on biases, decays, thresholds."""
     warmup: float = 0.05
@@ -62,7 +64,7 @@ class Training:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
-        for name in ("threshold_learning_rate", "decay_learning_rate"):
+        for name in ("threshold_learning_rate", "decay_learning_rate", "delay_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")

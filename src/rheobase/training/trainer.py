@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,10 @@ the progress of training, 0 in the first epoch and 1 in the last (and in the onl
 batch. With several processes each has the penalty of its own samples, and what counts is their mean, by samples: that of the
 whole batch only if the penalty is a mean over samples."""
 
+Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""From parameter groups, with the learning rate and the weight decay of each, as `rheobase.parameter_groups` makes them, to an
+optimiser: `torch.optim.Adamax`, or `lambda groups: torch.optim.SGD(groups, momentum=0.9)`."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -56,7 +61,12 @@ class Trainer:
         loss: of output and labels, the mean over the batch.
         decode: from the output to one value per class.
         regularizers: penalties on the activity of neurons, added to the loss in training.
+        optimize: makes the optimiser; None is AdamW.
         display: told of every step.
+
+    Raises:
+        TypeError: if `optimize` makes no optimiser that steps by gradients alone.
+        ValueError: if it makes one of other parameters than it was given.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class Trainer:
         loss: Loss,
         decode: Decode,
         regularizers: Sequence[Regularizer],
+        optimize: Optimize | None,
         display: Display,
     ) -> None:
         self.network = network
@@ -79,17 +90,19 @@ class Trainer:
         self.regularizers = regularizers
         self.display = display
         self.wrapped = engine.prepare(network)
-        rates = {"threshold": settings.threshold_learning_rate, "decay": settings.decay_learning_rate}
+        rates = {
+            "threshold": settings.threshold_learning_rate,
+            "decay": settings.decay_learning_rate,
+            "delay": settings.delay_learning_rate,
+        }
         groups = parameter_groups(
             network,
             settings.learning_rate,
             rates={name: rate for name, rate in rates.items() if rate is not None},
             weight_decay=settings.weight_decay,
         )
-        # All of a step in one pass over memory: on the CPU a third to a tenth of the time of PyTorch's default.
-        real = all(parameter.is_floating_point() for parameter in network.parameters())
-        self.optimizer = torch.optim.AdamW(groups, fused=real)
         self._scales = [group["lr"] / settings.learning_rate for group in groups]
+        self.optimizer = _adamw(groups) if optimize is None else _optimizer_of(optimize, groups)
         self.steps = math.ceil(len(train) / settings.batch_size)
         self._is_checked = False
 
@@ -231,3 +244,28 @@ class Trainer:
     def _first_batch(self, dataset: Dataset) -> Tensor:
         indices = np.arange(min(len(dataset), self.settings.batch_size))
         return self.engine.to_device(*dataset.batch(indices))[0]
+
+
+def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    # All of a step in one pass over memory: on the CPU a third to a tenth of the time of PyTorch's default.
+    real = all(parameter.is_floating_point() for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, fused=real)
+
+
+def _optimizer_of(optimize: Optimize, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """What `optimize` makes of the groups, checked."""
+    wanted = _parameters(groups)
+    made = optimize(groups)
+    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+        raise TypeError(
+            f"optimizer must make an optimiser that steps by gradients, such as torch.optim.Adamax, got {type(made).__name__}"
+        )
+    if _parameters(made.param_groups) != wanted:
+        raise ValueError(
+            "optimizer must make an optimiser of the parameter groups that it is given, got other parameters"
+        )
+    return made
+
+
+def _parameters(groups: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    return [[id(parameter) for parameter in group["params"]] for group in groups]

@@ -1,0 +1,97 @@
+"""Optimisers of the user: what they are given, that an interrupted run goes on with them, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import optim
+
+import rheobase as rb
+from rheobase.errors import RunError
+from rheobase.training import Display, Training, checkpoint, fit
+from training.tiny import Killed, Stop, arrays, assert_same_run, network, settings, splits
+
+QUIET = Display()
+
+# No state at all, a state of one's own after the first step, moments, and one for rows and columns.
+OPTIMIZERS: dict[str, rb.training.Optimize] = {
+    "SGD": optim.SGD,
+    "SGD with momentum": lambda groups: optim.SGD(groups, momentum=0.9, nesterov=True),
+    "Adamax": optim.Adamax,
+    "NAdam": optim.NAdam,
+    "Adafactor": optim.Adafactor,
+}
+
+
+def run(path: Path, optimizer: rb.training.Optimize, **more: Any) -> None:
+    fit(network(), *splits(), settings(), run=path, optimizer=optimizer, **{"display": QUIET, **more})
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_interrupted_and_resumed_is_the_same_as_the_whole(name: str, tmp_path: Path) -> None:
+    run(tmp_path / "whole", OPTIMIZERS[name])
+    with pytest.raises(Killed):
+        run(tmp_path / "part", OPTIMIZERS[name], display=Stop(epoch=2))
+    run(tmp_path / "part", OPTIMIZERS[name], resume=True)
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+
+
+def test_it_steps_by_the_schedule_and_by_the_rates_of_groups() -> None:
+    seen: list[dict[str, tuple[float, float]]] = []
+
+    class Watched(optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            seen.append({group["name"]: (group["lr"], group["weight_decay"]) for group in self.param_groups})
+            return super().step(closure)
+
+    plan = settings(epochs=1, learning_rate=0.1, threshold_learning_rate=0.4, weight_decay=0.2)
+    net = rb.Sequential(*network(), rb.LIF(3, learn=("threshold",)))
+    fit(net, arrays(), arrays(7, 2), settings=plan, optimizer=Watched, display=QUIET)
+    assert len(seen) == 5
+    for step, groups in enumerate(seen):
+        rate = plan.rate_at(step, 5)
+        assert groups == {"weights": (rate, 0.2), "others": (rate, 0.0), "threshold": (pytest.approx(4 * rate), 0.0)}
+
+
+def test_delays_have_a_rate_of_their_own() -> None:
+    net = rb.Sequential(rb.DelayedLinear(8, 3, longest=4), rb.LeakyReadout(3))
+    before = net[0].delay.detach().clone(), net[0].weight.detach().clone()
+    plan = settings(epochs=1, learning_rate=1e-9, delay_learning_rate=0.05)
+    fit(net, arrays(), arrays(7, 2), settings=plan, display=QUIET)
+    assert (net[0].delay - before[0]).abs().mean() > 0.1
+    assert (net[0].weight - before[1]).abs().max() < 1e-6
+    with pytest.raises(ValueError, match="delay_learning_rate must be at least 0 and finite, got -1"):
+        Training(delay_learning_rate=-1.0)
+
+
+def test_another_optimizer_does_not_go_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path / "a", optim.Adamax, display=Stop(epoch=2))
+    before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(RunError, match="was made by Adamax, not AdamW; resume it with the same optimizer"):
+        fit(network(), *splits(), settings(), run=tmp_path / "a", resume=True, display=QUIET)
+    with pytest.raises(RunError, match=r"was started with optimizer\.betas \[0\.9, 0\.999\], not \[0\.5, 0\.999\]"):
+        run(tmp_path / "a", lambda groups: optim.Adamax(groups, betas=(0.5, 0.999)), resume=True)
+    assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_weights_alone_are_no_checkpoint_of_an_optimizer_without_a_state(tmp_path: Path) -> None:
+    run(tmp_path / "a", optim.SGD)
+    net = network()
+    checkpoint.load(tmp_path / "a" / "checkpoint.safetensors", net, optim.SGD(net.parameters()))
+    with pytest.raises(RunError, match="holds weights alone"):
+        checkpoint.load(tmp_path / "a" / "best.safetensors", net, optim.SGD(net.parameters()))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_optimizer() -> None:
+    for wrong, message in (
+        (lambda groups: None, r"got NoneType"),
+        (lambda groups: optim.LBFGS([p for group in groups for p in group["params"]]), r"such as .*Adamax, got LBFGS"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            fit(network(), *splits(), settings(), optimizer=wrong, display=QUIET)
+    other = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="of the parameter groups that it is given, got other parameters"):
+        fit(network(), *splits(), settings(), optimizer=lambda groups: optim.SGD(other.parameters()), display=QUIET)
