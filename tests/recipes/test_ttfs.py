@@ -397,15 +397,11 @@ class TestData:
         monkeypatch.setattr(ttfs, "cifar10", colours)
 
     def test_direct_pictures_have_one_step(self) -> None:
-        parts = replace(CONVOLUTIONS, shift=2, flip=True, perspective=0.25).splits()
+        parts = replace(CONVOLUTIONS, shift=2, flip=True).splits()
         assert (len(parts.train), len(parts.validation), len(parts.test)) == (90, 10, 20)
         assert (parts.train.steps, parts.train.features) == (1, (1, 28, 28))
         assert isinstance(parts.train, ImageDataset)
-        assert [str(change) for change in parts.train.augment] == [
-            "Perspective(distortion=0.25, probability=1.0)",
-            "ShiftPixels(max=2)",
-            "Flip(probability=0.5)",
-        ]
+        assert [str(change) for change in parts.train.augment] == ["ShiftPixels(max=2)", "Flip(probability=0.5)"]
         assert isinstance(parts.test, ImageDataset)
         assert parts.test.augment == ()
         assert replace(PERCEPTRON, task="mnist").splits().train.features == (784,)
@@ -451,7 +447,6 @@ class TestData:
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"convolutions": 0}, "convolutions must be at least 1, got 0"),
         ({"shift": -1}, "shift must be at least 0, got -1"),
-        ({"perspective": 0.6}, r"perspective must be in \[0, 0.5\], got 0.6"),
         ({"width": 0.0}, "width must be above 0 and finite, got 0"),
         ({"scale": float("inf")}, "scale must be above 0 and finite, got inf"),
         ({"channels": (3, 0)}, "at least 1 neuron"),
