@@ -70,10 +70,13 @@ class Range:
 
 
 UNIT_INTERVAL = Range(0.0, 1.0, torch.sigmoid, torch.logit, fixed_includes_ends=True)
+"""From 0 to 1, by a sigmoid: for decays."""
 POSITIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=False)
+"""Above 0, by a softplus: for thresholds."""
 REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=False)
 """For the rules of papers that bound nothing."""
 NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
+"""Above 0, by a softplus, or 0 where it is not learned: for adaptation."""
 
 
 _ELSEWHERE = {

@@ -9,9 +9,10 @@ from filelock import FileLock
 
 from reproduce.toy import STUDY, Toy, experiments, row
 from rheobase.errors import DivergenceError, RunError
+from rheobase.recipes.settings import is_of
 from rheobase.reproduce import rows, study
 from rheobase.reproduce.page import write_page
-from rheobase.reproduce.rows import Diverged, Results, is_of
+from rheobase.reproduce.rows import Diverged, Results
 from rheobase.reproduce.study import Done, Table
 from rheobase.reproduce.verdicts import outcomes
 from rheobase.training import Display, RunFolder

@@ -195,6 +195,16 @@ def test_the_journal_of_another_sweep(
         sweep(plan(tmp_path, *over, **change), no_data)
 
 
+def test_a_journal_of_before_there_was_a_setting_goes_on(tmp_path: Path, imagined: list[int]) -> None:
+    sweep(plan(tmp_path, trials=1), no_data)
+    journal = tmp_path / "a.journal"
+    before = journal.read_text()
+    journal.write_text(before.replace('"delay_learning_rate": null, ', "").replace('"delay_learning_rate":null,', ""))
+    assert journal.read_text() != before
+    sweep(plan(tmp_path, trials=2), no_data)
+    assert imagined == [0, 1]
+
+
 @pytest.mark.parametrize("content", ["nonsense\n", "[1]\n", "{}\n", '{"op_code": 99}\n', "1\n2\n"])
 def test_a_file_that_is_no_journal(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.journal").write_text(content)

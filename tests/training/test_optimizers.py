@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import optim
 
 import rheobase as rb
@@ -13,6 +14,7 @@ from rheobase.training import Display, Training, checkpoint, fit
 from training.tiny import Killed, Stop, arrays, assert_same_run, network, settings, splits
 
 QUIET = Display()
+POSITION = checkpoint.Position(1, 1, 0.5, 1.0, 2.0, "data", "{}")
 
 # No state at all, a state of one's own after the first step, moments, and one for rows and columns.
 OPTIMIZERS: dict[str, rb.training.Optimize] = {
@@ -69,10 +71,14 @@ def test_another_optimizer_does_not_go_on(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "a", optim.Adamax, display=Stop(epoch=2))
     before = (tmp_path / "a" / "checkpoint.safetensors").read_bytes()
+
+    def momentum(groups: list[dict[str, Any]]) -> optim.Optimizer:
+        return optim.Adamax([{**group, "betas": (0.5, 0.999)} for group in groups])
+
     with pytest.raises(RunError, match="was made by Adamax, not AdamW; resume it with the same optimizer"):
         fit(network(), *splits(), settings(), run=tmp_path / "a", resume=True, display=QUIET)
     with pytest.raises(RunError, match=r"was started with optimizer\.betas \[0\.9, 0\.999\], not \[0\.5, 0\.999\]"):
-        run(tmp_path / "a", lambda groups: optim.Adamax(groups, betas=(0.5, 0.999)), resume=True)
+        run(tmp_path / "a", momentum, resume=True)
     assert (tmp_path / "a" / "checkpoint.safetensors").read_bytes() == before
 
 
@@ -84,9 +90,49 @@ def test_weights_alone_are_no_checkpoint_of_an_optimizer_without_a_state(tmp_pat
         checkpoint.load(tmp_path / "a" / "best.safetensors", net, optim.SGD(net.parameters()))
 
 
+def test_plain_adamw_does_not_go_on_where_the_fused_one_was(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        fit(network(), *splits(), settings(), run=tmp_path / "a", display=Stop(epoch=2))
+    with pytest.raises(RunError, match=r"was started with optimizer\.fused True, not None"):
+        run(tmp_path / "a", optim.AdamW, resume=True)
+
+
+def test_checkpoints_of_before_there_was_a_choice_are_of_adamw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    made, sgd = optim.AdamW(net.parameters()), optim.SGD(net.parameters())
+    net(torch.ones(4, 2, 8)).sum().backward()
+    made.step()
+    with monkeypatch.context() as before:
+        before.setattr(
+            checkpoint, "serialize", lambda tensors, metadata: save(tensors, _without(metadata, "optimizer"))
+        )
+        checkpoint.save(tmp_path / "a", net, POSITION, made)
+    checkpoint.load(tmp_path / "a", net, optim.AdamW(net.parameters()))
+    with pytest.raises(RunError, match="was made by AdamW, not SGD"):
+        checkpoint.load(tmp_path / "a", net, sgd)
+
+
+def _without(metadata: dict[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if key != name}
+
+
+def test_a_state_that_no_checkpoint_holds_is_refused_by_name(tmp_path: Path) -> None:
+    class Remembers(optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            self.state[self.param_groups[0]["params"][0]]["what"] = "words"
+            return super().step(closure)
+
+    with pytest.raises(
+        TypeError, match="Remembers keeps 'what', a str, which a checkpoint cannot hold; train without run="
+    ):
+        run(tmp_path / "a", Remembers)
+
+
 @pytest.mark.usefixtures("as_a_user")
 def test_what_is_no_optimizer() -> None:
     for wrong, message in (
+        (optim.SGD(network().parameters(), lr=0.1), r"a class or a function of parameter groups, .*got SGD"),
+        ("sgd", r"a class or a function of parameter groups, .*got str"),
         (lambda groups: None, r"got NoneType"),
         (lambda groups: optim.LBFGS([p for group in groups for p in group["params"]]), r"such as .*Adamax, got LBFGS"),
     ):

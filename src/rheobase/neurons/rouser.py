@@ -1,8 +1,8 @@
 """The neuron of "To Spike or Not to Spike", whose thresholds are trained: exactly that paper's rule.
 
-Every neuron of this library learns thresholds with `learn=("threshold",)`, by a map that keeps them positive. This one is for
-those who want the published method and nothing else: its neuron, its surrogate, its adjoint, and thresholds that are parameters
-like any other.
+`LIF` and its relatives learn thresholds with `learn=("threshold",)`, by a map that keeps them positive. This one is for those
+who want the published method and nothing else: its neuron, its surrogate, its adjoint, and thresholds that are parameters like
+any other.
 """
 
 from collections.abc import Collection

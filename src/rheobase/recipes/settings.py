@@ -4,12 +4,15 @@
 recipe is made of it.
 """
 
+import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rheobase.errors import RecipeError
+from rheobase.recipes.recipe import Recipe
 
 T = TypeVar("T")
 
@@ -70,3 +73,28 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
         return value
     raise RecipeError(f"setting {where} must be {hint.__name__ if isinstance(hint, type) else hint}, got {value!r}")
+
+
+def is_of(settings: object, recipe: Recipe) -> bool:
+    """Whether `settings`, as a run folder, a row of a study or the journal of a sweep keeps them, are those of `recipe`.
+
+    A setting that was not there yet when they were written counts as what it is by default now; and the device does not
+    count, on which a result does not depend.
+
+    Example:
+        >>> from dataclasses import asdict
+        >>> from rheobase.recipes import Mnist
+        >>> is_of({"hidden": [400, 400], "training": asdict(Mnist().training)}, Mnist()), is_of({"steps": 3}, Mnist())
+        (True, False)
+    """
+    kept = _recipe(type(recipe), json.dumps(settings))
+    return kept is not None and replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
+
+
+# A study looks at all of its rows before each training, and checking what is in them takes seconds.
+@cache
+def _recipe(kind: type[Recipe], settings: str) -> Recipe | None:
+    try:
+        return build(kind, json.loads(settings))
+    except RecipeError:
+        return None

@@ -8,7 +8,7 @@ the same time.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,30 +123,6 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
         )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder.path}: lacks {error}") from error
-
-
-def is_of(settings: object, recipe: Recipe) -> bool:
-    """Whether `settings`, as a row or a run folder keeps them, are those of `recipe`.
-
-    A setting that was not there yet when they were written counts as what it is by default now; and the device does not
-    count, on which a result does not depend.
-
-    Example:
-        >>> from rheobase.recipes import Mnist
-        >>> is_of({"hidden": [400, 400], "training": asdict(Mnist().training)}, Mnist()), is_of({"steps": 3}, Mnist())
-        (True, False)
-    """
-    kept = _recipe(type(recipe), json.dumps(settings))
-    return kept is not None and replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
-
-
-# A study looks at all of its rows before each training, and checking what is in them takes seconds.
-@cache
-def _recipe(kind: type[Recipe], settings: str) -> Recipe | None:
-    try:
-        return build(kind, json.loads(settings))
-    except RecipeError:
-        return None
 
 
 @cache

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from rheobase.data import Splits
 from rheobase.errors import DivergenceError, RunError
 from rheobase.recipes import Recipe
-from rheobase.reproduce.rows import Diverged, Results, Row, is_of, row_of
+from rheobase.recipes.settings import is_of
+from rheobase.reproduce.rows import Diverged, Results, Row, row_of
 from rheobase.training import Display, RunFolder
 
 Status = Literal["reproduced", "partly reproduced", "not reproduced", "undecided", "not comparable", "not run yet"]

@@ -10,7 +10,7 @@ What decides is the accuracy on the validation set. The test set is read once fo
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from rheobase.data import Splits
 from rheobase.errors import DivergenceError, RheobaseError, RunError
 from rheobase.recipes import Recipe
+from rheobase.recipes.settings import is_of
 from rheobase.sweep.space import Axis, with_settings
 from rheobase.training import Display, RunFolder
 
@@ -219,12 +220,19 @@ def _open(plan: Sweep, lock: FileLock) -> "Study":
             before = study.user_attrs.get("sweep")
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, OSError) as error:
         raise RunError(f"{plan.storage}: not the journal of a sweep, or damaged: {error}") from error
-    if before != about:
+    if not _is_same(plan, before, about):
         was = f" of {before.get('recipe')} over {before.get('over')}" if isinstance(before, dict) else ""
         raise RunError(
             f"{plan.storage}: holds another sweep{was}; repeat its command, or choose another file with --storage"
         )
     return study
+
+
+def _is_same(plan: Sweep, before: object, about: Mapping[str, Any]) -> bool:
+    """Whether what a journal says of its sweep is this one; a setting that was not there yet when it began is the default."""
+    if not isinstance(before, dict) or not is_of(before.get("settings"), plan.recipe):
+        return False
+    return {**before, "settings": None} == {**about, "settings": None}
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
     tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
     if optimizer is not None:
         for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{_MOMENTS}{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+            tensors |= {f"{_MOMENTS}{index}.{key}": _number(optimizer, key, value) for key, value in moments.items()}
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     where = json.dumps(asdict(position))
@@ -58,6 +58,15 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
         metadata["optimizer"] = type(optimizer).__name__
     with atomic_write(path) as file:
         file.write(serialize(tensors, metadata=metadata))
+
+
+def _number(optimizer: torch.optim.Optimizer, key: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor | int | float):
+        raise TypeError(
+            f"optimizer: {type(optimizer).__name__} keeps {key!r}, a {type(value).__name__}, which a checkpoint cannot hold; "
+            "train without run="
+        )
+    return torch.as_tensor(value)
 
 
 def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
@@ -69,7 +78,8 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
         Where the run stood.
 
     Raises:
-        RunError: if there is no such file, it is damaged, or it is of another network; the message names what differs.
+        RunError: if there is no such file, it is damaged, or it is of another network or another optimiser; the message names
+            what differs.
     """
     path = Path(path)
     tensors, position, kind = _read(path)
@@ -150,7 +160,8 @@ def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[st
     ours = type(optimizer).__name__
     if kind is None and not tensors:
         raise RunError(f"{path}: holds weights alone, without the optimiser's state: training cannot go on from it")
-    if kind not in (None, ours):  # it is not said in checkpoints of before there was a choice
+    kind = kind or "AdamW"  # it is not said in checkpoints of before there was a choice
+    if kind != ours:
         raise RunError(f"{path}: was made by {kind}, not {ours}; resume it with the same optimizer")
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -15,8 +15,8 @@ from rheobase.layers import DelayedLinear
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
-_NOT_THE_STEP = ("lr", "weight_decay", "foreach", "fused", "capturable", "differentiable")
-"""Settings of an optimiser that are in those of training, or say how a step is computed, not which."""
+_ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
+"""What a group of an optimiser has beside its settings, and settings that those of training decide."""
 _PLAIN = bool | int | float | str | Surrogate | None
 
 
@@ -30,8 +30,7 @@ def described(
         loss: by the name of the function; likewise `decode`.
         decode: from the output to one value per class.
         regularizers: by their settings.
-        optimizer: by its kind and its settings; not by those that say how fast it computes, nor by its learning rate, which is
-            a setting of training.
+        optimizer: by its kind and the settings of its groups.
 
     Example:
         >>> import torch, rheobase as rb
@@ -45,8 +44,9 @@ def described(
     """
     words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
     words["optimizer"] = type(optimizer).__name__
-    steps = {name: value for name, value in optimizer.defaults.items() if name not in _NOT_THE_STEP}
-    words |= {f"optimizer.{name}": _word(value) for name, value in steps.items()}
+    for name in optimizer.param_groups[0].keys() - _ELSEWHERE:
+        settings = [_word(group[name]) for group in optimizer.param_groups]
+        words[f"optimizer.{name}"] = settings[0] if len(set(settings)) == 1 else _word(settings)
     for name, module in network.named_modules():
         if isinstance(module, Neuron | DelayedLinear):
             words[name] = type(module).__name__

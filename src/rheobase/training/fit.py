@@ -98,8 +98,8 @@ def fit(
             several processes each computes it of its own samples: one that is no mean over samples (`Sparsity`, `TotalRate`)
             is another one then, as with a smaller batch.
         optimizer: from parameter groups to the optimiser, such as `torch.optim.Adamax`, or `lambda groups:
-            torch.optim.SGD(groups, momentum=0.9)`. The groups come with their learning rates, which follow the schedule, and
-            weight decays: of weights alone, and whatever the optimiser makes of them. None is AdamW.
+            torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decay are those of `settings`, whatever the
+            optimiser is made with. None is AdamW. Any of PyTorch's will do but LBFGS, which wants to compute a step anew.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.

@@ -33,7 +33,7 @@ class Training:
     delay_learning_rate: float | None = None
     """Peak learning rate of learned delays, at least 0; None is that of everything else."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay, on weight matrices and kernels only: not on biases, decays, thresholds."""
+    """Weight decay, on weight matrices and kernels only: not on biases, decays, thresholds. With AdamW it is decoupled."""
     warmup: float = 0.05
     """The share of all steps over which the learning rate rises from 0."""
     clip_gradient: float = 1.0

@@ -36,8 +36,8 @@ batch. With several processes each has the penalty of its own samples, and what 
 whole batch only if the penalty is a mean over samples."""
 
 Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-"""From parameter groups, with the learning rate and the weight decay of each, as `rheobase.parameter_groups` makes them, to an
-optimiser: `torch.optim.Adamax`, or `lambda groups: torch.optim.SGD(groups, momentum=0.9)`."""
+"""From parameter groups, as `rheobase.parameter_groups` makes them, to an optimiser: `torch.optim.Adamax`, or `lambda groups:
+torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decays are in the groups."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +254,11 @@ def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
 
 def _optimizer_of(optimize: Optimize, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """What `optimize` makes of the groups, checked."""
+    if not callable(optimize):
+        raise TypeError(
+            "optimizer must be a class or a function of parameter groups, such as torch.optim.Adamax or "
+            f"lambda groups: torch.optim.SGD(groups, momentum=0.9), got {type(optimize).__name__}"
+        )
     wanted = _parameters(groups)
     made = optimize(groups)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
