@@ -475,8 +475,10 @@ def test_resume_refuses_another_loss(tmp_path: Path, change: dict[str, Any], mes
 def test_resume_refuses_another_surrogate(tmp_path: Path) -> None:
     run, plan, changed = interrupted(tmp_path), settings(learning_rate=0.8, epochs=6), network()
     changed[1].surrogate = rb.surrogate.FastSigmoid(dampening=0.3)
+    before = weights(changed)
     with pytest.raises(RunError, match=r"1\.surrogate FastSigmoid.* not FastSigmoid\(dampening=0\.3"):
         fit(changed, *splits(), plan, run=run, resume=True, display=QUIET)
+    assert same(weights(changed), before)
 
 
 def test_the_device_is_no_such_setting(tmp_path: Path) -> None:
@@ -486,8 +488,12 @@ def test_the_device_is_no_such_setting(tmp_path: Path) -> None:
 def test_resume_refuses_another_network_and_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     plan = settings(learning_rate=0.8, epochs=6)
-    with pytest.raises(RunError, match="a checkpoint of another network"):
+    with pytest.raises(RunError, match=r"was started with 1\.features 10, not 11"):
         fit(network(hidden=11), *splits(), plan, run=run, resume=True, display=QUIET)
+    wider = network()
+    wider[3], wider[4] = nn.Linear(10, 4), rb.LeakyReadout(4, learn=("decay",))
+    with pytest.raises(RunError, match=r"a checkpoint of another network: 3\.weight is float32 \(3, 10\), here"):
+        fit(wider, *splits(), plan, run=run, resume=True, display=QUIET)
     for name in ("checkpoint", "best"):
         path = run / f"{name}.safetensors"
         whole = path.read_bytes()

@@ -75,7 +75,9 @@ def test_another_optimizer_does_not_go_on(tmp_path: Path) -> None:
     def momentum(groups: list[dict[str, Any]]) -> optim.Optimizer:
         return optim.Adamax([{**group, "betas": (0.5, 0.999)} for group in groups])
 
-    with pytest.raises(RunError, match="was made by Adamax, not AdamW; resume it with the same optimizer"):
+    with pytest.raises(
+        RunError, match="was started with optimizer Adamax, not AdamW; resume it with the same settings"
+    ):
         fit(network(), *splits(), settings(), run=tmp_path / "a", resume=True, display=QUIET)
     with pytest.raises(RunError, match=r"was started with optimizer\.betas \[0\.9, 0\.999\], not \[0\.5, 0\.999\]"):
         run(tmp_path / "a", momentum, resume=True)

@@ -60,6 +60,15 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
         file.write(serialize(tensors, metadata=metadata))
 
 
+def position_of(path: Path) -> Position:
+    """Where the run stood; nothing is filled.
+
+    Raises:
+        RunError: if there is no such file, or it is damaged.
+    """
+    return _read(path)[1]
+
+
 def _number(optimizer: torch.optim.Optimizer, key: str, value: object) -> Tensor:
     if not isinstance(value, Tensor | int | float):
         raise TypeError(

@@ -254,7 +254,7 @@ class _Run:
         assert folder is not None, "fit refuses to resume without a folder"
         position, best = self._start(), {}
         if folder.checkpoint.exists():
-            start, position = position, checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
+            start, position = position, checkpoint.position_of(folder.checkpoint)
             if position.data != start.data:
                 raise RunError(
                     f"{folder.path}: the data is not what this run was started with; resume it with the same data"
@@ -263,6 +263,8 @@ class _Run:
                 raise RunError(
                     f"{folder.path}: was started with {different}; resume it with the same settings, or start a new run"
                 )
+            # Only now, so that a network whose run is refused is as it was.
+            checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             if position.best_epoch < position.epoch:
                 found = checkpoint.load(folder.best, trainer.network).epoch
                 if found != position.best_epoch:
