@@ -239,7 +239,7 @@ def test_resume_with_other_settings(
     path = place / "runs" / "a" / "config.json"
     config = json.loads(path.read_text())
     for change, message in [
-        ({"hidden": [9]}, "a checkpoint of another network"),
+        ({"hidden": [9]}, "was started with 2.features 8, not 9"),
         ({"shift_time": 0.01}, "the data is not what this run was started with"),
         ({"training": {**config["config"]["training"], "seed": 9}}, "was started with seed 0, not 9"),
     ]:
