@@ -99,7 +99,7 @@ def test_as_accurate_as_published(
     assert found is holds
     assert f"({arm}; published 92.90)" in figures
     assert seen.findings["mnist"] == (None, "not run yet")
-    assert seen.status != "reproduced"  # which would be of all three
+    assert seen.status != "reproduced"  # which would be of both
 
 
 def test_the_sequel_is_judged_by_its_own_arms() -> None:
@@ -200,3 +200,21 @@ def test_a_training_that_diverged_is_a_guess() -> None:
     assert f"({MEMBRANE};" in verdict("As accurate as published", results).figures
     assert verdict("decoder of the membrane potential", results).status == "undecided"
     assert verdict("Direct input", results).figures.startswith("decisions, latency-code: 75.00")
+
+
+def test_cifar10_is_a_direction_and_no_figure_to_compare() -> None:
+    results = table(
+        {
+            ("cifar10", FRAMEWORK): accuracies(0.77, 0.771),
+            ("cifar10", GROWING): accuracies(0.78, 0.781),
+            ("mnist", FRAMEWORK): accuracies(0.994, 0.994),
+            ("mnist", GROWING): accuracies(0.993, 0.993),
+        }
+    )
+    (claim,) = [one for one in STUDY.claims if one.text == "Accuracy on CIFAR-10"]
+    seen = claim.judge(results)
+    assert seen.status == "not comparable"
+    assert "framework 77.05" in seen.figures
+    together = verdict("Decoder and growing steps together", results)
+    assert together.status == "partly reproduced"
+    assert {task: holds for task, (holds, _) in together.findings.items()} == {"cifar10": True, "mnist": False}

@@ -21,7 +21,6 @@ IDENTITY = "width 1, identity 0.95"
 PUBLISHED: Mapping[str, tuple[float, float]] = {
     "mnist": (99.48, 99.51),
     "fashion-mnist": (92.90, 93.14),
-    "cifar10": (90.56, 95.06),
 }
 """Test accuracies of the paper and of its sequel, in %."""
 
@@ -200,6 +199,23 @@ def _each_part(table: Table) -> Verdict:
     return overall({part: finding for part, finding in findings.items() if finding is not None})
 
 
+def _sequel(table: Table) -> Verdict:
+    findings = {task: _difference(table, task, GROWING, FRAMEWORK) for task in ("cifar10", "mnist")}
+    return overall({task: finding for task, finding in findings.items() if finding is not None})
+
+
+def _reduced(table: Table) -> Verdict:
+    """The figures of a network that is not the published one, nor as large as `rheobase train ttfs-cifar10`."""
+    found = {arm: list(outcomes(table, "cifar10", arm).values()) for arm in (FRAMEWORK, GROWING)}
+    figures = ", ".join(f"{arm} {Estimate.of(values).percent()} %" for arm, values in found.items() if values)
+    if not figures:
+        return overall({})
+    return not_comparable(
+        f"half of a network's convolutions, half as wide, trained for 20 epochs on a CPU: {figures}; the whole one, for a GPU, "
+        "is `rheobase train ttfs-cifar10`"
+    )
+
+
 def _direct_input(table: Table) -> Verdict:
     difference = paired(*(outcomes(table, name, FRAMEWORK) for name in ("decisions", "latency-code")))
     if difference is None:
@@ -275,13 +291,13 @@ STUDY = Study(
     experiments=experiments,
     claims=(
         Claim(
-            "As accurate as published: MNIST, Fashion-MNIST, CIFAR-10",
-            "99.48, 92.90, 90.56 %",
+            "As accurate as published: MNIST, Fashion-MNIST",
+            "99.48, 92.90 %",
             _as_accurate_as(lambda task: PUBLISHED[task][0], (FRAMEWORK, MEMBRANE, GROWING)),
         ),
         Claim(
             "As accurate as the sequel",
-            "99.51, 93.14, 95.06 %",
+            "99.51, 93.14 %",
             _as_accurate_as(lambda task: PUBLISHED[task][1], (MEMBRANE, GROWING)),
         ),
         Claim(
@@ -317,6 +333,12 @@ STUDY = Study(
             "part of its gain",
             _better("fashion-mnist", GROWING, MEMBRANE),
         ),
+        Claim(
+            "Decoder and growing steps together are more accurate on MNIST and CIFAR-10 (sequel)",
+            "99.51 against 99.48, 95.06 against 90.56 %",
+            _sequel,
+        ),
+        Claim("Accuracy on CIFAR-10", "90.56 %, sequel 95.06 %", _reduced),
         Claim(
             "Accuracy on DVS128 Gesture",
             "95.83 %",
