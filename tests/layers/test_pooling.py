@@ -28,10 +28,13 @@ def test_it_is_refused_with_the_reason_and_the_remedy(layer):
 
 @pytest.mark.parametrize(
     "between",
-    [nn.Identity(), nn.Flatten(), nn.Unflatten(2, (2, 2)), nn.Dropout(), nn.Dropout2d(), Dropout(0.1)],
+    [
+        *(nn.Identity(), nn.Flatten(), nn.Unflatten(2, (2, 2)), nn.Dropout(), nn.Dropout2d(), Dropout(0.1)),
+        *(nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(4), nn.ReLU(), nn.BatchNorm2d(2), SpikeMaxPool2d(2)),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_also_behind_what_passes_spikes_on(between):
+def test_also_behind_what_leaves_spikes_apart(between):
     with pytest.raises(TypeError, match=r"layer 2, MaxPool2d, .*of layer 0"):
         Sequential(SingleSpike(2), between, nn.MaxPool2d(2))
 

@@ -26,8 +26,9 @@ from rheobase import (
 )
 from rheobase.data import EventDataset, Events, ImageDataset, Images, Splits
 from rheobase.first_spike import LearnedWeights
-from rheobase.health import listening
+from rheobase.health import Recorder, listening
 from rheobase.layers import standardised
+from rheobase.layers.standardised import free_weight
 from rheobase.recipes import RECIPES, TimeToFirstSpike, find, from_config, ttfs
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.ttfs import FASHION_MNIST, MNIST, MOST_SPIKES
@@ -45,7 +46,17 @@ PERCEPTRON = TimeToFirstSpike(channels=(), hidden=(12, 10), steps=5, training=tr
 CONVOLUTIONS = TimeToFirstSpike(channels=(3, 4), hidden=(8,), steps=5, training=training())
 VGG = TimeToFirstSpike(task="cifar10", channels=(3, 4, 5), convolutions=2, hidden=(8,), steps=4, training=training())
 GESTURES = TimeToFirstSpike(task="dvs128-gesture", channels=(2,) * 5, hidden=(8,), steps=6, training=training())
-ALL = {"perceptron": PERCEPTRON, "convolutions": CONVOLUTIONS, "vgg": VGG, "gestures": GESTURES}
+ALL = {
+    "perceptron": PERCEPTRON,
+    "perceptron, latency": replace(PERCEPTRON, encoding="latency"),
+    "convolutions": CONVOLUTIONS,
+    "convolutions, latency": replace(CONVOLUTIONS, encoding="latency"),
+    "vgg": replace(VGG, initialisation="measured"),
+    "vgg, latency": replace(VGG, encoding="latency", initialisation="measured"),
+    "reduced": replace(VGG, convolutions=1, initialisation="measured"),
+    "gestures": replace(GESTURES, initialisation="measured"),
+}
+SHIPPED = {name: entry.recipe for name, entry in RECIPES.items() if isinstance(entry.recipe, TimeToFirstSpike)}
 
 
 def pictures(recipe: TimeToFirstSpike, count: int, seed: int) -> ImageDataset:
@@ -165,9 +176,42 @@ def test_one_spike_at_most_in_every_network(name: str) -> None:
     random = recipe.seeded_network()
     recipe.prepare(random, parts)
     assert fires_once(random, x) > 0.02  # most pixels of a camera have no event
-    network, _ = train(replace(recipe, training=training(epochs=1)), parts)
+    before = {name: value.clone() for name, value in random.named_parameters()}
+    network, _ = train(replace(recipe, training=training(epochs=4, batch_size=3)), parts)  # 16 steps
+    assert all(not torch.equal(value, before[name]) for name, value in network.named_parameters() if value.ndim > 1)
     fires_once(network, x)
     assert network(x).shape == (recipe.steps, 11, len(parts.test.classes))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_one_spike_at_most_in_every_recipe_as_it_is(name: str) -> None:
+    recipe = SHIPPED[name]
+    parts = splits(recipe, 2, 2)
+    network = recipe.seeded_network()
+    recipe.prepare(network, parts)
+    assert fires_once(network, parts.train.batch(np.arange(2))[0]) > 0.01
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_with_measured_variances_every_recipe_is_alive_in_every_layer(name: str) -> None:
+    recipe = replace(SHIPPED[name], initialisation="measured", dropout=0.0)
+    assert recipe.initialisation == SHIPPED[name].initialisation or len(recipe.channels) * recipe.convolutions < 4
+    parts = splits(recipe, 4, 2)
+    network = recipe.seeded_network()
+    recipe.prepare(network, parts)
+    currents: list[float] = []
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for layer in layers:
+        layer.register_forward_hook(lambda _, __, current: currents.append(current.square().mean().item()))
+    x, labels = parts.train.batch(np.arange(4))
+    with Recorder(network) as recorder:
+        loss = recipe.loss(network(x), labels)
+    assert currents == pytest.approx([1.0] * len(layers), rel=0.01)
+    assert all(recipe.steps * layer.rate > 0.05 for layer in recorder.layers())  # most pixels of a camera have no event
+    weights = [free_weight(layer) for layer in layers]
+    gradients = [gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)]
+    assert min(gradients) > 0
+    assert max(gradients) < 100 * min(gradients)
 
 
 @pytest.mark.parametrize("choice", [{}, {"decoder": "membrane", "scale": 1.0}, {"grow": (2,)}], ids=str)
@@ -450,6 +494,14 @@ class TestData:
         ({"width": 0.0}, "width must be above 0 and finite, got 0"),
         ({"scale": float("inf")}, "scale must be above 0 and finite, got inf"),
         ({"channels": (3, 0)}, "at least 1 neuron"),
+        ({"base": 0.5}, "base must be at least 1 and finite, got 0.5"),
+        ({"grow": (4,)}, r"grow must ascend from at least 1 to below steps, 4, got \(4,\)"),
+        ({"grow": (2, 1)}, "grow must ascend"),
+        ({"task": "dvs128-gesture", "encoding": "latency"}, "encoding 'latency' is for pictures"),
+        ({"task": "dvs128-gesture", "flip": True}, "shift and flip are for pictures"),
+        ({"channels": (), "convolutions": 2}, "convolutions is for networks with channels"),
+        ({"channels": (), "pooling": "maximum"}, "pooling is for networks with channels"),
+        ({"identity": 0.5, "initialisation": "pytorch"}, "identity goes with the other initialisations"),
         ({"grow": (2,), "encoding": "latency"}, "grow needs a direct picture"),
         ({"grow": (2,), "task": "dvs128-gesture"}, "grow needs a direct picture"),
         ({"affine": "membrane", "normalisation": "none"}, "affine 'membrane' goes with normalisation"),

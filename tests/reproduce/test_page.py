@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from reproduce.toy import STUDY, experiments, table_of
+from rheobase.reproduce import STUDIES
 from rheobase.reproduce.page import write_page
-from rheobase.reproduce.study import Claim, Finding
+from rheobase.reproduce.rows import Results
+from rheobase.reproduce.study import Claim, Finding, Table
 from rheobase.reproduce.verdicts import not_comparable, overall
 
 FINDINGS: Mapping[str, Finding] = {
@@ -17,6 +19,7 @@ FINDINGS: Mapping[str, Finding] = {
     "SHD": (True, "3 ± 1 points"),
     "words": (False, "-3 ± 1 points"),
 }
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 ONLY = "rheobase reproduce toy --only first second third"
 
 
@@ -72,3 +75,16 @@ def test_three_names_of_experiments_are_told_and_four_are_not(page) -> None:
     text = page(command=f"{ONLY} fourth --runs runs")
     assert "| `rheobase reproduce toy --only ... --runs runs` |" in text
     assert "`--only ...` stands for more than three experiments" in text
+
+
+STEMS = sorted(path.stem for path in RESULTS.glob("*.json") if path.stem.removesuffix("-quick") in STUDIES)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_committed_page_is_that_of_the_committed_rows(stem: str, tmp_path: Path) -> None:
+    study, quick = STUDIES[stem.removesuffix("-quick")], stem.endswith("-quick")
+    table = Table(study.experiments(quick), *Results(RESULTS / f"{stem}.json", {}).read())
+    figures = {name: RESULTS / f"{stem}-{name}.png" for name in table.experiments if table.arms(name)}
+    command = f"rheobase reproduce {study.name}{' --quick' if quick else ''}"
+    write_page(tmp_path / f"{stem}.md", study, study.derived(table), command, quick, figures)
+    assert (tmp_path / f"{stem}.md").read_text() == (RESULTS / f"{stem}.md").read_text()

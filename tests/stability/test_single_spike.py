@@ -15,7 +15,7 @@ import rheobase as rb
 from rheobase import LIF, Dropout, Hold, LeakyReadout, Recompute, Sequential, SingleSpike, SpikeMaxPool2d, standardise
 from rheobase.health import listening
 from rheobase.layers import standardised
-from rheobase.stability import change_steps, initialise_single_spike, weight_variance
+from rheobase.stability import calibrate_single_spike, change_steps, initialise_single_spike, weight_variance
 from rheobase.stability.single_spike import spike_moment
 from rheobase.surrogate import Arctan
 
@@ -433,3 +433,45 @@ def test_with_an_identity_alike_pictures_stay_alike_through_many_layers():
 def test_an_identity_out_of_range():
     with pytest.raises(ValueError, match=r"identity must be in \[0, 1\), got 1"):
         initialise_single_spike(rb.Sequential(nn.Linear(2, 2)), 4, 0.1, identity=1.0)
+
+
+class TestCalibration:
+    """Variances by measurement."""
+
+    @pytest.mark.parametrize("depth", range(1, 7))
+    @pytest.mark.parametrize("fire_by_end", [False, True])
+    def test_standardised_layers_have_variance_1_at_every_depth(self, depth: int, fire_by_end: bool) -> None:
+        torch.manual_seed(depth)
+        network, x = perceptron(depth, fire_by_end), torch.rand(1, 16, NEURONS).expand(STEPS, -1, -1)
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                standardise(layer, 1.0)
+        initialise_single_spike(network, STEPS, x)
+        theory = network[: 2 * depth - 1](x).square().mean().item()
+        done = calibrate_single_spike(network, x)
+        assert theory < 0.6  # of inputs whose mean is not heard, which is three quarters of their mean square
+        assert network[: 2 * depth - 1](x).square().mean().item() == pytest.approx(1, rel=1e-3)
+        assert [layer.layer for layer in done] == [str(2 * k) for k in range(depth)]
+        assert all(layer.scale == pytest.approx(layer.before**-0.5) for layer in done)
+
+    def test_plain_weights_too_and_nothing_else_changes(self) -> None:
+        network = Sequential(nn.Linear(9, 30), Hold(4), SingleSpike(30, decay=1.0), Dropout(0.5), nn.Linear(30, 2))
+        before = [layer.weight.clone() for layer in network if isinstance(layer, nn.Linear)]
+        network[3].eval()
+        first, second = calibrate_single_spike(network, torch.rand(1, 8, 9))
+        assert (network.training, network[3].training, network[4].training) == (True, False, True)
+        assert torch.allclose(network[0].weight, before[0] * first.scale)
+        assert torch.allclose(network[4].weight, before[1] * second.scale)
+        assert str(first) == f"layer 0: current of mean square {first.before:.3g}, weights times {first.scale:.3g}"
+
+    def test_of_a_network_whose_steps_grow(self) -> None:
+        layers = Sequential(nn.Linear(9, 30), Hold(4), SingleSpike(30, decay=1.0), nn.Linear(30, 2))
+        assert len(calibrate_single_spike(rb.GrowingSteps(layers, (2, 4)), torch.rand(1, 8, 9))) == 2
+
+    def test_where_nothing_arrives(self) -> None:
+        network = Sequential(nn.Linear(9, 30), SingleSpike(30, threshold=1e9), nn.Linear(30, 2, bias=False))
+        with pytest.raises(
+            ValueError, match=r"layer 2 has a current of mean square 0\.0 on this batch, which no scale"
+        ):
+            calibrate_single_spike(network, torch.rand(3, 8, 9))
+        assert network.training

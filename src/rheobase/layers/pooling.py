@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from rheobase.layers.dropout import Dropout
@@ -17,6 +18,19 @@ from rheobase.neurons import SingleSpike
 
 PASSES_SPIKES_ON = (nn.Flatten, nn.Unflatten, nn.Identity, _DropoutNd, Dropout)
 """Layers behind which a spike is still a spike at the same step."""
+
+_LEAVES_THEM_APART = (
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.MaxPool2d,
+    nn.ReLU,
+    _BatchNorm,
+)
+"""Layers behind which it is a number at the same step, beside others: a maximum over them multiplies it all the same."""
 
 _MAXIMUM = (
     nn.MaxPool1d,
@@ -75,5 +89,5 @@ def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:
             )
         if isinstance(layer, SingleSpike):
             source = name
-        elif not isinstance(layer, PASSES_SPIKES_ON):
+        elif not isinstance(layer, (*PASSES_SPIKES_ON, *_LEAVES_THEM_APART)):
             source = None

@@ -40,8 +40,8 @@ from rheobase.neurons import SingleSpike
 from rheobase.ops.single_spike import Credit
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.tasks import some_of
-from rheobase.stability import initialise_single_spike
-from rheobase.surrogate import Arctan, FastSigmoid, Surrogate, Triangular
+from rheobase.stability import calibrate_single_spike, initialise_single_spike
+from rheobase.surrogate import Arctan, FastSigmoid, Sigmoid, Surrogate, Triangular
 from rheobase.training import GrowingSteps, Training
 
 TaskName = Literal["mnist", "fashion-mnist", "cifar10", "dvs128-gesture"]
@@ -87,7 +87,7 @@ class TimeToFirstSpike(Recipe):
     """Share of neurons of the linear layers before the last that are silenced in a training sample."""
     decay: float = 1.0
     """What a membrane potential keeps per step; 1 is no leak."""
-    surrogate: Literal["arctan", "fast sigmoid", "triangular"] = "arctan"
+    surrogate: Literal["arctan", "fast sigmoid", "sigmoid", "triangular"] = "arctan"
     """The shape of the gradient of a spike; its peak is 1."""
     width: float = 1.0
     """The area of that shape, and its width relative to that of area 1."""
@@ -95,8 +95,9 @@ class TimeToFirstSpike(Recipe):
     """The gradient of what makes a single spike of crossings."""
     fire_by_end: bool = False
     """Hidden neurons that are silent until the last step fire there."""
-    initialisation: Literal["steps", "pytorch"] = "steps"
-    """The variance of weights: T over the inputs, corrected for pooling and analog input; or PyTorch's, 1/3 over the inputs."""
+    initialisation: Literal["steps", "measured", "pytorch"] = "steps"
+    """The variance of weights: T over the inputs, corrected for pooling and analog input; that, scaled until the currents of
+    128 samples have variance 1 in every layer; or PyTorch's, 1/3 over the inputs."""
     identity: float = 0.0
     """The part of that variance which lies in one weight of each unit, to what stands at its own place in the layer below."""
     normalisation: Literal["output", "layer", "none"] = "output"
@@ -129,9 +130,14 @@ class TimeToFirstSpike(Recipe):
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.identity < 1:
             raise ValueError(f"identity must be in [0, 1), got {self.identity}")
+        if not 1 <= self.base < math.inf:
+            raise ValueError(f"base must be at least 1 and finite, got {self.base}")
+        if list(self.grow) != sorted({*self.grow}) or any(not 1 <= steps < self.steps for steps in self.grow):
+            raise ValueError(f"grow must ascend from at least 1 to below steps, {self.steps}, got {self.grow}")
         for name in ("width", "scale", "seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+        self._check_what_would_have_no_effect()
         if self.grow and (self.encoding != "direct" or self.task == "dvs128-gesture"):
             raise ValueError(f"grow needs a direct picture, whose steps the network makes; got {self.grow}")
         if self.affine == "membrane" and self.normalisation == "none":
@@ -140,6 +146,18 @@ class TimeToFirstSpike(Recipe):
             raise ValueError(
                 f"error 'squared' goes with decoders whose output is at most 1, got decoder {self.decoder!r}"
             )
+
+    def _check_what_would_have_no_effect(self) -> None:
+        gestures, dense = self.task == "dvs128-gesture", not self.channels
+        for ignored, what in (
+            (gestures and self.encoding == "latency", "encoding 'latency' is for pictures, and gestures are events"),
+            (gestures and (self.shift or self.flip), "shift and flip are for pictures, and gestures are events"),
+            (dense and self.convolutions > 1, "convolutions is for networks with channels"),
+            (dense and self.pooling == "maximum", "pooling is for networks with channels"),
+            (self.identity and self.initialisation == "pytorch", "identity goes with the other initialisations"),
+        ):
+            if ignored:
+                raise ValueError(f"{what}; got task {self.task!r}, channels {self.channels}, {self.initialisation!r}")
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -232,6 +250,8 @@ class TimeToFirstSpike(Recipe):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             initialise_single_spike(network, self.steps, x, identity=self.identity)
+        if self.initialisation == "measured":
+            calibrate_single_spike(network, x)
 
     @property
     def _bias(self) -> bool:
@@ -243,7 +263,9 @@ class TimeToFirstSpike(Recipe):
 
     @property
     def _surrogate(self) -> Surrogate:
-        shape = {"arctan": Arctan, "fast sigmoid": FastSigmoid, "triangular": Triangular}[self.surrogate]
+        shape = {"arctan": Arctan, "fast sigmoid": FastSigmoid, "sigmoid": Sigmoid, "triangular": Triangular}[
+            self.surrogate
+        ]
         return shape(sharpness=1 / self.width)
 
     def decode(self, output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -323,6 +345,7 @@ CIFAR10 = TimeToFirstSpike(
     shift=4,
     flip=True,
     dropout=0.2,
+    initialisation="measured",  # eight layers by theory alone are silent behind the fourth
     training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
 )
 """A network like VGG's, for a GPU."""
@@ -332,6 +355,7 @@ CIFAR10_REDUCED = replace(
     channels=(32, 64, 128),
     convolutions=1,
     hidden=(256,),
+    initialisation="steps",
     training=replace(CIFAR10.training, epochs=20, precision="bfloat16", threads=1),
 )
 """Half of its convolutions, half as wide: on one core an epoch is minutes."""
@@ -342,6 +366,7 @@ GESTURE = TimeToFirstSpike(
     hidden=(512,),
     steps=16,
     dropout=0.5,
+    initialisation="measured",
     training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
 )
 """Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""

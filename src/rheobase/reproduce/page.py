@@ -98,6 +98,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
         "spikes / sample",
         *measures,
         "s / epoch",
+        "min / training",
         "seeds",
     ]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
@@ -122,6 +123,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
             f"{_mean([row.spikes_per_sample for row in runs]):,.0f}",
             *(_measured(runs, name) for name in measures),
             f"{_mean([_seconds(row) for row in runs]):.1f}",
+            f"{_mean([row.seconds for row in runs]) / 60:.1f}",
             seeds,
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -16,6 +16,7 @@ from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes
 
 FRAMEWORK, NOTHING = "framework", "nothing of it"
 MEMBRANE, GROWING = "membrane decoder", "growing steps"
+MEASURED = "measured variances"
 IDENTITY = "width 1, identity 0.95"
 
 PUBLISHED: Mapping[str, tuple[float, float]] = {
@@ -36,6 +37,7 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "D1 leak, decay 0.8": {"decay": 0.8},
     "D2 fast sigmoid": {"surrogate": "fast sigmoid"},
     "D2 triangular": {"surrogate": "triangular"},
+    "D2 sigmoid": {"surrogate": "sigmoid"},
     "D2 width 0.5": {"width": 0.5},
     "D2 width 1": {"width": 1.0},
     "D2 width 3": {"width": 3.0},
@@ -48,11 +50,14 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "D7 learned": {"decoder": "learned"},
     "D7 squared error": {"error": "squared"},
     "D7 base 2": {"base": 2.0},
+    "D7 base 1.1": {"base": 1.1},
     "D7 scale 1": {"scale": 1.0},
     "D7 scale 5": {"scale": 5.0},
     "D7 membrane": {"decoder": "membrane", "scale": 1.0},
+    MEASURED: {"initialisation": "measured"},
 }
-"""The choices that restatements of the paper leave open, each against the default; D8, the input, is its own experiment."""
+"""The choices that restatements of the paper leave open, each against the default; D8, the input, is its own experiment. And
+what this library adds: variances by measurement, which theory makes too small for weights that sum to 0."""
 
 DEPTHS = (2, 5, 10, 20)
 SEEDS = (0, 1, 2)
@@ -137,6 +142,7 @@ def _depth(recipe: TimeToFirstSpike, depth: int, width: int, seeds: tuple[int, .
         "forced last spike": replace(recipe, fire_by_end=True),
         "width 1": replace(recipe, width=1.0),
         IDENTITY: replace(recipe, width=1.0, identity=0.95),
+        MEASURED: replace(recipe, initialisation="measured"),
         "initialisation alone": replace(recipe, normalisation="none"),
         NOTHING: replace(recipe, initialisation="pytorch", normalisation="none"),
     }
@@ -291,7 +297,12 @@ STUDY = Study(
     experiments=experiments,
     claims=(
         Claim(
-            "As accurate as published: MNIST, Fashion-MNIST",
+            "As accurate as published, answered by the first spike: MNIST, Fashion-MNIST",
+            "99.48, 92.90 %",
+            _as_accurate_as(lambda task: PUBLISHED[task][0], (FRAMEWORK,)),
+        ),
+        Claim(
+            "As accurate as published by the best decoder, which may wait for the last step",
             "99.48, 92.90 %",
             _as_accurate_as(lambda task: PUBLISHED[task][0], (FRAMEWORK, MEMBRANE, GROWING)),
         ),

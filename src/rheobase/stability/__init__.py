@@ -4,7 +4,9 @@ from rheobase.stability import conditions
 from rheobase.stability.calibration import Calibration, LayerChange, stabilize
 from rheobase.stability.fluctuations import fluctuation_driven
 from rheobase.stability.single_spike import (
+    Calibrated,
     Initialised,
+    calibrate_single_spike,
     change_steps,
     initialise_single_spike,
     spike_moment,
@@ -12,9 +14,11 @@ from rheobase.stability.single_spike import (
 )
 
 __all__ = [
+    "Calibrated",
     "Calibration",
     "Initialised",
     "LayerChange",
+    "calibrate_single_spike",
     "change_steps",
     "conditions",
     "fluctuation_driven",

@@ -6,9 +6,14 @@ mean 0 make a current of variance `N Var(w) E[s^2] = N Var(w) / T`. PyTorch's we
 
     Var(w) = 1 / (N E[s^2]) = T / N
 
-it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`). What is pooled by the average has another
-`E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network that gets another T needs other ones
-(`change_steps`).
+it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`), at steps that have nothing to do with each other.
+What is pooled by the average has another `E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network
+that gets another T needs other ones (`change_steps`).
+
+Real inputs are alike: the pixels of a patch, the spikes of a map. Standardised weights sum to 0, so what all inputs of a unit
+have in common is not heard, and the current is smaller than theory has it: of pictures, a tenth in the first layer, and less
+behind each further one. Two or three layers learn all the same, for gains are learned; eight are silent. There
+`calibrate_single_spike` sets the variance to 1 by measurement.
 
 Spikes and gradients of the right size are not all that depth needs. A layer of thresholds makes pictures that are alike less
 alike: of weights drawn independently, ten layers leave nothing of what two pictures have in common, nor do gradients find back.
@@ -162,6 +167,79 @@ def initialise_single_spike(
         deviation = 1 / math.sqrt(synapses.fan_in * moment)
         _draw(synapses.layer, deviation, 0.0 if synapses in (found[0], found[-1]) else identity)
         done.append(Initialised(synapses.name, receives, synapses.fan_in, moment, deviation))
+    return tuple(done)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured of a layer, and done to it."""
+
+    layer: str
+    """Its name in the network."""
+    before: float
+    """The mean square of its current, over units, steps and samples; it is 1 now."""
+    scale: float
+    """What its weights were multiplied by."""
+
+    def __str__(self) -> str:
+        return f"layer {self.layer}: current of mean square {self.before:.3g}, weights times {self.scale:.3g}"
+
+
+@torch.no_grad()
+def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> tuple[Calibrated, ...]:
+    """Scale the weights of each layer of a `SingleSpike` network, in order, for currents of mean square 1 on `batch`.
+
+    Of a standardised layer (`rheobase.standardise`) the deviation is scaled, which the weights keep. Biases stay. It comes
+    after `initialise_single_spike`, whose directions it keeps, and is for deep networks and convolutions, where inputs that are
+    alike make theory's currents too small. 100 samples will do.
+
+    Args:
+        network: as for `initialise_single_spike`; changed in place, but for its mode. Dropout is off meanwhile.
+        batch: some input of the network.
+
+    Returns:
+        For each layer with weights what was done, in the order of the data.
+
+    Raises:
+        TypeError: as for `initialise_single_spike`.
+        ValueError: if a layer receives nothing, and so no scale of its weights makes a current.
+
+    Source: Mishkin and Matas, "All you need is a good init", arXiv 1511.06422, which does so for other networks.
+
+    Example:
+        >>> import rheobase as rb
+        >>> _ = torch.manual_seed(0)
+        >>> network = rb.Sequential(nn.Linear(9, 30), rb.Hold(4), rb.SingleSpike(30, decay=1.0), nn.Linear(30, 2))
+        >>> _ = rb.initialise_single_spike(network, steps=4, batch=torch.rand(1, 64, 9))
+        >>> print(*rb.stability.calibrate_single_spike(network, torch.rand(1, 64, 9)), sep="\\n")
+        layer 0: current of mean square 1.16, weights times 0.927
+        layer 3: current of mean square 0.292, weights times 1.85
+    """
+    names = {id(synapses.layer): synapses.name for synapses in _synapses(network, "calibrate_single_spike")}
+    done: list[Calibrated] = []
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        x = batch
+        for _, layer in in_order(network):
+            step = Sequential(layer, input_rate=None)
+            current = step(x)
+            if isinstance(layer, nn.Linear | _ConvNd):
+                before = current.square().mean().item()
+                if not 0 < before < math.inf:
+                    raise ValueError(
+                        f"calibrate_single_spike: layer {names[id(layer)]} has a current of mean square {before} on this "
+                        "batch, which no scale of its weights makes 1; draw them by rheobase.initialise_single_spike"
+                    )
+                scale = 1 / math.sqrt(before)
+                rule = standardised(layer)
+                (layer.weight if rule is None else rule.deviation).mul_(scale)
+                done.append(Calibrated(names[id(layer)], before, scale))
+                current = step(x)
+            x = current
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return tuple(done)
 
 
