@@ -29,6 +29,9 @@ class TestGoldenVectors:
             currents = torch.tensor([0.4, 0.3, 0.5, -0.6, 1.2]).view(5, 1, 1).requires_grad_()
             membrane = LeakyReadout(decay=1.0)(currents)
             torch.testing.assert_close(membrane.flatten().detach(), torch.tensor([0.4, 0.7, 1.2, 0.6, 1.8]))
+            slope = Arctan().derivative(membrane.flatten().detach() - 1)
+            golden = torch.tensor([0.219633, 0.529587, 0.716957, 0.387727, 0.136676])
+            torch.testing.assert_close(slope, golden, rtol=0, atol=1e-6)
             rule = {"surrogate": Arctan(), "credit": credit}
             for spikes in (SingleSpike(decay=1.0, **rule)(currents), spikes_of(membrane, **rule)):
                 assert spikes.flatten().tolist() == [0, 0, 1, 0, 0]

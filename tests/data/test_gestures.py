@@ -1,11 +1,16 @@
 """Tests of rheobase.data.gestures, on a small data set in the official layout."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.data.test_aedat import HEADER, packet
 
 from rheobase.data import EventDataset, dvs128_gesture
 from rheobase.errors import DataError
+from rheobase.recipes import find
+from rheobase.recipes.ttfs import MOST_SPIKES
+from rheobase.training import Display
 
 TABLE = "class,startTime_usec,endTime_usec\n1,1000,2000\n11,3000,2003000\n11,2003000,2003001\n"
 EVENTS = [
@@ -19,13 +24,17 @@ EVENTS = [
 ]
 
 
+def write(folder, *names):
+    for name in names:
+        (folder / f"{name}.aedat").write_bytes(HEADER + packet(EVENTS[:4]) + packet(EVENTS[4:]))
+        (folder / f"{name}_labels.csv").write_text(TABLE)
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "dvs128_gesture/DvsGesture"
     folder.mkdir(parents=True)
-    for name in ("user01_led", "user01_lab", "user24_led"):
-        (folder / f"{name}.aedat").write_bytes(HEADER + packet(EVENTS[:4]) + packet(EVENTS[4:]))
-        (folder / f"{name}_labels.csv").write_text(TABLE)
+    write(folder, "user01_led", "user01_lab", "user24_led")
     (folder / "trials_to_train.txt").write_text("user01_led.aedat\nuser01_lab.aedat\n\n")
     (folder / "trials_to_test.txt").write_text("user24_led.aedat\r\n")
     return folder
@@ -99,3 +108,17 @@ def test_bad_files_are_refused_by_name(tmp_path, folder, name, content, message)
     (folder / name).write_bytes(wrong if content is None else content.encode())
     with pytest.raises(DataError, match=message):
         dvs128_gesture(tmp_path)
+
+
+def test_the_recipe_trains_on_them(tmp_path, folder):
+    """From files in the official format to an accuracy: the network of the recipe, narrower."""
+    many = [f"user{number:02}_led" for number in range(1, 9)]
+    write(folder, *many)
+    (folder / "trials_to_train.txt").write_text("\n".join(f"{name}.aedat" for name in many))
+    recipe = replace(find("ttfs-gesture").recipe, channels=(2,) * 5, hidden=(4,), steps=4, seconds=2.0)
+    recipe = replace(recipe, training=replace(recipe.training, epochs=1, batch_size=8, threads=1))
+    parts = recipe.splits(tmp_path)
+    result = recipe.train(parts, display=Display())
+    assert (len(parts.train) + len(parts.validation), len(parts.test)) == (24, 3)
+    assert 0 <= result.summary["test_accuracy"] <= 1
+    assert result.summary["measures"][MOST_SPIKES] <= 1

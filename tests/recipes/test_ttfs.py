@@ -513,10 +513,31 @@ def test_what_is_refused(changes: dict[str, Any], message: str) -> None:
         TimeToFirstSpike(**changes)
 
 
+class Stopped(Exception):
+    """Stands for an interruption."""
+
+
+class StopAfter(Display):
+    def __init__(self, epoch: int) -> None:
+        self.last = epoch
+
+    def epoch(self, metrics: Any) -> None:
+        if metrics["epoch"] == self.last:
+            raise Stopped
+
+
 def test_a_run_folder_is_evaluated_and_resumed(tmp_path: Path) -> None:
     recipe = replace(PERCEPTRON, grow=(2,))
     parts = splits(recipe)
-    recipe.train(parts, run=tmp_path / "run", about={"recipe": "ttfs"}, display=Display())
+    about = {"recipe": "ttfs"}
+    recipe.train(parts, run=tmp_path / "run", about=about, display=Display())
+    with pytest.raises(Stopped):
+        recipe.train(parts, run=tmp_path / "part", about=about, display=StopAfter(1))
+    recipe.train(parts, run=tmp_path / "part", resume=True, about=about, display=Display())
+    whole, part = (recipe.seeded_network() for _ in range(2))
+    for name, found in (("run", whole), ("part", part)):
+        checkpoint.load(tmp_path / name / "best.safetensors", found)
+    assert all(torch.equal(value, part.state_dict()[name]) for name, value in whole.state_dict().items())
     network = recipe.seeded_network()
     folder = RunFolder(tmp_path / "run")
     assert from_config(folder.config) == recipe
