@@ -141,9 +141,9 @@ def test_depth() -> None:
     )
     assert verdict("trains deep networks better", results).figures.startswith("depth-20: nothing of it 10.00")
     assert verdict("trains deep networks better", results).status == "reproduced"
-    assert verdict("20 layers are not less accurate", results).status == "reproduced"
+    assert verdict("The deepest network", results).status == "reproduced"
     alone = table({("depth-20", FRAMEWORK): accuracies(0.8)})
-    assert verdict("20 layers are not less accurate", alone).status == "not run yet"
+    assert verdict("The deepest network", alone).status == "not run yet"
 
 
 @pytest.mark.parametrize(("steps", "status"), [(2.2, "reproduced"), (4.0, "not reproduced")])
