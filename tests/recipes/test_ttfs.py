@@ -196,14 +196,14 @@ def test_one_spike_at_most_in_every_recipe_as_it_is(name: str) -> None:
 def test_with_measured_variances_every_recipe_is_alive_in_every_layer(name: str) -> None:
     recipe = replace(SHIPPED[name], initialisation="measured", dropout=0.0)
     assert recipe.initialisation == SHIPPED[name].initialisation or len(recipe.channels) * recipe.convolutions < 4
-    parts = splits(recipe, 4, 2)
+    parts = splits(recipe, 2, 2)
     network = recipe.seeded_network()
     recipe.prepare(network, parts)
     currents: list[float] = []
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
         layer.register_forward_hook(lambda _, __, current: currents.append(current.square().mean().item()))
-    x, labels = parts.train.batch(np.arange(4))
+    x, labels = parts.train.batch(np.arange(2))
     with Recorder(network) as recorder:
         loss = recipe.loss(network(x), labels)
     assert currents == pytest.approx([1.0] * len(layers), rel=0.01)
