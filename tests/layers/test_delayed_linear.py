@@ -369,7 +369,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path, stop: Sto
 def test_resume_refuses_another_longest(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(small(), tmp_path / "part", Stop(epoch=1))
-    with pytest.raises(rb.errors.RunError, match=r"of another network: 0\.longest: delays of up to 3 steps"):
+    with pytest.raises(rb.errors.RunError, match=r"was started with 0\.longest 3, not 4"):
         train(small(longest=4), tmp_path / "part", resume=True)
 
 

@@ -44,7 +44,7 @@ def described(
     """
     words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
     words["optimizer"] = type(optimizer).__name__
-    for name in optimizer.param_groups[0].keys() - _ELSEWHERE:
+    for name in sorted(optimizer.param_groups[0].keys() - _ELSEWHERE):
         settings = [_word(group[name]) for group in optimizer.param_groups]
         words[f"optimizer.{name}"] = settings[0] if len(set(settings)) == 1 else _word(settings)
     for name, module in network.named_modules():
