@@ -35,6 +35,7 @@ from rheobase.recipes.ttfs import FASHION_MNIST, MNIST, MOST_SPIKES
 from rheobase.stability import spike_moment
 from rheobase.surrogate import Arctan, FastSigmoid, Triangular
 from rheobase.training import Display, Result, RunFolder, Training, checkpoint, evaluate, fit
+from training.tiny import Killed, Stop
 
 
 def training(**changes: Any) -> Training:
@@ -513,26 +514,13 @@ def test_what_is_refused(changes: dict[str, Any], message: str) -> None:
         TimeToFirstSpike(**changes)
 
 
-class Stopped(Exception):
-    """Stands for an interruption."""
-
-
-class StopAfter(Display):
-    def __init__(self, epoch: int) -> None:
-        self.last = epoch
-
-    def epoch(self, metrics: Any) -> None:
-        if metrics["epoch"] == self.last:
-            raise Stopped
-
-
 def test_a_run_folder_is_evaluated_and_resumed(tmp_path: Path) -> None:
     recipe = replace(PERCEPTRON, grow=(2,))
     parts = splits(recipe)
     about = {"recipe": "ttfs"}
     recipe.train(parts, run=tmp_path / "run", about=about, display=Display())
-    with pytest.raises(Stopped):
-        recipe.train(parts, run=tmp_path / "part", about=about, display=StopAfter(1))
+    with pytest.raises(Killed):
+        recipe.train(parts, run=tmp_path / "part", about=about, display=Stop(epoch=1))
     recipe.train(parts, run=tmp_path / "part", resume=True, about=about, display=Display())
     whole, part = (recipe.seeded_network() for _ in range(2))
     for name, found in (("run", whole), ("part", part)):

@@ -40,6 +40,7 @@ from rheobase.layers.order import check_order, in_order
 from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, window_size
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.standardised import free_weight, only_standardised, standardised
+from rheobase.modes import evaluating
 from rheobase.neurons import SingleSpike
 
 Receives = Literal["the input", "spikes", "pooled spikes"]
@@ -215,31 +216,25 @@ def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *featur
         layer 0: current of mean square 1.16, weights times 0.927
         layer 3: current of mean square 0.292, weights times 1.85
     """
-    names = {id(synapses.layer): synapses.name for synapses in _synapses(network, "calibrate_single_spike")}
+    _synapses(network, "calibrate_single_spike")  # raises where this knows no such network
     done: list[Calibrated] = []
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        x = batch
-        for _, layer in in_order(network):
+    x = batch
+    with evaluating(network):
+        for name, layer in in_order(network):
             step = Sequential(layer, input_rate=None)
             current = step(x)
             if isinstance(layer, nn.Linear | _ConvNd):
                 before = current.square().mean().item()
                 if not 0 < before < math.inf:
                     raise ValueError(
-                        f"calibrate_single_spike: layer {names[id(layer)]} has a current of mean square {before} on this "
-                        "batch, which no scale of its weights makes 1; draw them by rheobase.initialise_single_spike"
+                        f"calibrate_single_spike: layer {name} has a current of mean square {before} on this batch, which no "
+                        "scale of its weights makes 1; draw them by rheobase.initialise_single_spike"
                     )
                 scale = 1 / math.sqrt(before)
-                rule = standardised(layer)
-                (layer.weight if rule is None else rule.deviation).mul_(scale)
-                done.append(Calibrated(names[id(layer)], before, scale))
+                _scale(layer, scale)
+                done.append(Calibrated(name, before, scale))
                 current = step(x)
             x = current
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     return tuple(done)
 
 
@@ -270,12 +265,16 @@ def change_steps(network: nn.Module, before: int, after: int) -> None:
     for synapses in _synapses(network, "change_steps")[1:]:
         if before == after:  # weights that a backward pass still needs are not written to, not even times 1
             break
-        rule = standardised(synapses.layer)
-        scaled = synapses.layer.weight if rule is None else rule.deviation
-        scaled.mul_(math.sqrt(synapses.moment(before) / synapses.moment(after)))
+        _scale(synapses.layer, math.sqrt(synapses.moment(before) / synapses.moment(after)))
     for module in network.modules():
         if isinstance(module, Hold):
             module.steps = after
+
+
+def _scale(layer: nn.Linear | _ConvNd, factor: float) -> None:
+    """Scale the weights, or the deviation that they are standardised to."""
+    rule = standardised(layer)
+    (layer.weight if rule is None else rule.deviation).mul_(factor)
 
 
 def _check_counts(what: str, **counts: int) -> None:

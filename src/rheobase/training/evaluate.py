@@ -1,7 +1,6 @@
 """Evaluation: one pass over a data set, without gradients, counting what the network gets right and what it costs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from rheobase import decoding, randomness
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.health import InputHealth, LayerHealth, Recorder
+from rheobase.modes import evaluating
 from rheobase.training.engine import Engine
 from rheobase.training.first_batch import check_batch
 
@@ -92,7 +92,7 @@ def evaluate(
     total = torch.zeros((), dtype=torch.float64)
     with (
         torch.no_grad(),
-        _evaluating(network),
+        evaluating(network),
         randomness.evaluation(seed, engine.device) as seed_step,
         Recorder(network) as recorder,
     ):
@@ -173,15 +173,3 @@ def answers_of(output: object, decode: Decode, labels: Int[Tensor, " B"], classe
             f"data, got shape {tuple(decoded.shape)} from the output {tuple(output.shape)}"
         )
     return decoded.argmax(1)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards every module is in the mode in which it was."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
