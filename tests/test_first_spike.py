@@ -189,6 +189,18 @@ def convolutional(fire_by_end: bool) -> Sequential:
     return exact(network)
 
 
+def reached_by_half(membrane: Tensor) -> float:
+    """A threshold that nearly half of the samples reach."""
+    return membrane.amax((0, 2)).median().item() + 1e-4
+
+
+def needed(decisions: Tensor, steps: int) -> list[int]:
+    """How many rows are computed of the first step, the first 4, ...: of samples that are not decided before."""
+    lengths = [*(4**k for k in range(steps) if 4**k < steps), steps]
+    rows = [length * int((decisions >= before).sum()) for before, length in zip([0, *lengths], lengths, strict=False)]
+    return [count for count in rows if count]
+
+
 class TestEarlyExit:
     @pytest.mark.parametrize("fire_by_end", [False, True])
     @pytest.mark.parametrize("threshold", [0.25, 1.0, 4.0, 1e6])
@@ -206,14 +218,14 @@ class TestEarlyExit:
         if threshold == 1e6:
             assert (whole.steps == 6).all()
 
-    def test_what_comes_after_is_not_computed(self) -> None:
+    def test_what_comes_after_is_hardly_computed(self) -> None:
         torch.manual_seed(0)
         network, x = perceptron(False), (torch.rand(6, 60, 20) < 0.3).double()
         rows = []
         network[0].register_forward_hook(lambda _, arguments, __: rows.append(len(arguments[0])))
         found = decide_early(network, x)
-        assert rows == [int((found.steps >= step).sum()) for step in range(len(rows))]
-        assert rows[-1] < rows[0] == 60
+        assert rows == needed(found.steps, 6)
+        assert 0 < rows[1] < 4 * rows[0] == 240
 
     @pytest.mark.parametrize(
         "layer",
@@ -221,23 +233,46 @@ class TestEarlyExit:
             rb.Delay(2),
             rb.SlidingPSN(3),
             rb.MaskedPSN(6, order=3),
-            rb.SPSN(20),
             rb.RecurrentAdaptiveLIF(20, threshold=0.1),
             rb.ParaLIF(event="delta"),
         ],
         ids=lambda layer: type(layer).__name__,
     )
-    def test_layers_whose_state_is_not_of_single_samples(self, layer: nn.Module) -> None:
+    def test_layers_with_a_memory(self, layer: nn.Module) -> None:
         torch.manual_seed(0)
         network = Sequential(layer, nn.Linear(20, 4, bias=False), LeakyReadout(decay=1.0), input_rate=None)
-        x, seed = 3 * torch.randn(6, 60, 20), torch.get_rng_state()
+        x = 3 * torch.randn(6, 60, 20)
         membrane = network(x)
-        threshold = membrane.amax((0, 2)).median().item() + 1e-4  # which nearly half of the samples reach
-        torch.set_rng_state(seed)
+        threshold = reached_by_half(membrane)
         whole, early = decide(membrane, threshold), decide_early(network, x, threshold)
         assert torch.equal(early.answers, whole.answers)
         assert torch.equal(early.steps, whole.steps)
         assert len(whole.steps.unique()) > 1
+
+    @pytest.mark.parametrize(
+        "layer",
+        [rb.SPSN(20), rb.ParaLIF(transform="sigmoid", event="bernoulli")],
+        ids=lambda layer: type(layer).__name__,
+    )
+    def test_noise_is_the_same_each_time(self, layer: nn.Module) -> None:
+        """The answers are those of the last time that was computed, which is the whole sequence."""
+        torch.manual_seed(0)
+        network = Sequential(layer, nn.Linear(20, 4, bias=False), LeakyReadout(decay=1.0), input_rate=None)
+        x, computed = 3 * torch.randn(6, 60, 20), []
+        threshold = reached_by_half(network(x))
+        network[-1].register_forward_hook(lambda _, __, membrane: computed.append(membrane))
+        before = torch.get_rng_state()
+        early = decide_early(network, x, threshold)
+        whole = decide(computed[-1], threshold)
+        assert [len(membrane) for membrane in computed] == [1, 4, 6]
+        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.steps, whole.steps)
+        assert len(whole.steps.unique()) > 2
+        decide_early(network, x, threshold)
+        assert not torch.equal(computed[2], computed[5])
+        torch.set_rng_state(before)
+        decide_early(network, x, threshold)
+        assert torch.equal(computed[2], computed[8])
 
     def test_what_is_held_is_computed_once(self) -> None:
         torch.manual_seed(0)
@@ -262,7 +297,7 @@ class TestEarlyExit:
         layers[-2].register_forward_hook(lambda _, arguments, __: rows.append(len(arguments[0])))
         early = decide_early(network, x)
         assert calls == [1]
-        assert rows == [int((whole.steps >= step).sum()) for step in range(len(rows))]
+        assert rows == needed(whole.steps, 6)
         assert len(whole.steps.unique()) > 1
         assert torch.equal(early.answers, whole.answers)
         assert torch.equal(early.steps, whole.steps)
