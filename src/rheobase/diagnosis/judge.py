@@ -14,6 +14,7 @@ from torch import Tensor
 from rheobase.diagnosis.axes import looks_batch_first
 from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
 from rheobase.diagnosis.measure import LayerMeasures, Measures
+from rheobase.stability.calibration import MOST_DAMPENING
 
 LARGE = 5.0
 """Spikes are 0 or 1, counts of them a few, normalised pixels at most 1: a batch whose root mean square is larger is too large,
@@ -167,7 +168,8 @@ def _growth(layer: LayerMeasures) -> Iterator[Finding]:
         )
         if math.isinf(layer.growth):
             what = f"its gradient grows so fast on its way back in time{theory} that it overflows"
-        remedy = "rb.stabilize(network, batch), smaller recurrent weights, or detach_recurrent=True"
+        others = "smaller recurrent weights, or detach_recurrent=True"
+        remedy = f"rb.stabilize(network, batch), {others if layer.recurrent else 'or a surrogate of lower dampening'}"
         yield Finding("exploding through time", layer.name, what, remedy)
 
 
@@ -209,7 +211,10 @@ def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
             f"the gradient of its weights is {most.gradient / least.gradient:,.3g} times smaller than that of the weights in "
             f"front of {most.name}: at one learning rate they do not learn alike, if the optimiser does not make up for it"
         )
-        yield Finding("uneven through depth", least.name, what, "rb.stabilize(network, batch)")
+        remedy = "rb.stabilize(network, batch)"
+        if least.surrogate is not None and least.surrogate.dampening >= MOST_DAMPENING:
+            remedy = "none by its surrogate, whose dampening is high already; Adam, as in rb.fit, makes up for it"
+        yield Finding("uneven through depth", least.name, what, remedy)
 
 
 def _memory(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:

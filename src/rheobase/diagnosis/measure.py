@@ -89,6 +89,7 @@ class LayerMeasures:
         membrane: potentials and slopes; None for neurons that have no membrane to look at.
         surrogate: the gradient of its spikes, if it has one.
         fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
+        recurrent: whether its neurons hear each other.
     """
 
     name: str
@@ -109,6 +110,7 @@ class LayerMeasures:
     membrane: Membrane | None
     surrogate: Surrogate | None = field(repr=False)
     fires_once_in: int | None = field(repr=False)
+    recurrent: bool = field(repr=False)
 
     @property
     def steps_before(self) -> int:
@@ -117,7 +119,8 @@ class LayerMeasures:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite are None."""
-        shown = {name: value for name, value in vars(self).items() if name not in ("surrogate", "fires_once_in")}
+        unsaid = ("surrogate", "fires_once_in", "recurrent")
+        shown = {name: value for name, value in vars(self).items() if name not in unsaid}
         values = {name: finite_or_none(value) for name, value in shown.items()}
         if self.membrane is not None:
             values["membrane"] = {
@@ -237,6 +240,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
                 membrane=membrane,
                 surrogate=getattr(part.neuron, "surrogate", None),
                 fires_once_in=known.fires_once_in,
+                recurrent=hasattr(part.neuron, "recurrent_weight"),
             )
         )
     return Measures(

@@ -61,7 +61,8 @@ _ENOUGH = 2_000_000  # steps times samples times neurons, to know a rate to a pe
 _RAREST = 1e-9  # spikes per step
 _NEAR = 0.1  # to the wanted rate, relative to it
 _MOST_ATTACHED = 4.0  # times the threshold, where the gradient goes through the reset
-_MOST = 10.0  # times the dampening at most: where adaptation holds a gradient back, more would not help
+MOST_DAMPENING = 10.0
+"""The most that a dampening is raised to: where adaptation holds a gradient back, more would not help."""
 
 
 @dataclass
@@ -95,7 +96,7 @@ class LayerChange:
         changed += [f"weights x {self.scale:.3g}"] if self.scale != 1 else []
         changed += [f"mean {self.shift:+.3g}"] if self.shift else []
         changed += [f"recurrent x {self.balance:.3g}"] if self.balance != 1 else []
-        if self.dampening is not None and self.dampening[0] != self.dampening[1]:
+        if self.dampening is not None and (self.limited or self.dampening[0] != self.dampening[1]):
             most = " (the most)" if self.limited else ""
             changed.append(f"dampening {self.dampening[0]:.3g} -> {self.dampening[1]:.3g}{most}")
         rates, gradients = (f"{100 * rate:.2g} %" for rate in self.rate), (f"{norm:.2g}" for norm in self.gradient)
@@ -136,9 +137,9 @@ def stabilize(
     Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
     biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so
     does the last layer with weights, whose biases stay. Layers with fewer than 16 weights for each unit keep their means.
-    Weights that `rheobase.standardise` computes are scaled by their deviation. A dampening becomes ten times as large at most,
-    and 4 over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may,
-    the gradient of its weights stays smaller than the others, and the table says so.
+    Weights that `rheobase.standardise` computes are scaled by their deviation. A dampening is raised to 10 at most, and to 4
+    over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may, the
+    gradient of its weights stays smaller than the others, and the table says so.
 
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
@@ -382,8 +383,8 @@ def _dampening(layer: Neuron) -> float | None:
 
 
 def _most(layer: Neuron, dampening: float) -> float:
-    """The largest dampening, where `dampening` is what was chosen."""
-    most = _MOST * dampening
+    """The largest dampening, where `dampening` is what was chosen; it is the same when a network is stabilised again."""
+    most = max(MOST_DAMPENING, dampening)
     if isinstance(layer, IntegrateAndFire) and layer.reset_gradient == "attached":
         # Near the threshold a step multiplies the gradient by `decay * (1 - dampening * threshold)`: it changes its sign and
         # grows. With more than this, few samples have most of it, and no two batches the same.
