@@ -64,15 +64,6 @@ def test_learning_moves_the_value_the_right_way():
     assert bool((layer.threshold > 1).all())
 
 
-def test_an_initial_value_with_a_gradient_is_only_a_value():
-    start = torch.full((3,), 0.9, requires_grad=True)
-    layer = LIF(3, decay=start)
-    for _ in range(2):
-        x = torch.ones(4, 1, 3, requires_grad=True)
-        layer(x).sum().backward()
-    assert start.grad is None
-
-
 def test_only_what_is_learned_is_a_parameter():
     assert [name for name, _ in LIF(2).named_parameters()] == []
     assert [name for name, _ in LIF(2, learn=["threshold"]).named_parameters()] == ["raw_threshold"]
@@ -109,6 +100,24 @@ def test_weights_travel_through_a_state_dict():
     assert not torch.equal(first(x), second(x))
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(x), second(x))
+
+
+@pytest.mark.parametrize(("before", "after"), [((), BOTH), (BOTH, ()), (("decay",), ("threshold",))])
+def test_what_was_fixed_may_learn_on_and_the_other_way_round(before, after):
+    source = rb.Sequential(
+        LIF(3, decay=torch.tensor([0.5, 0.7, 0.9]), threshold=torch.tensor([0.5, 1.0, 2.0]), learn=before),
+        input_rate=None,
+    )
+    target = rb.Sequential(LIF(3, learn=after), input_rate=None)
+    target.load_state_dict(source.state_dict())
+    assert torch.allclose(target[0].decay, source[0].decay, rtol=1e-6)
+    assert torch.allclose(target[0].threshold, source[0].threshold, rtol=1e-6)
+    assert [name for name, _ in target[0].named_parameters()] == [f"raw_{name}" for name in after]
+
+
+def test_a_value_at_the_end_of_its_range_does_not_learn_on():
+    with pytest.raises(RuntimeError, match="raw_decay"):
+        LIF(learn=("decay",)).load_state_dict(LIF(decay=1.0).state_dict())
 
 
 def test_double_computes_in_float64():
@@ -273,6 +282,13 @@ class TestAssigningWrongly:
 
 @pytest.mark.usefixtures("as_a_user")
 class TestErrors:
+    @pytest.mark.parametrize("value", [torch.nn.Parameter(torch.tensor(0.9)), LIF(learn=BOTH).decay])
+    def test_a_value_that_is_learned_already(self, value):
+        with pytest.raises(
+            TypeError, match=r"LIF: decay must be .* without a gradient.*learn=\('decay',\).*decay.detach"
+        ):
+            LIF(5, decay=value)
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

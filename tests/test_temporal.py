@@ -22,6 +22,15 @@ def test_a_call_is_a_run_from_rest_without_the_state():
     assert Shift()(x).flatten().tolist() == [0, 0, 0, 1, 2, 3]
 
 
+def test_a_run_that_returns_no_state_is_named():
+    class Crossings(Temporal):
+        def run(self, x, state=None):
+            return (x > 1).float()
+
+    with pytest.raises(TypeError, match=r"Crossings.run must return a pair, .* got a Tensor"):
+        Crossings()(torch.rand(40, 3, 5))
+
+
 def test_a_users_layer_streams_in_a_network():
     network, x = rb.Sequential(torch.nn.Identity(), Shift(), Shift()), torch.rand(7, 2, 3)
     first, state = network.run(x[:3])

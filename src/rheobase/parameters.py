@@ -176,9 +176,15 @@ class FeatureParameters(nn.Module):
             shape: its shape; None is that of one per feature.
 
         Raises:
-            TypeError: if `value` is no number and no tensor.
+            TypeError: if `value` is no number and no tensor, or a tensor that is learned already.
             ValueError: if `value` has a shape other than () and `shape`, or lies outside its range.
         """
+        if isinstance(value, Tensor) and value.requires_grad:
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind}: {name} must be a number or a tensor without a gradient, for its value is taken and not the tensor; "
+                f"to learn it, write {kind}(..., learn=({name!r},)); if it is to be fixed, {name}.detach()"
+            )
         self._ranges[name] = within
         if shape is None:
             shape = () if self.features is None else (self.features,)
@@ -325,6 +331,18 @@ class FeatureParameters(nn.Module):
             return tensor.to(moved.device) if lost else moved
 
         return super()._apply(keep_precision, recurse)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **options: Any) -> None:
+        # A value that was fixed may go on as a learned one, and the other way round; at the end of its range it cannot.
+        for name, within in self._ranges.items():
+            learned = name in self.learn
+            ours, theirs = (f"{prefix}{kind}_{name}" for kind in (("raw", "fixed") if learned else ("fixed", "raw")))
+            value = state_dict.get(theirs)
+            if value is None or ours in state_dict or (learned and not within.contains(value, learned)):
+                continue
+            state_dict[ours] = within.raw(value).to(value.dtype) if learned else within.value(value)
+            del state_dict[theirs]
+        super()._load_from_state_dict(state_dict, prefix, *arguments, **options)
 
     def extra_repr(self) -> str:
         """The features and values, for `print(network)`."""

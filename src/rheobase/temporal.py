@@ -58,7 +58,13 @@ class Temporal(nn.Module):
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The outputs for the whole sequence `x`, from rest."""
-        return self.run(x)[0]
+        result = self.run(x)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"{type(self).__name__}.run must return a pair, the outputs and the state after them (None if there is none), "
+                f"got a {type(result).__name__}"
+            )
+        return result[0]
 
 
 def detach(state: Any) -> Any:

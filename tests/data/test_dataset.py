@@ -1,13 +1,17 @@
 """Tests of rheobase.data.dataset."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rheobase.data import ArrayDataset, Dataset, EventDataset, ImageDataset, Images, split
+from rheobase.encoding import direct
 from rheobase.errors import DataError
 
 
@@ -158,3 +162,17 @@ def nan_at(step: int, sample: int) -> torch.Tensor:
 def test_bad_arrays_are_refused(x, labels, classes, message):
     with pytest.raises(DataError, match=message):
         ArrayDataset(x, np.asarray(labels), classes)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: direct(x[0], 50), lambda x: x.transpose(0, 1), lambda x: x[:, :, :5]],
+    ids=["the same at every step", "batch first", "of some features"],
+)
+def test_a_batch_of_a_view_does_not_copy_all_of_it(view: Callable[[Tensor], Tensor]) -> None:
+    x = view(torch.rand(300, 300, 9))
+    data, chosen = ArrayDataset(x, np.arange(x.shape[1]) % 2), np.array([3, 1, 200])
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        batch, _ = data.batch(chosen)
+    assert torch.equal(batch, x[:, chosen])
+    assert sum(max(event.self_cpu_memory_usage, 0) for event in profile.events()) < 3 * batch.nbytes

@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase.errors import RunError
-from rheobase.training import checkpoint
+from rheobase.training import Display, checkpoint
 from rheobase.training.checkpoint import Position
 from training.tiny import arrays, network
 
@@ -127,6 +128,33 @@ def refused(path: Path, message: str) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
     after = [moment for state in optimizer.state_dict()["state"].values() for moment in state.values()]
     assert all(torch.equal(one, other) for one, other in zip(moments, after, strict=True))
+
+
+def of_a_run(folder: Path, **settings: Any) -> Path:
+    """The best weights of a run of neurons with these settings."""
+    rb.fit(neurons(**settings), arrays(), arrays(9), settings=rb.Training(epochs=1), run=folder, display=Display())
+    return folder / "best.safetensors"
+
+
+def neurons(kind: type = rb.LIF, **settings: Any) -> rb.Sequential:
+    return rb.Sequential(nn.Linear(8, 5), kind(5, **settings), nn.Linear(5, 3), rb.LeakyReadout(3))
+
+
+def test_weights_are_not_put_behind_another_reset_or_into_other_neurons(tmp_path: Path) -> None:
+    path = of_a_run(tmp_path / "run", reset="zero")
+    net = neurons()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(RunError, match=r"other neurons: 1.reset is zero, here subtract"):
+        checkpoint.load(path, net)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(RunError, match=r"other neurons: 1 is LIF, here SingleSpike"):
+        checkpoint.load(path, neurons(rb.SingleSpike))
+    checkpoint.load(path, neurons(reset="zero"))
+
+
+def test_what_changes_gradients_alone_may_differ(tmp_path: Path) -> None:
+    path = of_a_run(tmp_path / "run")
+    checkpoint.load(path, neurons(surrogate=rb.surrogate.Arctan(), reset_gradient="attached"))
 
 
 def test_weights_alone_do_not_go_on_training(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Evaluation: what it counts, what it must not depend on, what it leaves alone, what it refuses."""
 
+import math
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 import rheobase as rb
 from rheobase.data import ArrayDataset
+from rheobase.errors import DivergenceError
 from rheobase.training import evaluate
 from training.tiny import CHANNELS, CLASSES, arrays, network
 
@@ -43,6 +45,7 @@ def test_accuracy_loss_and_confusion_are_those_of_a_single_pass() -> None:
     for label, answer in zip(labels, logits.argmax(1), strict=True):
         expected[label, answer] += 1
     assert torch.equal(seen.confusion, expected)
+    assert torch.equal(seen.answers, logits.argmax(1))
 
 
 def test_rows_of_the_confusion_are_the_true_classes() -> None:
@@ -118,3 +121,13 @@ def test_outputs_in_groups_are_fine_when_they_decode_to_the_classes() -> None:
 def test_a_network_without_parameters_and_without_neurons() -> None:
     seen = evaluate(nn.Identity(), ArrayDataset(torch.rand(2, 4, 3), np.array([0, 1, 2, 0])))
     assert seen.layers == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_no_network(value: float) -> None:
+    """Its neurons would be silent, and a silent network answers, too."""
+    net = network()
+    with torch.no_grad():
+        net[3].weight[1, :2] = value
+    with pytest.raises(DivergenceError, match=r"2 of 30 weights in 3.weight are NaN or infinite"):
+        evaluate(net, DATA)

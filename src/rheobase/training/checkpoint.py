@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rheobase.errors import RunError
 from rheobase.files import atomic_write
+from rheobase.training.described import differences
 
 _WEIGHTS = "network."
 _MOMENTS = "optimizer."
@@ -81,7 +82,8 @@ def _number(optimizer: torch.optim.Optimizer, key: str, value: object) -> Tensor
 def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
     """Fill `network` and, if given, `optimizer` from `path`; nothing is changed unless everything fits.
 
-    Surrogates are no weights, and stay as they are in `network`.
+    Surrogates and rules of gradients are no weights, and stay as they are in `network`. All else that neurons are told when
+    they are made must be as it was in training, such as a reset: the weights would fit, and compute something else.
 
     Returns:
         Where the run stood.
@@ -94,6 +96,8 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     tensors, position, kind = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
+    if different := differences(network, _words(position)):
+        raise RunError(f"{path}: a checkpoint of a network with other neurons: {'; '.join(different[:3])}")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         _load_weights(path, network, weights)
@@ -151,6 +155,15 @@ def _check_same_network(path: Path, ours: dict[str, Tensor], theirs: dict[str, T
     if difference:
         more = f" and {len(difference) - 3} more differences" if len(difference) > 3 else ""
         raise RunError(f"{path}: a checkpoint of another network: {'; '.join(difference[:3])}{more}")
+
+
+def _words(position: Position) -> dict[str, Any]:
+    """What the network was trained with, by `rheobase.training.described`."""
+    try:
+        words = json.loads(position.settings)
+    except (ValueError, RecursionError):
+        return {}
+    return words if isinstance(words, dict) else {}
 
 
 def _kind(tensor: Tensor) -> str:

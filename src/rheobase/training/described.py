@@ -4,7 +4,7 @@ Weights are numbers, and a checkpoint holds them. The shape of a surrogate, the 
 network that was built anew with others would take the weights and end elsewhere, and nobody would be told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from rheobase.surrogate import Surrogate
 
 _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
 """What a group of an optimiser has beside its settings, and settings that those of training decide."""
+_WITHOUT_EFFECT = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature", "features"}
+"""Settings of neurons that change no output: those of gradients, and a number that the weights have, too."""
 _PLAIN = bool | int | float | str | Surrogate | None
 
 
@@ -47,6 +49,25 @@ def described(
     for name in sorted(optimizer.param_groups[0].keys() - _ELSEWHERE):
         settings = [_word(group[name]) for group in optimizer.param_groups]
         words[f"optimizer.{name}"] = settings[0] if len(set(settings)) == 1 else _word(settings)
+    return words | _neurons(network)
+
+
+def differences(network: nn.Module, words: Mapping[str, Any]) -> list[str]:
+    """What makes `network` compute something else with the same weights than the network that `words` describe.
+
+    What changes gradients alone is left out, such as surrogates; and so is what one of the two has no word for.
+
+    Example:
+        >>> import rheobase as rb
+        >>> differences(nn.Sequential(rb.LIF(reset="zero")), {"0": "LIF", "0.reset": "subtract"})
+        ['0.reset is subtract, here zero']
+    """
+    ours = {name: word for name, word in _neurons(network).items() if name.rpartition(".")[2] not in _WITHOUT_EFFECT}
+    return [f"{name} is {words[name]}, here {word}" for name, word in ours.items() if words.get(name, word) != word]
+
+
+def _neurons(network: nn.Module) -> dict[str, str]:
+    words: dict[str, str] = {}
     for name, module in network.named_modules():
         if isinstance(module, Neuron | DelayedLinear):
             words[name] = type(module).__name__

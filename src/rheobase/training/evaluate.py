@@ -12,6 +12,7 @@ from torch.nn import functional
 from rheobase import decoding, randomness
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
+from rheobase.errors import DivergenceError
 from rheobase.health import InputHealth, LayerHealth, Recorder
 from rheobase.modes import evaluating
 from rheobase.training.engine import Engine
@@ -32,6 +33,7 @@ class Evaluation:
         accuracy: the share of samples whose class it finds.
         loss: the mean loss.
         confusion: counts, `(C, C)`, rows the true class, columns the answer.
+        answers: the class found for each sample, in the order of the data set.
         layers: firing rates, dead and saturated neurons, synaptic operations of every layer of neurons.
         input: what the network received.
     """
@@ -39,6 +41,7 @@ class Evaluation:
     accuracy: float
     loss: float
     confusion: Int[Tensor, "C C"] = field(repr=False, compare=False)
+    answers: Int[Tensor, " n"] = field(repr=False, compare=False)
     layers: list[LayerHealth]
     input: InputHealth
 
@@ -77,18 +80,23 @@ def evaluate(
         TypeError: if `dataset` is no data set, or its first batch not of the types that the network computes with.
         DataError: if labels are out of range, or the first batch is not time first.
         ValueError: if the network's output does not fit the labels.
+        DivergenceError: if a weight is NaN or infinite: neurons would stay silent, and that looks like an answer.
 
     Example:
         >>> import rheobase as rb
         >>> data = rb.data.ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
-        >>> evaluate(rb.Sequential(nn.Linear(3, 2), rb.LeakyReadout(2)), data).confusion.sum()
-        tensor(8)
+        >>> seen = evaluate(rb.Sequential(nn.Linear(3, 2), rb.LeakyReadout(2)), data)
+        >>> seen.confusion.sum(), seen.answers.shape
+        (tensor(8), torch.Size([8]))
+        >>> wrong = np.flatnonzero(seen.answers.numpy() != data.labels)  # the samples to look at
     """
     check_dataset(dataset, "dataset")
     engine = engine or Engine.where(network)
     loss = loss or loss_of(decode)
+    _check_finite(network)
     classes = len(dataset.classes)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=engine.device)
+    found = torch.zeros(len(dataset), dtype=torch.int64, device=engine.device)  # by this process; of others, 0
     total = torch.zeros((), dtype=torch.float64)
     with (
         torch.no_grad(),
@@ -107,6 +115,7 @@ def evaluate(
             answers = answers_of(output, decode, labels, classes)
             if len(labels):
                 total += loss_on(output.float(), labels, loss).cpu().double() * len(labels)
+                found[torch.from_numpy(indices).to(engine.device)] = answers
                 confusion += torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
     recorder.combine(engine.sum)
     confusion, total = engine.sum(confusion).cpu(), engine.sum(total)
@@ -115,9 +124,19 @@ def evaluate(
         accuracy=confusion.diagonal().sum().item() / samples,
         loss=total.item() / samples,
         confusion=confusion,
+        answers=engine.sum(found).cpu(),
         layers=recorder.layers(),
         input=recorder.input(),
     )
+
+
+def _check_finite(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            count = int((~parameter.isfinite()).sum())
+            raise DivergenceError(
+                f"network: {count} of {parameter.numel()} weights in {name} are NaN or infinite; load or train it anew"
+            )
 
 
 def check_functions(loss: object, decode: object) -> None:
