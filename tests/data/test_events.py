@@ -386,3 +386,12 @@ def test_augmentation_that_leaves_the_channels_is_refused(events):
     data = EventDataset(events, dt=0.05, steps=10).augmented(lambda one, _: one._replace(units=one.units + 10_000))
     with pytest.raises(ValueError, match=r"augment: got channels \d+ to \d+, expected 0 to \d+; events that leave"):
         data.batch(np.arange(4), (0, 0))
+
+
+def test_steps_that_see_hardly_any_event_are_warned_of() -> None:
+    """Microseconds for milliseconds, and a few early events."""
+    times = np.concatenate(([0.0, 0.05], np.linspace(200, 1000, 998))).astype(np.float32)
+    events = Events(times, np.zeros(1000, np.int32), np.array([0, 1000]), np.array([0]), 1)
+    with pytest.warns(UserWarning, match=r"0.1 s are seen, with 0.2 % of the events: .* ends at 1000 s; .* 1,000"):
+        EventDataset(events, dt=0.01, steps=10)
+    assert EventDataset(events, dt=10.0, steps=10).steps == 10  # a tenth of the recording

@@ -42,6 +42,23 @@ def test_pixels_of_a_camera_are_where_they_were(polarity):
     assert np.array_equal(EventDataset(events, dt=1e-4, steps=10, flatten=False)[1][0], expected)
 
 
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [(("x", "y", "t", "p"), {"sensor": (2, 3, 4)}), (("t", "x", "p"), {"channels": 4}), (("t", "x"), {"channels": 4})],
+)
+def test_structured_arrays_are_what_their_fields_say(names, options):
+    rng = np.random.default_rng(0)
+    columns = {"t": rng.integers(0, 10**6, 50), "x": rng.integers(0, 4, 50)}
+    columns |= {"y": rng.integers(0, 3, 50), "p": rng.integers(0, 2, 50)}
+    recording = np.zeros(50, [(name, np.int64) for name in names])
+    for name in names:
+        recording[name] = columns[name]
+    plain = tuple(columns[name] for name in ("txyp" if "sensor" in options else "tx"))
+    ours, theirs = (Events.from_recordings([one], [0], unit="us", **options) for one in (recording, plain))
+    assert np.array_equal(ours.times, theirs.times)
+    assert np.array_equal(ours.units, theirs.units)
+
+
 fine = ([0.5, 0.2], [1, 0])
 
 
@@ -49,6 +66,12 @@ fine = ([0.5, 0.2], [1, 0])
 @pytest.mark.parametrize(
     ("recordings", "options", "kind", "message"),
     [
+        (
+            [np.zeros(3, [("ts", np.int64), ("x", np.int64)])],
+            {"sensor": (2, 3, 4)},
+            DataError,
+            "recording 0: got a structured array with the fields ts, x, expected t, x, y, p among them; there is no t, y, p",
+        ),
         ([fine], {"unit": "ns", "channels": 2}, ValueError, "unit: got 'ns', expected 's', 'ms' or 'us'"),
         ([fine], {}, ValueError, "channels, sensor: got neither, expected channels for recordings"),
         ([fine], {"channels": 2, "sensor": (1, 1, 2)}, ValueError, "channels, sensor: got both"),

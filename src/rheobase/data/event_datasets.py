@@ -4,6 +4,7 @@ The events of a batch are counted into the steps, time first, without a dense co
 """
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,9 @@ from rheobase.errors import DataError
 
 _AT_THE_EDGE = 1 + 2**-22
 """Four times the rounding of float32: k * dt, rounded to float32, falls into step k."""
+_LONG, _FEW = 200, 0.02
+"""Steps that see less of the longest recording than one part in so many, and a smaller share of events, are likely a mistake:
+the next unit is a factor of 1,000 away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,13 @@ class EventDataset(IndexedDataset):
             raise ValueError(
                 f"dt: got {steps}, but all events lie in the first step: the longest recording ends at {last:g} s; "
                 f"{_remedy('dt is', seen / last)}"
+            )
+        times = self.events.times
+        if last > _LONG * seen and (share := float(np.mean(times < seen))) < _FEW:
+            warnings.warn(
+                f"dt: got {steps}, so {seen:g} s are seen, with {100 * share:.2g} % of the events: the longest recording ends "
+                f"at {last:g} s; {_remedy('times are', last / seen)}",
+                stacklevel=4,
             )
 
     @property

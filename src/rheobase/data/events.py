@@ -145,7 +145,8 @@ class Events:
 
         Args:
             recordings: one entry a recording, of lists, NumPy's arrays or tensors: (times, units), with the channel of each
-                event; or of a camera (times, x, y, polarity), x from the left, y from the top, polarity 0 or 1.
+                event; or of a camera (times, x, y, polarity), x from the left, y from the top, polarity 0 or 1. Or structured
+                arrays with the fields t and x (the channel), of a camera t, x, y and p, as tonic has them.
             labels: (n,) the class of each recording, integers.
             unit: of the times, which count from the start of the recording: "s", "ms" or "us" (microseconds, as most cameras).
             channels: the number of channels, for recordings of (times, units).

@@ -18,6 +18,8 @@ Unit = Literal["s", "ms", "us"]
 """The unit of times: seconds, milliseconds, microseconds."""
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
+_FIELDS = {"times": "t", "units": "x", "x": "x", "y": "y", "polarity": "p"}
+"""What tonic and others call them in structured arrays. A channel is an x there, of a cochlea without a y."""
 
 
 def as_row(values: Any, kinds: str, name: str, expected: str) -> Shaped[np.ndarray, " n"]:
@@ -73,7 +75,7 @@ def flat(
     """Times in seconds, ascending in each recording, channels, offsets, and the number of channels: see `Events`.
 
     Args:
-        recordings: one entry a recording: (times, units), or with a sensor (times, x, y, polarity).
+        recordings: one entry a recording: (times, units), or with a sensor (times, x, y, polarity); or a structured array.
         channels: the number of channels, where there is no sensor.
         sensor: (polarities, height, width) of a camera.
         unit: of the times.
@@ -116,6 +118,14 @@ def flat(
 def _parts(recording: Any, names: tuple[str, ...], source: str) -> dict[str, Shaped[np.ndarray, " events"]]:
     """The arrays of one recording by their names, of one length."""
     expected = f"({', '.join(names)})"
+    if isinstance(recording, np.ndarray) and recording.dtype.names:
+        fields = [_FIELDS[name] for name in names]
+        if missing := [field for field in fields if field not in recording.dtype.names]:
+            raise DataError(
+                f"{source}: got a structured array with the fields {', '.join(recording.dtype.names)}, expected "
+                f"{', '.join(fields)} among them; there is no {', '.join(missing)}"
+            )
+        recording = tuple(recording[field] for field in fields)
     if not isinstance(recording, tuple | list):
         raise TypeError(f"{source}: got a {type(recording).__name__}, expected {expected}, a tuple of arrays")
     if len(recording) != len(names):
