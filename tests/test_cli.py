@@ -103,7 +103,11 @@ def test_train_quiet_and_named(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert succeeding(capsys, "train", *ONE, "--quiet", "--name", "a", "--runs", "deep/er") == ""
     assert (place / "deep" / "er" / "a" / "report.html").exists()
     message = failing(capsys, "train", *ONE, "--quiet", "--name", "a", "--runs", "deep/er")
-    assert message.startswith("error: deep/er/a: there is something already; resume it with")
+    assert message.startswith(
+        "error: deep/er/a: there is something already; resume it with `rheobase resume deep/er/a`"
+    )
+    for name in ("../a", "a/../../b", "/tmp/a"):
+        assert "expected a name within --runs" in failing(capsys, "train", *ONE, "--quiet", "--name", name)
 
 
 def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,8 @@ def train(arguments: list[str]) -> None:
         ),
         default=Train(entry.recipe),
     )
+    if options.name is not None and (Path(options.name).is_absolute() or ".." in Path(options.name).parts):
+        raise RunError(f"name: got {options.name!r}, expected a name within --runs, the folder of all runs")
     engine = Engine.start(options.recipe.training)
     run = options.runs / engine.agree(options.name or f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     about = {"recipe": name, "description": type(entry.recipe).__doc__}

@@ -176,3 +176,9 @@ def test_a_batch_of_a_view_does_not_copy_all_of_it(view: Callable[[Tensor], Tens
         batch, _ = data.batch(chosen)
     assert torch.equal(batch, x[:, chosen])
     assert sum(max(event.self_cpu_memory_usage, 0) for event in profile.events()) < 3 * batch.nbytes
+
+
+def test_printed_it_is_its_sizes() -> None:
+    data = arrays(10)
+    assert repr(data) == f"ArrayDataset(10 samples, {data.steps} steps of {data.features}, 2 classes)"
+    assert repr(data.subset(np.arange(4))).startswith("ArrayDataset(4 samples, ")

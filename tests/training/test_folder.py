@@ -42,7 +42,9 @@ def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> No
     with pytest.raises(
         RunError, match=r"already; resume it with `rheobase resume .*` \(in Python: fit\(.*\)\), or choose another name"
     ):
-        RunFolder.create(folder.path, {})
+        RunFolder.create(folder.path, {"recipe": "mnist"})
+    with pytest.raises(RunError, match=r"already; resume it with fit\(\.\.\., resume=True\), or choose another name"):
+        RunFolder.create(folder.path, {"recipe": None})  # of which the command line knows no network
     assert folder.metrics()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RunError, match="already"):

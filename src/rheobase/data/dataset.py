@@ -9,7 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -80,7 +80,8 @@ class Splits:
 class IndexedDataset(ABC):
     """The part that all data sets here share: a choice of samples, `indices`, from a full set that is never copied.
 
-    A subclass is a frozen dataclass with a field `indices`; None there stands for all samples.
+    A subclass is a frozen dataclass with a field `indices`; None there stands for all samples. Printed, it is its sizes: its
+    arrays may be large.
     """
 
     indices: Int[np.ndarray, " n"] | None
@@ -108,6 +109,11 @@ class IndexedDataset(ABC):
 
     def __len__(self) -> int:
         return len(self._all_labels) if self.indices is None else len(self.indices)
+
+    def __repr__(self) -> str:
+        known = cast(Dataset, self)
+        sizes = f"{len(self)} samples, {known.steps} steps of {known.features}, {len(known.classes)} classes"
+        return f"{type(self).__name__}({sizes})"
 
     def __getitem__(self, index: int | np.integer) -> tuple[Float[Tensor, "T *features"], int]:
         if not -len(self) <= index < len(self):
@@ -138,7 +144,7 @@ class IndexedDataset(ABC):
         return indices if self.indices is None else self.indices[indices]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArrayDataset(IndexedDataset):
     """Samples that lie in memory as one tensor, time first. It has no augmentation: a seed changes nothing.
 

@@ -24,7 +24,7 @@ _LONG, _FEW = 200, 0.02
 the next unit is a factor of 1,000 away."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EventDataset(IndexedDataset):
     """Recordings of events as dense counts: `steps` bins of `dt` seconds, `group` neighbouring channels summed.
 

@@ -71,7 +71,7 @@ class Images:
         return digest(str(self.classes), self.pixels, self.labels)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset(IndexedDataset):
     """Images as sequences of `steps` time steps, brightness scaled to 0..1.
 

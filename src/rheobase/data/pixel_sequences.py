@@ -16,7 +16,7 @@ from rheobase.data.dataset import IndexedDataset, check_seed, digest
 from rheobase.data.images import Images
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PixelSequences(IndexedDataset):
     """Images as sequences of their pixels, brightness in 0..1, a step each; the colours of a pixel are its features.
 

@@ -30,7 +30,7 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TorchDataset(IndexedDataset):
     """A map-style data set of PyTorch, as `from_torch` makes it. A seed changes nothing.
 

@@ -63,7 +63,7 @@ class Vectors:
         return digest(str(self.classes), self.values, self.labels)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VectorDataset(IndexedDataset):
     """Vectors as sequences of `steps` time steps. There is no augmentation: a seed changes nothing.
 

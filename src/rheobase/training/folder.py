@@ -50,10 +50,9 @@ class RunFolder:
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(
-                f"{path}: there is something already; resume it with `rheobase resume {path}` (in Python: fit(..., "
-                "resume=True)), or choose another name"
-            )
+            in_python = "fit(..., resume=True)"
+            how = f"`rheobase resume {path}` (in Python: {in_python})" if config.get("recipe") else in_python
+            raise RunError(f"{path}: there is something already; resume it with {how}, or choose another name")
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", config)
         return cls(path)
