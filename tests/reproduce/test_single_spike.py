@@ -99,6 +99,8 @@ def test_fewer_spikes() -> None:
         }
     )
     assert verdict("Fewer spikes", results).figures == "yin-yang: 50 ± 0 % fewer"
+    assert verdict("As many fewer", results).status == "reproduced"
+    assert verdict("As many fewer", results).figures == "yin-yang: 50 ± 0 % (published 44)"
 
 
 def test_learned_decays() -> None:
