@@ -221,7 +221,9 @@ STUDY = Study(
             _as_accurate_as(MULTI),
         ),
         Claim("Fewer spikes than neurons with many", "44, 50, 53, 81 (N-MNIST), 72 (SHD) %", _fewer_spikes),
-        Claim("As many fewer as published: Yin-Yang, MNIST, Fashion-MNIST", "44, 50, 53 %", _as_many_fewer_as_published),
+        Claim(
+            "As many fewer as published: Yin-Yang, MNIST, Fashion-MNIST", "44, 50, 53 %", _as_many_fewer_as_published
+        ),
         Claim(
             "Learned decays make the difference",
             "MNIST 90.51 to 97.91, Fashion-MNIST 85.34 to 89.05, SHD 44.51 to 70.32 %",
