@@ -231,6 +231,18 @@ def test_what_streams_is_not_masked_and_says_so(wrap: Callable[[rb.Sequential], 
     assert "run" not in vars(layers)
 
 
+def test_neurons_that_fire_by_the_end_need_all_sequences_to_be_there() -> None:
+    layers = rb.Sequential(nn.Linear(2, 5), rb.SingleSpike(5, fire_by_end=True))
+    behind = rb.mask_of([3, T], T)
+    with (
+        rb.masked(layers, behind),
+        pytest.raises(ValueError, match=r"SingleSpike with fire_by_end=True .* fire_by_end=False"),
+    ):
+        layers(torch.rand(T, 2, 2))
+    with rb.masked(layers, behind.flip(0)):  # padding in front
+        assert layers(torch.rand(T, 2, 2)).sum(0).eq(1).all()
+
+
 def test_a_call_that_fails_is_over() -> None:
     layers = network()
     with rb.masked(layers, rb.mask_of([3, 5, T], T)):

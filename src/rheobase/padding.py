@@ -105,7 +105,8 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     Raises:
         TypeError: when the network is called, if `mask` is not boolean.
         ValueError: when the network is called with another number of steps or samples, or holds a batch normalisation that
-            takes its statistics over the batch, in which the padding counts.
+            takes its statistics over the batch, in which the padding counts; or neurons that fire by the end of the batch
+            (`fire_by_end`), where a sequence has ended before.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
             not masked; or when `network.run` is called, which would mask none.
 
@@ -123,7 +124,13 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         called.add(module)
-        return only(given[0], mask, "masked"), *given[1:]
+        x = only(given[0], mask, "masked")
+        if getattr(module, "fire_by_end", False) and not bool(mask[-1].all()):
+            raise ValueError(
+                f"masked: {type(module).__name__} with fire_by_end=True fires at the last step of the batch, in which not all "
+                "sequences are there, got a mask that ends before; use fire_by_end=False, or sequences of one length"
+            )
+        return x, *given[1:]
 
     def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         nonlocal inside

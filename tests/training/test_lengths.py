@@ -225,7 +225,7 @@ def no_mask(spikes: Mapping[str, Tensor], progress: float) -> Tensor:
     [
         (
             {"loss": Rude()},
-            r"loss must take mask=.* for train has samples of different lengths; got Rude, which .* cross_entropy_per",
+            r"loss must take mask=.* for train has samples of different lengths; got Rude, which .*cross_entropy_per",
         ),
         (
             {"decode": lambda output: output.mean(0)},
