@@ -1,5 +1,9 @@
 """Padding neither drives a neuron nor fires, whatever stands in it."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +13,11 @@ from rheobase.health import Recorder
 from rheobase.padding import mask_on
 
 T, B = 12, 3
+
+
+def first_steps(*lengths: int) -> torch.Tensor:
+    """A mask as of `mask_of`, also of sequences without any step."""
+    return torch.arange(T).unsqueeze(1) < torch.tensor(lengths)
 
 
 def network() -> rb.Sequential:
@@ -39,7 +48,7 @@ def test_a_padded_sequence_gives_what_the_sequence_gives():
 def test_spikes_and_rates_are_those_of_the_steps_that_are_there():
     layers = network()
     nn.init.constant_(layers[0].bias, 0.2)
-    mask = rb.mask_of(torch.tensor([0, 5, T]), T)
+    mask = first_steps(0, 5, T)
     with rb.masked(layers, mask), Recorder(layers) as recorder, rb.health.listening(layers) as spikes:
         layers(torch.rand(T, B, 2))
     for activity in spikes.values():
@@ -56,7 +65,7 @@ def test_spikes_and_rates_are_those_of_the_steps_that_are_there():
 
 def test_what_two_masks_leave_is_there():
     layers = network()
-    outer, inner = rb.mask_of(torch.tensor([0, 5, T]), T), rb.mask_of(torch.tensor([3, 3, 3]), T)
+    outer, inner = first_steps(0, 5, T), rb.mask_of(torch.tensor([3, 3, 3]), T)
     with rb.masked(layers, outer):
         with rb.masked(layers, inner):
             assert torch.equal(mask_on(layers[1]), outer & inner)
@@ -78,7 +87,7 @@ def test_padding_has_no_gradient_and_the_block_ends():
 
 def test_the_mean_over_no_step_at_all_is_0():
     output = torch.ones(T, 2, 3)
-    mask = rb.mask_of(torch.tensor([0, 4]), T)
+    mask = first_steps(0, 4)
     assert rb.decoding.mean(output, mask).tolist() == [[0.0] * 3, [1.0] * 3]
 
 
@@ -88,6 +97,8 @@ def test_each_sample_is_decoded_as_it_would_be_alone():
     mask[2:7, 0], mask[:, 1] = True, True  # padding on both sides, none, and nothing else
     output[~mask] = torch.nan
     output.requires_grad_()
+    spikes = torch.where(mask.unsqueeze(-1), (output > -3).float(), torch.nan)
+    assert rb.decoding.spike_count(spikes, mask).equal(spikes.nansum(0))
     for decode in (rb.decoding.sum, rb.decoding.mean, rb.decoding.max, rb.decoding.last):
         y = decode(output, mask)
         torch.testing.assert_close(y[:2], torch.cat((decode(output[2:7, :1]), decode(output[:, 1:2]))))
@@ -174,3 +185,132 @@ def test_nothing_is_cut_in_pieces_that_would_escape_the_mask() -> None:
     with rb.masked(network, mask):
         assert torch.equal(network(x), whole)
     assert not whole[3:, 0].any()
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        (
+            [3, 500],
+            ValueError,
+            r"mask_of: lengths must be 1 to steps, which is 50, got 500 for sequence 1; .* len\(x\)",
+        ),
+        ([0, 3], ValueError, "got 0 for sequence 0; .* leave out a sequence without a step"),
+        (np.array([-1]), ValueError, "got -1 for sequence 0"),
+        (
+            torch.tensor([[3]]),
+            ValueError,
+            r"lengths must be \(B,\), one for each sequence, got shape \(1, 1\); use lengths.fl",
+        ),
+        (torch.tensor([3.0]), TypeError, r"lengths must be integers, .* got torch.float32; use lengths.long\(\)"),
+    ],
+)
+def test_lengths_that_cannot_be(lengths: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        rb.mask_of(lengths, 50)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda layers: layers, rb.Recompute, lambda _: rb.LIF(2)], ids=["net", "pieces", "layer"]
+)
+def test_what_streams_is_not_masked_and_says_so(wrap: Callable[[rb.Sequential], rb.Temporal]) -> None:
+    layers = wrap(rb.Sequential(nn.Linear(2, 5), rb.LIF(5), nn.Linear(5, 2), rb.LeakyReadout(2)))
+    x, mask = torch.rand(T, B, 2), rb.mask_of([3, 5, T], T)
+    whole = layers.run(x)[0]
+    message = r"masked: \w+.run was called, .* network\(x\)"
+    with rb.masked(layers, mask):
+        with rb.masked(layers, mask), pytest.raises(RuntimeError, match=message):
+            layers.run(x)
+        with pytest.raises(RuntimeError, match=message):
+            layers.run(x)
+        assert layers(x)[3:, 0].eq(0).all()  # whose `forward` may be its `run`
+        with pytest.raises(RuntimeError, match=message):
+            layers.run(x)
+    assert torch.equal(layers.run(x)[0], whole)
+    assert "run" not in vars(layers)
+
+
+def test_neurons_that_fire_by_the_end_need_all_sequences_to_be_there() -> None:
+    layers = rb.Sequential(nn.Linear(2, 5), rb.SingleSpike(5, fire_by_end=True))
+    behind = rb.mask_of([3, T], T)
+    with (
+        rb.masked(layers, behind),
+        pytest.raises(ValueError, match=r"SingleSpike with fire_by_end=True .* fire_by_end=False"),
+    ):
+        layers(torch.rand(T, 2, 2))
+    with rb.masked(layers, behind.flip(0)):  # padding in front
+        assert layers(torch.rand(T, 2, 2)).sum(0).eq(1).all()
+
+
+def test_a_call_that_fails_is_over() -> None:
+    layers = network()
+    with rb.masked(layers, rb.mask_of([3, 5, T], T)):
+        with pytest.raises(ValueError, match="the mask is"):
+            layers(torch.rand(T + 1, B, 2))
+        with pytest.raises(RuntimeError, match="not masked"):
+            layers.run(torch.rand(T, B, 2))
+
+
+def test_what_is_in_the_padding_is_no_input() -> None:
+    layers, mask = network(), rb.mask_of([3, 5, T], T)
+    x = torch.ones(T, B, 2)
+    with Recorder(layers) as recorder, rb.masked(layers, mask):
+        layers(x)
+    assert recorder.input().spikes_per_sample == 2 * mask.sum().item() / B
+
+
+def test_neurons_that_fire_once_do_so_in_the_longest_sequence() -> None:
+    layers = rb.Sequential(nn.Linear(2, 5), rb.SingleSpike(5))
+    with Recorder(layers) as recorder, rb.masked(layers, rb.mask_of([3, 5], T)):
+        layers(torch.rand(T, 2, 2))
+    assert recorder.layers()[0].fires_once_in == 5
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        rb.regularizers.Sparsity(0.1, schedule=rb.regularizers.constant),
+        rb.regularizers.RateBounds(upper=0.2, lower=0.1),
+        rb.regularizers.RateBounds(upper=0.2, of="population"),
+        rb.regularizers.TotalRate(limit=0.1),
+    ],
+    ids=lambda penalty: repr(penalty)[:12],
+)
+def test_penalties_are_those_of_the_steps_that_are_there(penalty: Any) -> None:
+    spikes = (torch.rand(T, 2, 4, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+    one, two = first_steps(4, T), torch.ones(T, 2, dtype=torch.bool)
+    torch.testing.assert_close(penalty({"a": spikes}, 0.0, two), penalty({"a": spikes}, 0.0))
+    # More padding, with anything in it, changes nothing; nor does a layer that runs twice.
+    padded = torch.cat((torch.where(one.unsqueeze(-1), spikes, torch.nan), torch.full((5, 2, 4), torch.nan).double()))
+    longer = torch.cat((one, torch.zeros(5, 2, dtype=torch.bool)))
+    expected = penalty({"a": spikes}, 0.0, one)
+    torch.testing.assert_close(penalty({"a": padded}, 0.0, longer), expected)
+    torch.testing.assert_close(penalty({"a": padded.repeat(2, 1, 1)}, 0.0, longer), expected)
+    assert not torch.isclose(expected, penalty({"a": spikes}, 0.0))
+    # Of one sample, they are those of the sample alone.
+    alone = penalty({"a": spikes[:4, :1]}, 0.0)
+    torch.testing.assert_close(penalty({"a": padded[:, :1]}, 0.0, longer[:, :1]), alone)
+
+
+def test_biases_are_fitted_to_the_steps_that_are_there() -> None:
+    torch.manual_seed(0)
+    layers = rb.Sequential(nn.Linear(2, 20), rb.LIF(20), nn.Linear(20, 10), rb.LIF(10))
+    x, mask = torch.rand(T, B, 2), rb.mask_of([2, 4, 6], T)
+    with rb.masked(layers, mask):
+        fitted = rb.fit_initial_rates(layers, x, rate=0.3, tolerance=0.05)
+    with Recorder(layers) as recorder, rb.masked(layers, mask):
+        layers(x)
+    for layer in recorder.layers():
+        assert fitted.after[layer.name] == pytest.approx(layer.rate, abs=1e-4)
+        assert layer.rate == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("look", [rb.stabilize, rb.doctor], ids=["stabilize", "doctor"])
+def test_what_takes_padding_for_steps_refuses_a_mask(look: Callable[..., object]) -> None:
+    layers = network()
+    with (
+        rb.masked(layers, rb.mask_of([3, 5, T], T)),
+        pytest.raises(ValueError, match=r"must not be within rheobase.masked, .* x\[: min\(lengths\)\]"),
+    ):
+        look(layers, torch.rand(T, B, 2))

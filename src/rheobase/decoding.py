@@ -119,17 +119,20 @@ def last(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = Non
     return there[step, torch.arange(mask.shape[1], device=mask.device)]
 
 
-def spike_count(spikes: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
+def spike_count(spikes: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The number of spikes of each output neuron.
 
     Args:
         spikes: 0 or 1, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`.
 
     Returns:
         Counts, `(B, C)`, in float32 at least.
 
     Raises:
-        ValueError: if there are no time steps, or `spikes` holds anything but 0 and 1 (a membrane potential, most likely).
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, `mask` is not `(T, B)`, or `spikes` holds anything but 0 and 1 (a membrane
+            potential, most likely).
 
     Example:
         >>> import torch
@@ -137,6 +140,8 @@ def spike_count(spikes: Float[Tensor, "T B *C"]) -> Float[Tensor, "B *C"]:
         tensor([[2.]])
     """
     _check(spikes, "spike_count")
+    if mask is not None:
+        spikes = only(spikes, mask, "spike_count")
     if not bool(((spikes == 0) | (spikes == 1)).all()):
         raise ValueError("spike_count: spikes must be 0 or 1; to decode membrane potentials use sum, mean, max or last")
     return spikes.sum(0, dtype=state_type(spikes))  # bfloat16 cannot count beyond 256

@@ -142,7 +142,8 @@ class Recorder:
         _add(self._silences, self._source, silences)
         mask = mask_on(module)  # there are no steps in padding
         if isinstance(module, SingleSpike):
-            self._longest[self._source] = max(len(spikes), self._longest.get(self._source, 0))
+            longest = len(spikes) if mask is None else int(mask.any(1).sum())
+            self._longest[self._source] = max(longest, self._longest.get(self._source, 0))
         steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
         _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
         if recurrent := _recurrent_fan_out(module):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rheobase.health import listening, neuron_layers, outside_neurons
 from rheobase.neurons import Neuron
 from rheobase.ops.arguments import check_batch
+from rheobase.padding import mask_on
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def fit_initial_rates(
     The sum over layers of (mean activity - rate)^2 is minimised by Adam, with respect to the biases of all layers in front
     of neurons (linear, convolutional, normalisation: the nearest that has one). Spikes have their surrogate gradients, so
     that a layer whose neurons are all beyond the reach of their surrogate cannot be moved. The mode of the network is left
-    as it is, and running statistics of a normalisation are put back; the same network and batch give the same biases.
+    as it is, and running statistics of a normalisation are put back; the same network and batch give the same biases. Within
+    `rheobase.masked` rates are spikes per step that is there.
 
     Args:
         network: any module with layers of neurons.
@@ -99,6 +101,7 @@ def fit_initial_rates(
         raise ValueError(f"fit_initial_rates: learning_rate must be above 0, got {learning_rate}")
     devices = [batch.device] if batch.device.type == "cuda" else []
     history: list[dict[str, float]] = []
+    masks = {name: mask_on(layer) for name, layer in neuron_layers(network)}
     with ExitStack() as during:
         during.enter_context(torch.random.fork_rng(devices=devices))
         biases = _biases(network, batch)
@@ -109,7 +112,7 @@ def fit_initial_rates(
             torch.manual_seed(0)  # dropout silences the same neurons in every step
             with listening(network) as spikes:
                 network(batch)
-            means = torch.stack([layer.float().mean() for layer in spikes.values()])
+            means = torch.stack([_mean(layer, masks[name]) for name, layer in spikes.items()])
             history.append(dict(zip(spikes, means.tolist(), strict=True)))
             reached = bool((means - rate).abs().max() < tolerance)
             if reached or len(history) > steps:
@@ -120,6 +123,12 @@ def fit_initial_rates(
             (means - rate).square().sum().backward()
             optimizer.step()
     return InitialRates(rate, history[0], history[-1], len(history) - 1, reached)
+
+
+def _mean(spikes: Tensor, mask: Tensor | None) -> Tensor:
+    """Spikes per neuron and step that is there, of a layer that runs once or several times."""
+    there = spikes if mask is None else spikes[mask.repeat(len(spikes) // len(mask), 1)]
+    return there.float().mean()
 
 
 def _biases(network: nn.Module, batch: Tensor) -> list[nn.Parameter]:

@@ -8,8 +8,11 @@ of neurons is set to 0 where there is nothing: before a sequence its neurons are
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MethodType
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor, nn
@@ -22,12 +25,16 @@ from rheobase.temporal import Temporal
 _masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
-def mask_of(lengths: Int[Tensor, " B"] | Sequence[int], steps: int) -> Bool[Tensor, "T B"]:
+def mask_of(lengths: Int[Tensor, " B"] | Int[np.ndarray, " B"] | Sequence[int], steps: int) -> Bool[Tensor, "T B"]:
     """Which steps are there, for sequences that begin at step 0 and are padded at the end.
 
     Args:
-        lengths: the number of steps of each sequence, `(B,)`, or a list of them.
+        lengths: the number of steps of each sequence, 1 to `steps`, `(B,)`: a tensor, an array, or a list.
         steps: T, the number of steps with the padding.
+
+    Raises:
+        TypeError: if `lengths` are no integers.
+        ValueError: if they are not one row, or one of them is less than 1 or more than `steps`.
 
     Example:
         >>> mask_of([1, 3], 3).int()
@@ -36,6 +43,19 @@ def mask_of(lengths: Int[Tensor, " B"] | Sequence[int], steps: int) -> Bool[Tens
                 [0, 1]], dtype=torch.int32)
     """
     lengths = torch.as_tensor(lengths)
+    if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
+        raise TypeError(f"mask_of: lengths must be integers, numbers of steps, got {lengths.dtype}; use lengths.long()")
+    if lengths.ndim != 1:
+        raise ValueError(
+            f"mask_of: lengths must be (B,), one for each sequence, got shape {tuple(lengths.shape)}; use lengths.flatten()"
+        )
+    outside = ((lengths < 1) | (lengths > steps)).nonzero()
+    if len(outside):
+        sequence = int(outside[0])
+        raise ValueError(
+            f"mask_of: lengths must be 1 to steps, which is {steps}, got {lengths[sequence].item()} for sequence {sequence}; "
+            "steps are those of the padded batch, len(x); leave out a sequence without a step"
+        )
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
 
 
@@ -85,9 +105,10 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     Raises:
         TypeError: when the network is called, if `mask` is not boolean.
         ValueError: when the network is called with another number of steps or samples, or holds a batch normalisation that
-            takes its statistics over the batch, in which the padding counts.
+            takes its statistics over the batch, in which the padding counts; or neurons that fire by the end of the batch
+            (`fire_by_end`), where a sequence has ended before.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
-            not masked.
+            not masked; or when `network.run` is called, which would mask none.
 
     Example:
         >>> import rheobase as rb
@@ -99,12 +120,21 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """
 
     called: set[nn.Module] = set()
+    inside = False  # a call of the network, in which its `forward` may use its `run`
 
     def enter(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         called.add(module)
-        return only(given[0], mask, "masked"), *given[1:]
+        x = only(given[0], mask, "masked")
+        if getattr(module, "fire_by_end", False) and not bool(mask[-1].all()):
+            raise ValueError(
+                f"masked: {type(module).__name__} with fire_by_end=True fires at the last step of the batch, in which not all "
+                "sequences are there, got a mask that ends before; use fire_by_end=False, or sequences of one length"
+            )
+        return x, *given[1:]
 
     def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        nonlocal inside
+        inside = True
         # Weights in front of the neurons have a gradient of what is in the padding: times 0, but NaN times 0 is NaN. (A picture
         # that is held has no steps yet.)
         first = given[0]
@@ -112,6 +142,18 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
 
     def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return only(output, mask, "masked")
+
+    def leave_network(*_: object) -> None:
+        nonlocal inside
+        inside = False
+
+    def run(module: Temporal, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        if not inside:
+            raise RuntimeError(
+                f"masked: {type(module).__name__}.run was called, whose pieces are not masked; call the network on the whole "
+                "sequence, network(x), or stream outside of the block"
+            )
+        return type(module).run(module, x, state)
 
     def check(*_: object) -> None:
         if unseen := [f"{name} {type(module).__name__}" for name, module in masks.items() if module not in called]:
@@ -126,8 +168,13 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         if isinstance(module, Temporal) and isinstance(module, FeatureParameters)
     }
     with ExitStack() as stack:
-        stack.callback(network.register_forward_pre_hook(enter_network).remove)
+        # First of all hooks, as below, so that what is in the padding counts as no input.
+        stack.callback(network.register_forward_pre_hook(enter_network, prepend=True).remove)
         stack.callback(network.register_forward_hook(check).remove)
+        stack.callback(network.register_forward_hook(leave_network, always_call=True).remove)
+        if isinstance(network, Temporal):
+            stack.callback(_put_back_run, network, vars(network).get("run"))
+            network.run = MethodType(run, network)
         for name, module in network.named_modules():
             if isinstance(module, _BatchNorm):
                 stack.callback(module.register_forward_pre_hook(partial(_refuse, name)).remove)
@@ -159,6 +206,23 @@ def mask_on(layer: nn.Module) -> Bool[Tensor, "T B"] | None:
     return _masks.get(layer)
 
 
+def refuse_mask(network: nn.Module, what: str) -> None:
+    """Refuse a network that is `masked`, on behalf of what would take padding for steps that are there.
+
+    Args:
+        network: any module.
+        what: who asks, for the message of the error.
+
+    Raises:
+        ValueError: if a layer of the network is masked.
+    """
+    if any(module in _masks for module in network.modules()):
+        raise ValueError(
+            f"{what}: network must not be within rheobase.masked, got one that is: padding would count as steps; call it "
+            "outside of the block, on samples of one length or cut to the shortest, x[: min(lengths)]"
+        )
+
+
 def _refuse(name: str, layer: nn.Module, _given: tuple[Tensor, ...]) -> None:
     if layer.training or getattr(layer, "running_mean", None) is None:
         raise ValueError(
@@ -166,6 +230,13 @@ def _refuse(name: str, layer: nn.Module, _given: tuple[Tensor, ...]) -> None:
             "training mode; use a LayerNorm, train on sequences of one length, or normalise by running statistics with "
             "its eval()"
         )
+
+
+def _put_back_run(network: Temporal, outer: Any) -> None:
+    if outer is None:
+        del network.run
+    else:  # within another such block
+        network.run = outer
 
 
 def _put_back(layer: nn.Module, mask: Tensor | None) -> None:

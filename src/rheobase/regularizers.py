@@ -8,7 +8,8 @@ is, as a function of the progress of training. Who asks for a sparse network doe
 sparse: `rheobase.fit` takes the best epoch from those in which the penalty has come in.
 
 All classes here are regularizers for `rheobase.fit(regularizers=...)`, and for loops of your own: called with the spikes
-of each layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1.
+of each layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1. With
+the mask of `rheobase.masked`, for samples of different lengths, they are over the steps that are there.
 """
 
 import math
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from rheobase import decoding
+from rheobase.padding import only
 
 Schedule = Callable[[float], float]
 """The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last, and 1 in the only one."""
@@ -155,10 +159,13 @@ class Sparsity:
         _check_rate(self, "target", self.target)
         _check_weight(self, self.weight)
 
-    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
+    def __call__(
+        self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
+        where a step is there."""
         strength = self.weight * self.schedule(progress)
-        deviations = [(layer.flatten(1).mean(1) - self.target).square().mean() for layer in spikes.values()]
+        deviations = [(_rate_of_steps(layer, mask) - self.target).square().mean() for layer in spikes.values()]
         return strength * _sum(deviations)
 
 
@@ -211,11 +218,15 @@ class RateBounds:
         if self.of not in words:
             raise ValueError(f"RateBounds: of must be one of {', '.join(map(repr, words))}, got {self.of!r}")
 
-    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
+    def __call__(
+        self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
+        where a step is there."""
         excesses = []
         for layer in spikes.values():
-            rates = layer.reshape(*layer.shape[:2], -1).mean(0)  # of one neuron, where there is no axis for them
+            neurons = layer.reshape(*layer.shape[:2], -1)  # one, where there is no axis for them
+            rates = decoding.mean(neurons, _mask_of_layer(layer, mask))
             if self.of == "population":
                 rates = rates.mean(1)
             excesses.append(((rates - self.upper).relu().square() + (self.lower - rates).relu().square()).mean())
@@ -260,10 +271,38 @@ class TotalRate:
         _check_rate(self, "limit", self.limit)
         _check_weight(self, self.weight)
 
-    def __call__(self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training."""
-        excess = _sum([layer.mean((0, 1)).sum() - self.limit * math.prod(layer.shape[2:]) for layer in spikes.values()])
+    def __call__(
+        self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
+        where a step is there."""
+        excess = _sum(
+            [_rate_of_neurons(layer, mask).sum() - self.limit * math.prod(layer.shape[2:]) for layer in spikes.values()]
+        )
         return self.weight * self.schedule(progress) * excess.relu().square()
+
+
+def _mask_of_layer(layer: Tensor, mask: Tensor | None) -> Tensor | None:
+    """The mask as often as the layer ran in a call of the network, one run after the other in time."""
+    return None if mask is None else mask.repeat(len(layer) // max(len(mask), 1), 1)
+
+
+def _rate_of_steps(layer: Tensor, mask: Tensor | None) -> Float[Tensor, " T"]:
+    """The mean activity of a layer at each step, over neurons and the samples that are still there; no step without any."""
+    there = _mask_of_layer(layer, mask)
+    if there is None:
+        return layer.flatten(1).mean(1)
+    samples = there.sum(1)
+    sums = only(layer, there, "Sparsity").flatten(1).sum(1)[samples > 0]
+    return sums / (samples[samples > 0] * math.prod(layer.shape[2:]))
+
+
+def _rate_of_neurons(layer: Tensor, mask: Tensor | None) -> Float[Tensor, "*features"]:
+    """The mean activity of each neuron, over all steps of all samples that are there."""
+    there = _mask_of_layer(layer, mask)
+    if there is None:
+        return layer.mean((0, 1))
+    return only(layer, there, "TotalRate").sum((0, 1)) / there.sum().clamp(min=1)
 
 
 def _sum(values: list[Tensor]) -> Tensor:

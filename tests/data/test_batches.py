@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from rheobase import randomness
-from rheobase.data import ArrayDataset, EventDataset, ShiftChannels, batches, collate
+from rheobase.data import ArrayDataset, EventDataset, ShiftChannels, batches, collate, collate_padded
 
 
 def arrays(n: int = 10) -> ArrayDataset:
@@ -65,8 +65,39 @@ def test_what_is_no_sample_is_refused():
         collate([(torch.rand(4, 3), torch.tensor(2)), (torch.rand(4, 3), 0.5)])
 
 
-def test_samples_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match=r"sample 1 of the batch has shape \(5, 3\), expected \(4, 3\) as the first"):
+def test_batches_and_a_data_loader_give_the_lengths():
+    lengths = np.array([4, 1, 2, 3, 1, 4, 2])
+    data = ArrayDataset(torch.rand(4, 7, 3), np.arange(7) % 3, lengths=lengths)
+    ours = list(batches(data, 3, lengths=True))
+    assert torch.cat([got for *_, got in ours]).tolist() == lengths.tolist()
+    theirs = DataLoader(data, batch_size=3, collate_fn=collate_padded)
+    for (x, labels, real), (other, other_labels, other_real) in zip(ours, theirs, strict=True):
+        assert labels.equal(other_labels)
+        assert real.equal(other_real)
+        assert len(other) == real.max()
+        for column, length in enumerate(real.tolist()):
+            assert torch.equal(other[:length, column], x[:length, column])
+            assert other[length:, column].eq(0).all()
+    for (x, labels, real), indices in zip(batches(data, 5, seed=3, lengths=True), (slice(5), slice(5, 7)), strict=True):
+        order = randomness.order(3, 0, 7)[indices]
+        assert real.tolist() == lengths[order].tolist()
+        assert labels.equal(data.batch(order)[1])
+        assert torch.equal(x, data.batch(order)[0])
+    assert [real.tolist() for *_, real in batches(arrays(3), 2, lengths=True)] == [[4, 4], [4]]
+    with pytest.raises(ValueError, match=r"lengths: got False for samples of different lengths, .* lengths=True"):
+        batches(data, 3)
+
+
+def test_samples_that_cannot_be_put_together_are_refused():
+    with pytest.raises(
+        ValueError, match=r"sample 1 of the batch has shape \(5, 3\), .* collate_fn=rheobase.data.collate_padded"
+    ):
         collate([(torch.rand(4, 3), 0), (torch.rand(5, 3), 1)])
+    with pytest.raises(TypeError, match=r"sample 1 of the batch is torch.float64, expected torch.float32 as the first"):
+        collate_padded([(torch.rand(4, 3), 0), (torch.rand(5, 3).double(), 1)])
+    with pytest.raises(
+        ValueError, match=r"sample 1 of the batch has shape \(0, 3\), expected at least one step; leave it out"
+    ):
+        collate_padded([(torch.rand(4, 3), 0), (torch.rand(0, 3), 1)])
     with pytest.raises(ValueError, match="samples: got none"):
         collate([])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rheobase.data import ArrayDataset, Dataset, EventDataset, ImageDataset, Images, split
+from rheobase.data import ArrayDataset, Dataset, EventDataset, Events, ImageDataset, Images, ShiftChannels, split
+from rheobase.data.dataset import check_dataset
 from rheobase.encoding import direct
 from rheobase.errors import DataError
 
@@ -130,6 +131,72 @@ def test_a_split_depends_on_its_seed_alone():
 def test_a_split_refuses_bad_arguments(fraction, seed, message):
     with pytest.raises(ValueError, match=message):
         split(arrays(), fraction, seed)
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([4, 4, 1, 5], "lengths: sample 3 has 5, expected 1 to 4, the steps of the data set; the rest is padding"),
+        ([4, 0, 1, 2], "lengths: sample 1 has 0, expected 1 to 4"),
+        ([4, 1, 1], "lengths: got 3 for 4 samples, expected one for each"),
+        ([4.0, 1.0, 1.0, 2.0], r"lengths: got float64 of shape \(4,\), expected one integer per sample"),
+        ([[4, 1, 1, 2]], r"lengths: got int64 of shape \(1, 4\)"),
+    ],
+)
+def test_bad_lengths_are_refused(lengths, message):
+    with pytest.raises(DataError, match=message):
+        ArrayDataset(torch.rand(4, 4, 3), np.arange(4), lengths=lengths)
+
+    class Own(ArrayDataset):
+        """A data set of one's own, whose lengths nobody has checked."""
+
+    own = Own(torch.rand(4, 4, 3), np.arange(4))
+    object.__setattr__(own, "lengths", lengths)
+    with pytest.raises(DataError, match=f"train: {message}"):
+        check_dataset(own, "train")
+
+
+def test_parts_keep_their_lengths_and_samples_end_with_them():
+    lengths = np.array([4, 1, 2, 3, 1, 4, 2, 2])
+    data = ArrayDataset(torch.rand(4, 8, 3), np.arange(8) % 2, lengths=torch.from_numpy(lengths))
+    check_dataset(data, "train")
+    part = data.subset(np.array([7, 3, 0])).subset(np.array([2, 1]))
+    assert part.lengths.tolist() == [4, 3]
+    for half in split(data, 0.5, seed=0):
+        assert half.lengths.tolist() == lengths[half.chosen].tolist()
+    for index in (*range(8), -1):
+        assert torch.equal(data[index][0], data.x[: lengths[index], index])
+
+
+def test_the_fingerprint_tells_other_lengths_and_is_the_old_one_without():
+    x = (torch.arange(5 * 4 * 3).view(5, 4, 3) % 7).float()
+    data = ArrayDataset(x, np.array([0, 1, 1, 0]), ("a", "b"))
+    assert data.fingerprint() == "fe8975a60086bc15ac56d014b24d97c4aec17ffd59f09feee178a5164858d629"
+    part = data.subset(np.array([2, 0]))
+    assert part.fingerprint() == "a2241e94df8e64a59087546008d5dfa61c1315b317f07ffe5c603555e9693557"
+    sets = [data, *(ArrayDataset(x, data.labels, ("a", "b"), lengths=[5, 2, k, 5]) for k in (1, 2, 5))]
+    assert len({data.fingerprint() for data in sets}) == 4
+    assert sets[1].subset(np.arange(4)).fingerprint() == sets[1].fingerprint()
+
+
+def test_recordings_end_with_their_last_event():
+    recordings = [([0.0, 0.02], [0, 1]), ([], []), ([0.03], [1]), ([0.0, 0.05], [1, 1]), ([0.0, 9.0], [0, 0])]
+    events = Events.from_recordings(recordings, labels=[0, 1, 1, 0, 1], unit="s", channels=2)
+    whole = EventDataset(events, dt=0.01, steps=10)
+    data = whole.until_last_event()
+    assert data.lengths.tolist() == [3, 1, 4, 6, 10]
+    x = data.batch(np.arange(5))[0]
+    assert torch.equal(x, whole.batch(np.arange(5))[0])
+    for column, length in enumerate(data.lengths.tolist()):
+        assert x[length:, column].eq(0).all()
+        assert column in (1, 4) or x[length - 1, column].any()
+    assert whole.subset(np.array([3, 0])).until_last_event().lengths.tolist() == [6, 3]
+    assert data.subset(np.array([3, 0])).augmented(ShiftChannels(1)).lengths.tolist() == [6, 3]
+    assert len({whole.fingerprint(), data.fingerprint()}) == 2
+    few = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 1, 3]), np.array([0, 1]), channels=4)
+    digest = EventDataset(few, dt=0.01, steps=2, group=2).fingerprint()
+    assert digest == "01578bf5b5d646514c90375d10ed7a8724cd27921f94526d3cbac0a726e36787"  # as it always was
 
 
 def test_a_split_refuses_a_class_of_one_sample():

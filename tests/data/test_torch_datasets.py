@@ -60,6 +60,38 @@ def test_the_fingerprint_tells_samples_labels_classes_and_choice():
     assert from_torch(tensors()).fingerprint() == sets[0].fingerprint() == sets[0].subset(np.arange(12)).fingerprint()
 
 
+def test_samples_of_different_lengths_are_padded_and_keep_their_lengths():
+    rng = torch.Generator().manual_seed(0)
+    samples = [(torch.rand(length, 3, generator=rng), k % 2) for k, length in enumerate((2, 5, 1, 4))]
+    data = from_torch(Samples(*samples))
+    assert data.steps == 5
+    assert data.lengths.tolist() == [2, 5, 1, 4]
+    x = data.batch(np.arange(4))[0]
+    assert x.shape == (5, 4, 3)
+    for column, (sample, _) in enumerate(samples):
+        assert torch.equal(x[: len(sample), column], sample)
+        assert x[len(sample) :, column].eq(0).all()
+        assert torch.equal(data[column][0], sample)
+    part = data.subset(np.array([2, 0])).subset(np.array([1]))
+    assert part.lengths.tolist() == [2]
+    assert part.steps == 5
+    assert [data.subset(half.chosen).lengths.tolist() for half in split(data, 0.5, seed=0)] == [
+        data.lengths[half.chosen].tolist() for half in split(data, 0.5, seed=0)
+    ]
+    assert from_torch(Samples(*samples[:1])).lengths is None
+    # The same numbers, cut into samples elsewhere, are other data.
+    whole, moved = torch.cat([x for x, _ in samples]), [2, 4, 2, 4]
+    other = from_torch(Samples(*((x, k % 2) for k, x in enumerate(whole.split(moved)))))
+    assert other.content == data.content
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_samples_of_one_length_have_the_fingerprint_that_they_always_had():
+    x = (torch.arange(5 * 4 * 3).view(5, 4, 3) % 7).float()
+    data = from_torch(Samples(*((x[:, k], (0, 1, 1, 0)[k]) for k in range(4))))
+    assert data.fingerprint() == "839be3508af650ed6887df621db5f10b4dc4757546a32d47b269820263bad73c"
+
+
 good = (torch.zeros(4, 3), 0)
 
 
@@ -72,7 +104,7 @@ good = (torch.zeros(4, 3), 0)
         ((good, ([0.0], 1)), r"sample 1 is a list, expected a tensor \(T, \*features\)"),
         (((torch.zeros(4), 0),), r"sample 0 has shape \(4,\), expected \(T, \*features\); encode it over time"),
         (((torch.zeros(4, 3, dtype=torch.uint8), 0),), "sample 0 is torch.uint8, expected floating point"),
-        ((good, (torch.zeros(5, 3), 0)), r"sample 1 is torch.float32 of shape \(5, 3\), expected .* of shape \(4, 3\)"),
+        ((good, (torch.zeros(4, 5), 0)), r"sample 1 is torch.float32 of shape \(4, 5\), expected .* of shape \(4, 3\)"),
         (((torch.full((4, 3), torch.nan), 0),), "sample 0 is NaN or infinite"),
         ((good, (torch.full((4, 3), torch.inf), 0)), "sample 1 is NaN or infinite"),
         ((good, (torch.zeros(4, 3), 0.5)), r"sample 1 has the label 0\.5, expected an integer"),

@@ -7,14 +7,17 @@ differs, as it should, from that of one process.
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import rheobase as rb
+from rheobase.data import ArrayDataset
+from rheobase.regularizers import RateBounds
 from rheobase.training import Display, Engine, JsonLines, Result, fit
 from rheobase.training.trainer import Trainer
-from training.tiny import CHANNELS, CLASSES, Killed, arrays, network, settings
+from training.tiny import CHANNELS, CLASSES, STEPS, Killed, arrays, network, settings
 
 EPOCHS = 4
 
@@ -63,6 +66,27 @@ def normalised() -> rb.Sequential:
         )
 
 
+def of_lengths(samples: int = 37, seed: int = 1) -> ArrayDataset:
+    """Samples of different lengths, some of a single step, zeros behind them."""
+    data = arrays(samples, seed)
+    lengths = np.random.default_rng(seed).integers(1, STEPS, samples)
+    return ArrayDataset(data.x * rb.mask_of(lengths, STEPS).unsqueeze(-1), data.y, data.classes, lengths=lengths)
+
+
+def run_of_lengths(path: Path) -> Result:
+    """A run on samples of different lengths, with a penalty that is a mean over samples; a process goes without at times."""
+    return fit(
+        network(dropout=0.0),
+        of_lengths(),
+        of_lengths(3, 2),
+        of_lengths(11, 3),
+        settings(batch_size=4, learning_rate=0.02),
+        regularizers=[RateBounds(upper=0.05)],
+        run=path,
+        display=Display(),
+    )
+
+
 def say(line: str) -> None:
     """A line in one piece: the processes share one stream, and `print` writes the line break on its own."""
     sys.stderr.write(line + "\n")
@@ -97,6 +121,7 @@ def main(folder: Path) -> None:
     result = run(folder / "resumed by two", resume=True)
     say(f"process {engine.process} has {len(result.metrics)} epochs")
     fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
+    run_of_lengths(folder / "of lengths")
     diverge(folder / "diverged", engine)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase.training import Engine, Training, checkpoint, evaluate
-from training.processes import EPOCHS, normalised, run
+from training.processes import EPOCHS, normalised, run, run_of_lengths
 from training.tiny import SOURCE, arrays, assert_same_run, read_lines, tensors, untimed
 
 HERE = Path(__file__).parent
@@ -105,6 +105,11 @@ def test_one_process_goes_on_where_two_have_stopped(launched, alone: Path) -> No
     if not (path / "summary.json").exists():
         run(path, resume=True)
     assert_close_runs(path, alone)
+
+
+def test_two_processes_compute_the_losses_of_one_on_samples_of_different_lengths(launched, tmp_path: Path) -> None:
+    run_of_lengths(tmp_path / "one")
+    assert_close_runs(launched[0] / "of lengths", tmp_path / "one")
 
 
 def test_what_two_processes_report_is_what_they_have_saved(launched) -> None:

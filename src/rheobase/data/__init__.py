@@ -12,7 +12,7 @@ from rheobase.data.augment import (
     StretchTime,
     Zoom,
 )
-from rheobase.data.batches import batches, collate
+from rheobase.data.batches import batches, collate, collate_padded
 from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
 from rheobase.data.event_datasets import EventDataset
 from rheobase.data.event_files import read_events, write_events
@@ -60,6 +60,7 @@ __all__ = [
     "batches",
     "cifar10",
     "collate",
+    "collate_padded",
     "concatenate",
     "data_folder",
     "draw_delayed_recall",

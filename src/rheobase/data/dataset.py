@@ -7,7 +7,7 @@ set is asked for `batch(indices, seed)` and seeds each sample's draws by the sam
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
@@ -17,12 +17,18 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from rheobase.data.lengths import check_lengths, lengths_of
 from rheobase.errors import DataError
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The contract between data and training: labelled samples of `steps` time steps, read in batches, time first."""
+    """The contract between data and training: labelled samples of `steps` time steps, read in batches, time first.
+
+    A data set may have a property `lengths` besides, `(n,)` integers: so many steps of each sample are real, 1 to `steps`, and
+    the rest is padding. Training and evaluation then compute within `rheobase.masked`. `subset` must keep them, `fingerprint`
+    contain them, and a sample that is augmented is as long as before. Without it, or where it is None, all steps are real.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,6 +91,8 @@ class IndexedDataset(ABC):
     """
 
     indices: Int[np.ndarray, " n"] | None
+    lengths: Int[np.ndarray, " n"] | None = None
+    """The real steps of every sample of this data set, where there is padding; a field of those that can have it."""
 
     @property
     @abstractmethod
@@ -119,7 +127,7 @@ class IndexedDataset(ABC):
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} asked for, the data set has {len(self)}")
         x, label = self.batch(np.array([index % len(self)]))
-        return x[:, 0], int(label[0])
+        return x[: None if self.lengths is None else self.lengths[index], 0], int(label[0])
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "T *features"], int]]:
         return (self[index] for index in range(len(self)))
@@ -133,7 +141,15 @@ class IndexedDataset(ABC):
         """
         if len(indices) == 0:
             raise ValueError("indices: a data set needs at least one sample, got none")
-        return replace(self, indices=self._in_full_set(indices))  # pyright: ignore[reportArgumentType]
+        chosen: dict[str, np.ndarray] = {"indices": self._in_full_set(indices)}
+        if self.lengths is not None:
+            chosen["lengths"] = self.lengths[np.asarray(indices)]
+        return replace(self, **chosen)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def _decisive(self) -> tuple[Int[np.ndarray, " n"], ...]:
+        """What a fingerprint contains of the choice: which samples, and how long they are."""
+        return (self.chosen,) if self.lengths is None else (self.chosen, self.lengths)
 
     def _in_full_set(self, indices: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
         """Turn indices into this data set into indices into the full set, checked."""
@@ -153,23 +169,29 @@ class ArrayDataset(IndexedDataset):
         y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         indices: the samples chosen from `x`; by default all.
+        lengths: how many steps of each sample are real, 1 to T, one for each sample of this data set; the rest is padding. None
+            where all are.
 
     Raises:
         TypeError: if `x` is no tensor, or `y` neither tensor nor array.
         DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
-            one per sample; there is no sample.
+            one per sample; there is no sample; or likewise of `lengths`.
 
     Example:
         >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
         >>> x, y = data.batch(np.array([0, 3]))
         >>> x.shape, y
         (torch.Size([5, 2, 3]), tensor([0, 1]))
+        >>> padded = ArrayDataset(torch.rand(5, 3, 4), np.array([0, 1, 0]), lengths=[5, 2, 3])
+        >>> padded.batch(np.array([1]))[0].shape, padded[1][0].shape  # with padding, and without
+        (torch.Size([5, 1, 4]), torch.Size([2, 4]))
     """
 
     x: Shaped[Tensor, "..."]
     y: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
     classes: tuple[str, ...] = ()
     indices: Int[np.ndarray, " m"] | None = None
+    lengths: Int[np.ndarray, " k"] | Int[Tensor, " k"] | Sequence[int] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         if not isinstance(self.x, Tensor):
@@ -195,6 +217,8 @@ class ArrayDataset(IndexedDataset):
             raise DataError(f"x: sample {sample} is NaN or infinite at step {step}, expected finite values")
         object.__setattr__(self, "y", labels)
         object.__setattr__(self, "classes", classes)
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -222,10 +246,10 @@ class ArrayDataset(IndexedDataset):
         ]
 
     def fingerprint(self) -> str:
-        """A SHA-256 over the tensor, the labels, the classes and the choice of samples."""
+        """A SHA-256 over the tensor, the labels, the classes, the choice of samples and their lengths."""
         x = self.x.detach().cpu().contiguous()
         return digest(
-            str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self._all_labels, self.chosen
+            str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self._all_labels, *self._decisive
         )
 
 
@@ -303,12 +327,15 @@ def check_dataset(dataset: object, name: str) -> None:
 
     Raises:
         TypeError: if `dataset` has not all that `Dataset` asks for; the message says what is missing, and what to do.
-        DataError: if its labels are not one index into its classes for each sample, or there is no sample.
+        DataError: if its labels are not one index into its classes for each sample, or there is no sample; or if it has lengths
+            that are not one for each sample, from 1 to its steps.
     """
     if isinstance(dataset, Dataset):
         labels, _ = check_labels(np.asarray(dataset.labels), dataset.classes, f"{name}: labels")
         if len(labels) != len(dataset):
             raise DataError(f"{name}: got {len(labels)} labels for {len(dataset)} samples, expected as many")
+        if (lengths := lengths_of(dataset)) is not None:
+            check_lengths(lengths, len(dataset), dataset.steps, f"{name}: lengths")
         return
     got = f"{name} must be a data set, got a {type(dataset).__name__}"
     if isinstance(dataset, DataLoader):

@@ -5,6 +5,7 @@ The events of a batch are counted into the steps, time first, without a dense co
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from rheobase.data.augment import Augmentation, Recording
 from rheobase.data.dataset import IndexedDataset, check_seed, digest, generator
 from rheobase.data.events import Events
+from rheobase.data.lengths import check_lengths
 from rheobase.errors import DataError
 
 _AT_THE_EDGE = 1 + 2**-22
@@ -42,12 +44,15 @@ class EventDataset(IndexedDataset):
             convolutions need it.
         augment: what changes the recordings of a batch that is read with a seed, in this order.
         indices: the recordings chosen from `events`; by default all.
+        lengths: how many steps of each recording are real, 1 to T, one for each recording of this data set; the rest is
+            padding. None where all are: that nothing happens is often a part of the recording. See `until_last_event`.
 
     Raises:
         TypeError: if `steps` is no integer.
         ValueError: if an argument is out of range, or `dt` and `steps` cannot be meant for these recordings: no event of any of
             them lies in the steps (at time 0 aside, where there are several steps), or all of them in the first of several.
             Events that are all at time 0 are taken.
+        DataError: if `lengths` are not one for each recording, or out of range.
 
     Example:
         >>> events = Events(np.float32([0.0, 0.01, 0.01]), np.int32([0, 3, 2]), np.array([0, 3]), np.array([0]), channels=4)
@@ -66,6 +71,7 @@ class EventDataset(IndexedDataset):
     flatten: bool = True
     augment: tuple[Augmentation, ...] = ()
     indices: Int[np.ndarray, " m"] | None = None
+    lengths: Int[np.ndarray, " k"] | Int[Tensor, " k"] | Sequence[int] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -86,6 +92,8 @@ class EventDataset(IndexedDataset):
         if self.clip is not None and self.clip < 1:
             raise ValueError(f"clip: got {self.clip}, expected at least 1, or None")
         self._check_duration()
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
 
     def _check_duration(self) -> None:
         """Refuse steps that see nothing of any recording, or all of it at once: times or `dt` are in another unit."""
@@ -239,11 +247,30 @@ class EventDataset(IndexedDataset):
         """
         return replace(self, augment=augment)
 
+    def until_last_event(self) -> "EventDataset":
+        """The same data set in which a recording ends with the step of its last event, and what follows is padding.
+
+        For recordings of different lengths that are over when nothing happens any more. Lengths are those without augmentation:
+        events that it moves behind the end of their recording are not seen.
+
+        Example:
+            >>> recordings = [([0.0, 0.02], [0, 1]), ([0.0, 0.05], [1, 1]), ([0.0, 9.0], [0, 0])]
+            >>> events = Events.from_recordings(recordings, labels=[0, 1, 1], unit="s", channels=2)
+            >>> EventDataset(events, dt=0.01, steps=10).until_last_event().lengths
+            array([ 3,  6, 10])
+        """
+        last = np.zeros(len(self.events))
+        ends, filled = self.events.offsets[1:], np.diff(self.events.offsets) > 0
+        last[filled] = self.events.times[ends[filled] - 1]
+        # Held against the last step before the conversion: a huge time would overflow the integer.
+        step = np.minimum(last * (_AT_THE_EDGE / self.dt), self.steps - 1).astype(np.int64)
+        return replace(self, lengths=step[self.chosen] + 1)
+
     def fingerprint(self) -> str:
-        """A SHA-256 over the events, the labels, the choice of samples, the binning and the augmentation."""
+        """A SHA-256 over the events, the labels, the choice of samples and their lengths, the binning and the augmentation."""
         shape = (self.steps, self.group, self.clip, self.merge_polarities, self.flatten)
         settings = (self.events.digest, self.dt, *shape, self.augment)
-        return digest(str(settings), self.chosen)
+        return digest(str(settings), *self._decisive)
 
 
 def _remedy(what: str, too_large: float) -> str:

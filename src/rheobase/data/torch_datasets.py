@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rheobase.data.dataset import Dataset, IndexedDataset, check_labels, digest
+from rheobase.data.lengths import padded
 from rheobase.errors import DataError
 
 
@@ -37,11 +38,12 @@ class TorchDataset(IndexedDataset):
     Args:
         dataset: the data set of PyTorch.
         classes: the names of the classes.
-        steps: the number of time steps T of every sample.
+        steps: the number of time steps T, of the longest sample.
         features: the shape of one time step.
         all_labels: the label of every sample of `dataset`, int64.
         content: a SHA-256 over every sample of `dataset`.
         indices: the samples chosen from `dataset`; by default all.
+        lengths: the number of steps of every sample of this data set; None where all have `steps`.
     """
 
     dataset: MapStyle
@@ -51,6 +53,7 @@ class TorchDataset(IndexedDataset):
     all_labels: Int[np.ndarray, " all"]
     content: str
     indices: Int[np.ndarray, " m"] | None = None
+    lengths: Int[np.ndarray, " k"] | None = None
 
     @property
     def _all_labels(self) -> Int[np.ndarray, " all"]:
@@ -59,16 +62,16 @@ class TorchDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The samples at `indices`, (T, B, *features), and their labels, (B,); `seed` has no effect."""
+        """The samples at `indices`, (T, B, *features), zeros at their ends, and their labels, (B,); `seed` has no effect."""
         chosen = self._in_full_set(indices)
         labels = torch.from_numpy(self.all_labels[chosen])
         if len(chosen) == 0:
             return torch.zeros(self.steps, 0, *self.features), labels
-        return torch.stack([_sample(self.dataset, number)[0] for number in chosen.tolist()], dim=1), labels
+        return padded([_sample(self.dataset, number)[0] for number in chosen.tolist()], self.steps), labels
 
     def fingerprint(self) -> str:
         """A SHA-256 over every sample as it was when this was made, the labels, the classes and the choice of samples."""
-        return digest(str((self.content, self.classes)), self.all_labels, self.chosen)
+        return digest(str((self.content, self.classes)), self.all_labels, *self._decisive)
 
 
 def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset:
@@ -80,7 +83,8 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
 
     Args:
         dataset: has a length, and gives pairs of a sample, `(T, *features)`, floating point and finite, a tensor or an array of
-            NumPy, all of one shape and type; and its label, an integer from 0.
+            NumPy, all of one type and with the same features; and its label, an integer from 0. Samples that are shorter than
+            the longest are padded with zeros at the end, and the data set has their `lengths`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
 
     Returns:
@@ -95,6 +99,8 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
         >>> data = from_torch(TensorDataset(torch.rand(8, 5, 3), torch.arange(8) % 2))  # 8 samples of 5 time steps
         >>> data.batch(np.array([0, 3]))[0].shape, data.classes
         (torch.Size([5, 2, 3]), ('0', '1'))
+        >>> from_torch([(torch.rand(2, 3), 0), (torch.rand(7, 3), 1)]).lengths
+        array([2, 7])
     """
     if isinstance(dataset, DataLoader):
         raise TypeError("dataset: got a DataLoader, expected what it loads; write from_torch(loader.dataset)")
@@ -111,20 +117,23 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
         raise DataError(
             "dataset: sample 0 has changed when it was read again, expected the same; leave random changes out of it"
         )
-    labels = np.empty(len(dataset), np.int64)
+    labels, lengths = np.empty((2, len(dataset)), np.int64)
     sha = hashlib.sha256(f"{first.dtype}{tuple(first.shape)}".encode())
     for number in range(len(dataset)):
         x, labels[number] = _sample(dataset, number)
-        if x.shape != first.shape or x.dtype != first.dtype:
+        lengths[number] = len(x)
+        if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
             raise DataError(
                 f"dataset: sample {number} is {x.dtype} of shape {tuple(x.shape)}, expected {first.dtype} of shape "
-                f"{tuple(first.shape)} as the first; pad or cut samples to one length"
+                f"{tuple(first.shape)} as the first, (T, *features), of which T alone may differ"
             )
         if not torch.isfinite(x).all():
             raise DataError(f"dataset: sample {number} is NaN or infinite somewhere, expected finite values")
         sha.update(_bytes(x).data)
     labels, classes = check_labels(labels, classes, "dataset: labels")
-    return TorchDataset(dataset, classes, first.shape[0], tuple(first.shape[1:]), labels, sha.hexdigest())
+    steps, features = int(lengths.max()), tuple(first.shape[1:])
+    differ = None if (lengths == steps).all() else lengths
+    return TorchDataset(dataset, classes, steps, features, labels, sha.hexdigest(), lengths=differ)
 
 
 def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:

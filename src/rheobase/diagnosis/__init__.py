@@ -25,6 +25,7 @@ from rheobase.diagnosis.judge import judge, judge_axes, judge_input, judge_label
 from rheobase.diagnosis.measure import LayerMeasures, Measures, Membrane, finite_or_none, measure
 from rheobase.diagnosis.show import picture
 from rheobase.ops.arguments import check_sequence
+from rheobase.padding import refuse_mask
 
 __all__ = [
     "SHARE",
@@ -94,7 +95,8 @@ def doctor(
 
     Args:
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.
-        batch: some samples, `(T, B, *features)`; a batch as in training is right.
+        batch: some samples, `(T, B, *features)`; a batch as in training is right. Padding counts as steps: of samples of
+            different lengths, take some that are about as long, cut to the shortest.
         labels: what the samples are, `(B,)`. Without them, the gradient is that of random numbers times the mean output.
         loss: of the output and the labels, the mean over the batch; None is the cross-entropy of the output's mean over
             time.
@@ -104,8 +106,8 @@ def doctor(
 
     Raises:
         TypeError: if `batch` is no floating-point tensor, or the network returns no tensor.
-        ValueError: if `batch` has no time and batch axes or is empty, there is a `loss` without `labels`, or no layer of
-            neurons runs. What the network itself raises on the batch is raised.
+        ValueError: if `batch` has no time and batch axes or is empty, there is a `loss` without `labels`, no layer of neurons
+            runs, or the network is within `rheobase.masked`. What the network itself raises on the batch is raised.
 
     Example:
         >>> import rheobase as rb
@@ -118,6 +120,7 @@ def doctor(
         1 LIF(50): all of its neurons are dead: no sample makes them fire
     """
     check_sequence(batch, "doctor")
+    refuse_mask(network, "doctor")
     if batch.numel() == 0:
         raise ValueError(f"doctor: batch must hold samples, got shape {tuple(batch.shape)}")
     if loss is not None and labels is None:

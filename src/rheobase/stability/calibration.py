@@ -40,6 +40,7 @@ from rheobase.layers.standardised import only_standardised, standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_batch
+from rheobase.padding import refuse_mask
 from rheobase.stability.centring import can_be_centred, centring
 from rheobase.stability.recurrence import balance, balanced_dampening, centre
 from rheobase.stability.solve import solve
@@ -144,7 +145,8 @@ def stabilize(
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
             which is used once. What is not such a weighted layer is left as it is.
-        batch: an input that is like those of training, `(T, B, *features)`.
+        batch: an input that is like those of training, `(T, B, *features)`. Padding counts as steps: of samples of different
+            lengths, take some that are about as long, cut to the shortest.
         rate: the wanted spikes per neuron and step, in (0, 1). Neurons that fire once are to do so in half of all cases,
             neurons with a refractory period at most half as often as they could.
         recurrent: how the dampening of recurrent layers is chosen. "balanced": recurrence adds half to the energy of a gradient
@@ -157,7 +159,8 @@ def stabilize(
 
     Raises:
         TypeError: if `batch` is not a floating-point tensor.
-        ValueError: if an argument is out of its range, or `batch` is empty or not finite. And naming a layer that cannot be
+        ValueError: if an argument is out of its range, `batch` is empty or not finite, or the network is within
+            `rheobase.masked`. And naming a layer that cannot be
             stabilised, and why: no current reaches it, its weights are shared or
             computed by another parametrization, or it does not run in a call of the network. What was changed up to there
             stays so.
@@ -171,6 +174,7 @@ def stabilize(
         [0.2, 0.2]
     """
     check_batch(batch, "stabilize")
+    refuse_mask(network, "stabilize")
     if not 0 < rate < 1:
         raise ValueError(f"stabilize: rate must be in (0, 1), got {rate}")
     if recurrent not in get_args(Recurrent):

@@ -17,12 +17,15 @@ from rheobase.health import InputHealth, LayerHealth, Recorder
 from rheobase.modes import evaluating
 from rheobase.training.engine import Engine
 from rheobase.training.first_batch import check_batch
+from rheobase.training.lengths import check_mask_is_taken, given, mask_for, under
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of the network's output `(T, B, C)` and the labels `(B,)`, the mean over the batch, a scalar."""
+Loss = Callable[..., Tensor]
+"""Of the network's output `(T, B, C)` and the labels `(B,)`, the mean over the batch, a scalar. With samples of different
+lengths it is called with `mask=` besides, `(T, B)`, True where a step is there."""
 
-Decode = Callable[[Tensor], Tensor]
-"""From the network's output `(T, B, C)` to one value per class, `(B, C)`; the largest is the answer."""
+Decode = Callable[..., Tensor]
+"""From the network's output `(T, B, C)` to one value per class, `(B, C)`; the largest is the answer. With samples of different
+lengths it is called with `mask=` besides, `(T, B)`, True where a step is there."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,11 @@ class Evaluation:
 
 def loss_of(decode: Decode) -> Loss:
     """The default loss: cross-entropy of the decoded output."""
-    return lambda output, labels: functional.cross_entropy(decode(output), labels)
+
+    def loss(output: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+        return functional.cross_entropy(given(decode, mask)(output), labels)
+
+    return loss
 
 
 def evaluate(
@@ -65,7 +72,7 @@ def evaluate(
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out.
-        dataset: the samples.
+        dataset: the samples. If it has lengths, what is padding neither fires nor counts, see `rheobase.masked`.
         batch_size: samples per step; it changes the memory needed, not the result (but for what stochastic neurons draw).
         loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output.
         decode: from the output to one value per class.
@@ -77,8 +84,9 @@ def evaluate(
         Accuracy, loss, confusion matrix, and the health of every layer over these samples.
 
     Raises:
-        TypeError: if `dataset` is no data set, or its first batch not of the types that the network computes with.
-        DataError: if labels are out of range, or the first batch is not time first.
+        TypeError: if `dataset` is no data set, or its first batch not of the types that the network computes with; if it has
+            lengths, and `loss` or `decode` takes no mask.
+        DataError: if labels or lengths are out of range, or the first batch is not time first.
         ValueError: if the network's output does not fit the labels.
         DivergenceError: if a weight is NaN or infinite: neurons would stay silent, and that looks like an answer.
 
@@ -91,6 +99,7 @@ def evaluate(
         >>> wrong = np.flatnonzero(seen.answers.numpy() != data.labels)  # the samples to look at
     """
     check_dataset(dataset, "dataset")
+    check_mask_is_taken(dataset, "dataset", [("loss", loss), ("decode", decode)])
     engine = engine or Engine.where(network)
     loss = loss or loss_of(decode)
     _check_finite(network)
@@ -110,11 +119,12 @@ def evaluate(
             if number == 0:
                 check_batch(batch, len(indices), dataset.classes, "dataset", network, engine.bfloat16)
             x, labels = engine.to_device(*batch)
-            with engine.precision():
+            mask = mask_for(dataset, indices, x)
+            with engine.precision(), under(network, mask):
                 output = network(x)
-            answers = answers_of(output, decode, labels, classes)
+            answers = answers_of(output, given(decode, mask), labels, classes)
             if len(labels):
-                total += loss_on(output.float(), labels, loss).cpu().double() * len(labels)
+                total += loss_on(output.float(), labels, given(loss, mask)).cpu().double() * len(labels)
                 found[torch.from_numpy(indices).to(engine.device)] = answers
                 confusion += torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
     recorder.combine(engine.sum)

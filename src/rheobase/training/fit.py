@@ -33,6 +33,7 @@ from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, check_functions, loss_of
 from rheobase.training.folder import RunFolder
 from rheobase.training.heap import keep_freed_memory
+from rheobase.training.lengths import check_mask_is_taken
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
 from rheobase.training.trainer import Optimize, Regularizer, Trainer
@@ -82,6 +83,10 @@ def fit(
 
     Memory that a step has freed stays with the process for the next, see `rheobase.training.heap`.
 
+    Samples may have different lengths, see `rheobase.data.Dataset`. Padding then neither drives neurons nor fires, and `loss`,
+    `decode` and `regularizers` are called with `mask=`, `(T, B)`, True where a step is there, as those of this library take it.
+    Batch normalisation is refused, which would learn from padding.
+
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out. It is trained in place and left in evaluation mode, with the best
             weights.
@@ -117,8 +122,9 @@ def fit(
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
             surrogate, too), or with other data, settings, loss, penalties or optimiser.
         TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
-            with, `settings` are no `Training`, or `optimizer` makes none that steps by gradients.
-        DataError: if labels are out of range, or the first batch is not time first.
+            with, `settings` are no `Training`, or `optimizer` makes none that steps by gradients; if samples have different
+            lengths, and a loss, a decoder or a penalty takes no mask.
+        DataError: if labels or lengths are out of range, or the first batch is not time first.
         ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
 
     Example:
@@ -144,6 +150,9 @@ def fit(
                 "are made"
             )
     check_functions(loss, decode)
+    for name, dataset in {"train": train, "validation": validation, **tests}.items():
+        check_mask_is_taken(dataset, name, [("loss", loss), ("decode", decode)])
+    check_mask_is_taken(train, "train", [("regularizers", regularizer) for regularizer in regularizers])
     if resume and run is None:
         raise ValueError("run must name the folder to resume, got None")
     keep_freed_memory()

@@ -13,6 +13,7 @@ from rheobase.files import atomic_write
 from rheobase.health import record_spikes
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation
+from rheobase.training.lengths import given, mask_for, under
 
 
 def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
@@ -20,27 +21,30 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
 
     The arrays: `confusion` (C, C), `classes`, `layers`, and for layer k `rates_k` (N,) and `raster_k` (T, N); `raster_input`
     (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN. T is the
-    number of steps of the output; what runs in front of a `Hold` is shown for as long as that shows it. Rasters hold ones and
-    zeros, and probabilities where neurons hand on those.
+    number of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that
+    shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
     """
-    x, label = dataset.batch(np.array([0]))
+    first = np.array([0])
+    x, label = dataset.batch(first)
     device = Engine.where(network).device
-    with randomness.evaluation(0, device) as seed_step:
+    mask = mask_for(dataset, first, x.to(device))
+    with randomness.evaluation(0, device) as seed_step, under(network, mask):
         seed_step(0, 0)
         spikes, output = record_spikes(network, x.to(device))
+    shown = slice(None if mask is None else int(mask.sum()))
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),
         "classes": np.array(dataset.classes),
         "layers": np.array([layer.name for layer in seen.layers]),
-        "raster_input": _shown(x, len(output)).numpy(),
-        "output": output[:, 0].float().cpu().numpy(),
+        "raster_input": _shown(x, len(output))[shown].numpy(),
+        "output": output[shown, 0].float().cpu().numpy(),
         "sample_label": label[0].numpy(),
-        "sample_prediction": decode(output.float()).argmax(1)[0].cpu().numpy(),
+        "sample_prediction": given(decode, mask)(output.float()).argmax(1)[0].cpu().numpy(),
         "dt": np.array(getattr(dataset, "dt", np.nan), dtype=np.float64),
     }
     for index, layer in enumerate(seen.layers):
         arrays[f"rates_{index}"] = layer.rates.numpy()
-        raster = _shown(spikes[layer.name], len(output)).cpu()
+        raster = _shown(spikes[layer.name], len(output))[shown].cpu()
         whole = torch.equal(raster, raster.round())
         arrays[f"raster_{index}"] = raster.to(torch.uint8 if whole else torch.float16).numpy()
     with atomic_write(path) as file:

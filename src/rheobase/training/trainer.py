@@ -27,13 +27,15 @@ from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_on
 from rheobase.training.first_batch import check_batch
 from rheobase.training.groups import parameter_groups
+from rheobase.training.lengths import Mask, given, mask_for, under, without_padding
 from rheobase.training.settings import Training
 
-Regularizer = Callable[[Mapping[str, Tensor], float], Tensor]
+Regularizer = Callable[..., Tensor]
 """A penalty on activity: of the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and of
 the progress of training, 0 in the first epoch and 1 in the last (and in the only one); a scalar that does not grow with the
 batch. With several processes each has the penalty of its own samples, and what counts is their mean, by samples: that of the
-whole batch only if the penalty is a mean over samples."""
+whole batch only if the penalty is a mean over samples. With samples of different lengths it is called with `mask=` besides,
+`(T, B)`, True where a step is there."""
 
 Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 """From parameter groups, as `rheobase.parameter_groups` makes them, to an optimiser: `torch.optim.Adamax`, or `lambda groups:
@@ -46,6 +48,8 @@ class Step:
 
     x: Tensor
     labels: Tensor
+    mask: Mask | None
+    """Which steps are there, `(T, B)`, where samples have different lengths."""
     share: float
     """The part of the whole batch that these samples are; 0 where a batch has fewer samples than there are processes."""
 
@@ -120,19 +124,20 @@ class Trainer:
         set_progress(self.network, progress)
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
-            x, labels = step.x, step.labels
+            x, labels, mask = step.x, step.labels, step.mask
             rate = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
             place = settings.seed, epoch, number
             randomness.seed_layers(*place, engine.process, engine.device)
-            with engine.precision(), self._activity() as activity:
+            with engine.precision(), under(self.network, mask), self._activity() as activity:
                 output = self.wrapped(x)
-            correct = (answers_of(output, self.decode, labels, len(self.train.classes)) == labels).sum()
+            answers = answers_of(output, given(self.decode, mask), labels, len(self.train.classes))
+            correct = (answers == labels).sum()
             output = output.float()
-            loss = loss_on(output, labels, self.loss) if len(labels) else output.sum() * 0
+            loss = loss_on(output, labels, given(self.loss, mask)) if len(labels) else output.sum() * 0
             randomness.seed_penalties(*place, engine.device)
-            penalty = self._penalty(activity, progress) if len(labels) else torch.zeros_like(loss)
+            penalty = self._penalty(activity, progress, mask) if len(labels) else torch.zeros_like(loss)
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
@@ -140,14 +145,14 @@ class Trainer:
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 randomness.seed_layers(*place, engine.process, engine.device)  # the same dropout once more
-                raise self._diverged(f"in epoch {epoch}, step {number}", x, (loss + penalty).item())
+                raise self._diverged(f"in epoch {epoch}, step {number}", x, mask, (loss + penalty).item())
             self.optimizer.step()
             total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
             self.display.step(epoch, number)
         engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
-            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", self._first_batch(self.train), loss)
+            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", *self._first_batch(self.train), loss)
         return loss, correct
 
     def is_settled(self, epoch: int) -> bool:
@@ -162,10 +167,10 @@ class Trainer:
     def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
         return listening(self.network) if self.regularizers else nullcontext({})
 
-    def _penalty(self, activity: Mapping[str, Tensor], progress: float) -> Tensor:
+    def _penalty(self, activity: Mapping[str, Tensor], progress: float, mask: Mask | None) -> Tensor:
         penalty = torch.zeros((), device=self.engine.device)
         for regularizer in self.regularizers:
-            added = regularizer(activity, progress)
+            added = given(regularizer, mask)(activity, progress)
             if added.ndim:
                 raise ValueError(
                     f"regularizers must return a scalar, got shape {tuple(added.shape)} from {regularizer}"
@@ -194,7 +199,7 @@ class Trainer:
         seen = self.evaluate(dataset)
         if not math.isfinite(seen.loss):
             when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
-            raise self._diverged(when, self._first_batch(dataset), seen.loss)
+            raise self._diverged(when, *self._first_batch(dataset), seen.loss)
         return seen
 
     def weights(self) -> dict[str, Tensor]:
@@ -207,7 +212,7 @@ class Trainer:
         seed = randomness.augmentation(self.settings.seed, epoch)
         batch_size = self.settings.batch_size
         with ThreadPoolExecutor(1) as worker:
-            ahead: tuple[Future[tuple[Tensor, Tensor]], float] | None = None
+            ahead: tuple[Future[tuple[Tensor, Tensor, Mask | None]], float] | None = None
             for number, indices in enumerate(self.engine.share(order, batch_size)):
                 whole = order[number * batch_size : (number + 1) * batch_size]
                 coming = worker.submit(self._read, indices, seed), len(indices) / len(whole)
@@ -217,13 +222,14 @@ class Trainer:
             if ahead is not None:
                 yield self._step(*ahead)
 
-    def _read(self, indices: np.ndarray, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """A batch of the training set; the first one is checked."""
+    def _read(self, indices: np.ndarray, seed: tuple[int, ...]) -> tuple[Tensor, Tensor, Mask | None]:
+        """A batch of the training set, with its mask; the first one is checked."""
         batch = self.train.batch(indices, seed)
         if not self._is_checked:
             self.check(batch, len(indices), "train")
             self._is_checked = True
-        return batch
+        x, labels = batch
+        return x, labels, mask_for(self.train, indices, x)
 
     def check(self, batch: object, samples: int, name: str) -> None:
         """Refuse a batch of so many samples of the data set `name` that the network or the loss could not take.
@@ -233,17 +239,19 @@ class Trainer:
         """
         check_batch(batch, samples, self.train.classes, name, self.network, self.engine.bfloat16)
 
-    def _step(self, batch: Future[tuple[Tensor, Tensor]], share: float) -> Step:
-        return Step(*self.engine.to_device(*batch.result()), share)
+    def _step(self, batch: Future[tuple[Tensor, Tensor, Mask | None]], share: float) -> Step:
+        x, labels, mask = batch.result()
+        return Step(*self.engine.to_device(x, labels), None if mask is None else mask.to(self.engine.device), share)
 
-    def _diverged(self, when: str, x: Tensor, loss: float) -> DivergenceError:
-        with self.engine.precision():
-            where = explain(self.network, x, loss)
+    def _diverged(self, when: str, x: Tensor, mask: Mask | None, loss: float) -> DivergenceError:
+        with self.engine.precision(), under(self.network, mask):
+            where = explain(self.network, without_padding(x, mask), loss)
         return DivergenceError(f"training diverged {when}: {where}")
 
-    def _first_batch(self, dataset: Dataset) -> Tensor:
+    def _first_batch(self, dataset: Dataset) -> tuple[Tensor, Mask | None]:
         indices = np.arange(min(len(dataset), self.settings.batch_size))
-        return self.engine.to_device(*dataset.batch(indices))[0]
+        x, _ = self.engine.to_device(*dataset.batch(indices))
+        return x, mask_for(dataset, indices, x)
 
 
 def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
