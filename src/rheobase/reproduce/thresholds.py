@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rheobase.recipes.tasks import TASKS, TaskName
-from rheobase.recipes.thresholds import Thresholds
+from rheobase.recipes.thresholds import Learned, Thresholds
 from rheobase.reproduce.rows import Row
 from rheobase.reproduce.statistics import Estimate, epochs_to_reach, paired, smoothed
 from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
@@ -61,11 +61,14 @@ def _comparison(task: TaskName, recipe: Thresholds, grid: Sequence[float], seeds
 
 def _rescue(task: TaskName, recipe: Thresholds, seeds: tuple[int, ...]) -> Experiment:
     bad = replace(recipe, threshold=0.25, width=3.0, scale=3.0)
-    learned = replace(bad, training=replace(bad.training, threshold_learning_rate=0.01))
+
+    def learned(what: Learned, rate: float) -> Thresholds:
+        return replace(bad, learned=what, training=replace(bad.training, threshold_learning_rate=rate))
+
     arms = {
         "fixed 0.25": replace(bad, learned="nothing"),
-        LEARNED: replace(learned, learned="threshold"),
-        POSITIVE: replace(learned, learned="positive threshold"),
+        LEARNED: learned("threshold", 0.01),
+        POSITIVE: learned("positive threshold", 0.045),  # which moves a threshold of 0.25 as far
     }
     title = f"From a bad start: threshold 0.25, width 3, scale 3; {_title(recipe)}"
     return Experiment(f"rescue-{task}", title, arms, seeds, chance=1 / TASKS[task].classes)
@@ -228,8 +231,9 @@ STUDY = Study(
         "N-MNIST is simulated from MNIST, with polarities merged, and trained on 5,000; so the claims are put to the "
         "test, not the accuracies. The training set of spoken digits has 2,430 samples and the test set 300. The rate of "
         "0.001 is that of everything that is learned, and a step of it is not the same for all: a threshold that is kept "
-        "positive moves by 0.71 times as much at 1.25 and by 0.22 times at 0.25, and a bias is amplified 133-fold by the "
-        "two integrators. *Epochs* until a run gets to where the fixed threshold of 1.25 ends with the same seed are counted "
+        "positive moves by 0.71 times as much at 1.25, and a bias is amplified 133-fold by the two integrators. From the bad "
+        "start thresholds have the paper's rate of 0.01, and 0.045 where they are kept positive, which moves them as far "
+        "there. *Epochs* until a run gets to where the fixed threshold of 1.25 ends with the same seed are counted "
         "on running means over three epochs of the validation accuracy; the end is the mean of the last tenth of them."
     ),
     experiments=experiments,
