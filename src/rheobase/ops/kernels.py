@@ -11,6 +11,7 @@ import os
 import warnings
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from rheobase.errors import RheobaseError
@@ -19,14 +20,20 @@ _TECHNOLOGY = {"cpu": "numba", "cuda": "triton"}
 
 
 def fused(x: Tensor) -> bool:
-    """Whether kernels can compute on the device of `x`.
+    """Whether kernels can compute `x`: on its device, and outside of `torch.func`, whose transforms they know nothing of.
 
     Example:
         >>> import torch
         >>> fused(torch.zeros(3, device="meta"))
         False
     """
-    return why_not(x.device.type) is None
+    return why_not(x.device.type) is None and not is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether this is inside of a transform of `torch.func`, such as `vmap`."""
+    # What `torch.autograd.Function` asks, too; there is no public name for it.
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def why_not(device: str) -> str | None:

@@ -45,9 +45,15 @@ def lif(
 class _Straight(torch.autograd.Function):
     """The first value forwards; its gradient goes straight to the second."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, _stand_in: Tensor) -> Tensor:
+    def forward(value: Tensor, _stand_in: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:

@@ -34,6 +34,9 @@ def slide(weight: Float[Tensor, " K"], seen: Float[Tensor, "S M"]) -> Float[Tens
         tensor([[2.5000],
                 [5.0000]])
     """
+    if kernels.is_transformed():
+        with _in_its_own_type(seen):
+            return reference.slid(weight, seen)
     return _Slide.apply(weight, seen)  # pyright: ignore[reportReturnType]
 
 

@@ -54,9 +54,15 @@ def stochastic_lif(
 class _WithGradientOf(torch.autograd.Function):
     """The first value forwards; its gradient goes to the second. (Adding a difference of 0 would spread what is not finite.)"""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, _relaxation: Tensor) -> Tensor:
+    def forward(value: Tensor, _relaxation: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
