@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -21,6 +22,8 @@ def test_everything_is_there_in_its_shape(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "evaluation.npz", net, data, seen, decoding.mean)
     with np.load(tmp_path / "evaluation.npz", allow_pickle=False) as arrays:
         assert np.array_equal(arrays["confusion"], seen.confusion.numpy())
+        assert np.mean(arrays["labels"] == arrays["answers"]) == pytest.approx(seen.accuracy)
+        assert np.array_equal(arrays["answers"], seen.answers.numpy())
         assert arrays["classes"].tolist() == ["low", "middle", "high"]
         assert arrays["layers"].tolist() == ["1 LIF(10)"]
         assert np.array_equal(arrays["rates_0"], seen.layers[0].rates.numpy())

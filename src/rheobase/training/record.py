@@ -19,10 +19,11 @@ from rheobase.training.lengths import given, mask_for, under
 def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
     """Write confusion matrix and firing rates of an evaluation, and what every layer does on the data set's first sample.
 
-    The arrays: `confusion` (C, C), `classes`, `layers`, and for layer k `rates_k` (N,) and `raster_k` (T, N); `raster_input`
-    (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the length of a step in seconds or NaN. T is the
-    number of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that
-    shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
+    The arrays: `confusion` (C, C), `labels` and `answers` (n,) of all samples, `classes`, `layers`, and for layer k `rates_k`
+    (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
+    length of a step in seconds or NaN. T is the number of steps of the output, without those that are padding; what runs in
+    front of a `Hold` is shown for as long as that shows it. Rasters hold ones and zeros, and probabilities where neurons hand
+    on those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -34,6 +35,8 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     shown = slice(None if mask is None else int(mask.sum()))
     arrays: dict[str, Any] = {
         "confusion": seen.confusion.numpy(),
+        "labels": np.asarray(dataset.labels),
+        "answers": seen.answers.numpy(),
         "classes": np.array(dataset.classes),
         "layers": np.array([layer.name for layer in seen.layers]),
         "raster_input": _shown(x, len(output))[shown].numpy(),
