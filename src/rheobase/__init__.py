@@ -34,6 +34,8 @@ from rheobase.layers import (
     SpikeMaxPool2d,
     SynapticReadout,
     fold,
+    integer_weights,
+    quantise,
     standardise,
 )
 from rheobase.neurons import (
@@ -105,6 +107,7 @@ __all__ = [
     "fold",
     "health",
     "initialise_single_spike",
+    "integer_weights",
     "interop",
     "load",
     "losses",
@@ -113,6 +116,7 @@ __all__ = [
     "parameter_groups",
     "parameters",
     "plot",
+    "quantise",
     "recipes",
     "regularizers",
     "report",

@@ -176,3 +176,20 @@ def test_large_layers_are_sampled() -> None:
     net = rb.Sequential(nn.Conv2d(1, 4, 3, padding=1), rb.LIF(4), nn.Flatten(), nn.Linear(4 * 64 * 64, 3))
     layer = doctor(net, (torch.rand(40, 12, 1, 64, 64) < 0.3).float()).measures.layers[0]
     assert math.isfinite(layer.membrane.std)
+
+
+def test_the_gradient_of_standardised_weights_is_that_of_what_they_are_computed_from() -> None:
+    torch.manual_seed(0)
+    network = rb.Sequential(
+        rb.standardise(nn.Linear(20, 32), variance=0.2),
+        rb.LIF(32),
+        nn.Linear(32, 2),
+        rb.LeakyReadout(2),
+        input_rate=None,
+    )
+    x = (torch.rand(15, 8, 20) < 0.2).float()
+    diagnosis = rb.doctor(network, x, torch.zeros(8, dtype=torch.int64), lambda output, _: output.square().sum())
+    network(x).square().sum().backward()
+    free = network[0].parametrizations.weight.original
+    assert diagnosis.measures is not None
+    assert diagnosis.measures.layers[0].gradient == pytest.approx(free.grad.norm().item(), rel=1e-4)

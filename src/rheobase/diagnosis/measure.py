@@ -276,10 +276,17 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
         arriving.clear()
 
     handles = []
+    # A parametrised layer, such as a standardised one, has modules of its own, which compute its weight.
+    rules = {
+        part for layer in network.modules() if isinstance(layer, Synapses) for part in layer.modules() if part != layer
+    }
     for module in outside_neurons(network):
+        computes = isinstance(module, Synapses) or not any(module.children())
         if isinstance(module, Neuron):
             handles.append(module.register_forward_hook(on_neurons))
-        elif not any(module.children()) and not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | Dropout):
+        elif (
+            computes and module not in rules and not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | Dropout)
+        ):
             handles.append(module.register_forward_pre_hook(on_other))
     try:
         with in_one_piece(network):

@@ -1,19 +1,21 @@
 """Layers over time: the container that folds it, readouts, delays, dropout, pooling, connections past
 layers; linear layers for spikes; learned delays;
-weights that keep their variance; and what saves memory."""
+weights that keep their variance, or have few bits; and what saves memory."""
 
 from rheobase.layers.averaged import NoiseAveraged
 from rheobase.layers.delay import Delay
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.dropout import Dropout
+from rheobase.layers.folded import fold
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
+from rheobase.layers.quantised import integer_weights, quantise, quantised
 from rheobase.layers.readout import LeakyReadout, SynapticReadout
 from rheobase.layers.recompute import Recompute
 from rheobase.layers.residual import Residual
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
-from rheobase.layers.standardised import fold, standardise, standardised
+from rheobase.layers.standardised import standardise, standardised
 from rheobase.temporal import Temporal
 
 __all__ = [
@@ -31,6 +33,9 @@ __all__ = [
     "SynapticReadout",
     "Temporal",
     "fold",
+    "integer_weights",
+    "quantise",
+    "quantised",
     "standardise",
     "standardised",
 ]

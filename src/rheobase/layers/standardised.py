@@ -9,7 +9,6 @@ It is a parametrisation (`torch.nn.utils.parametrize`) of the layer's own weight
 with its spike lists, hooks, state dict and copies.
 """
 
-import copy
 import math
 from typing import Literal, TypeVar
 
@@ -18,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
+
+from rheobase.layers.quantised import quantised
 
 L = TypeVar("L", bound=nn.Module)
 
@@ -98,7 +99,7 @@ def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["
 
     Raises:
         TypeError: if the layer is none of these.
-        ValueError: if it is standardised already, or an argument is out of range.
+        ValueError: if it is standardised or quantised already, or an argument is out of range.
 
     Source: Che et al., arXiv 2410.23619, as others restate it; Qiao et al., "Micro-Batch Training with Batch-Channel
     Normalization and Weight Standardization", arXiv 1903.10520, for the weights without the gain.
@@ -114,6 +115,8 @@ def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["
         raise TypeError(f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
     if standardised(layer) is not None:
         raise ValueError(f"standardise: {layer} is standardised already")
+    if quantised(layer) is not None:
+        raise ValueError(f"standardise: {layer} is quantised already; standardise first, for rounding comes last")
     rule = StandardisedWeight(len(layer.weight), variance, gain=gain, over=over)
     rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
     parametrize.register_parametrization(layer, "weight", rule)
@@ -134,10 +137,10 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
 
 
 def free_weight(layer: nn.Module) -> nn.Parameter:
-    """What a standardised layer learns, and computes its weight from.
+    """What a standardised or quantised layer learns, and computes its weight from.
 
     Raises:
-        AttributeError: if the layer is not standardised.
+        AttributeError: if the layer is neither.
 
     Example:
         >>> layer = standardise(nn.Linear(3, 2), variance=0.5)
@@ -156,28 +159,3 @@ def only_standardised(layer: nn.Module) -> bool:
         (True, False)
     """
     return standardised(layer) is not None and len(layer.get_submodule("parametrizations.weight")) == 1  # pyright: ignore[reportArgumentType]
-
-
-def fold(network: L) -> L:
-    """A copy of `network` whose standardised weights are plain ones: what it computes is the same, bit for bit.
-
-    Args:
-        network: any module; it is left as it is.
-
-    Returns:
-        The copy, with ordinary `weight` and `bias` in its layers.
-
-    Example:
-        >>> network = nn.Sequential(standardise(nn.Linear(4, 3), variance=0.5))
-        >>> [name for name, _ in fold(network).named_parameters()]
-        ['0.bias', '0.weight']
-    """
-    folded = copy.deepcopy(network)
-    for layer in list(folded.modules()):
-        if standardised(layer) is not None:
-            # A copy shares its class with the original, and PyTorch takes the parametrised weight out of the class.
-            kind = type(layer)
-            own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-            layer.__class__ = type(kind.__name__, kind.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    return folded

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from rheobase.health import outside_neurons
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import NORMALISATIONS
+from rheobase.layers.quantised import quantised
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
 from rheobase.layers.synapses import Synapses
@@ -145,9 +146,10 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """Those that have a gradient: of standardised layers the free ones; of another parametrization, none."""
+    """Those that have a gradient: of standardised and quantised layers the free ones; of another parametrization, none."""
     weights = (
-        module._parameters.get("weight") if standardised(module) is None else free_weight(module) for module in modules
+        module._parameters.get("weight") if (standardised(module) or quantised(module)) is None else free_weight(module)
+        for module in modules
     )
     return [weight for weight in weights if weight is not None and weight.requires_grad]
 

@@ -1,0 +1,38 @@
+"""Plain weights, of those that are computed from others while a network learns."""
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from rheobase.layers.quantised import quantised
+from rheobase.layers.standardised import standardised
+
+L = TypeVar("L", bound=nn.Module)
+
+
+def fold(network: L) -> L:
+    """A copy of `network` whose standardised and quantised weights are plain ones: it computes the same, bit for bit.
+
+    Args:
+        network: any module; it is left as it is.
+
+    Returns:
+        The copy, with ordinary `weight` and `bias` in its layers.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = nn.Sequential(rb.standardise(nn.Linear(4, 3), variance=0.5))
+        >>> [name for name, _ in fold(network).named_parameters()]
+        ['0.bias', '0.weight']
+    """
+    folded = copy.deepcopy(network)
+    for layer in list(folded.modules()):
+        if standardised(layer) is not None or quantised(layer) is not None:
+            # A copy shares its class with the original, and PyTorch takes the parametrised weight out of the class.
+            kind = type(layer)
+            own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+            layer.__class__ = type(kind.__name__, kind.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+    return folded

@@ -1,0 +1,156 @@
+"""Weights of few bits, as chips have them, while a network learns: it finds weights that are good when they are rounded.
+
+A network that is trained in floating point and rounded afterwards loses the more, the fewer bits there are. Here the layer
+computes with rounded weights from the start or from some epoch on, and what is learned is the number behind each: the gradient
+passes the rounding as if it were not there (straight through).
+
+It is a parametrisation of the layer's own weight, as `rheobase.standardise` is, and goes with it: first standardise, then
+quantise. The rounding itself is PyTorch's.
+"""
+
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import parametrize
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class QuantisedWeight(nn.Module):
+    """The weight that a layer computes with, from the free one: a whole number of steps.
+
+        w_ij = step_j * round(free_ij / step_j),   step_j = max_i |free_ij| / (2^(bits - 1) - 1)
+
+    with one step for each output unit j, or for the layer. Numbers are symmetric around 0, which stays 0.
+
+    Args:
+        bits: of a weight with its sign, 2 to 16.
+        over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> QuantisedWeight(3)(torch.tensor([[0.1, -0.25, 0.6]]))
+        tensor([[ 0.0000, -0.2000,  0.6000]])
+    """
+
+    def __init__(self, bits: int, over: Literal["output", "layer"] = "output") -> None:
+        super().__init__()
+        if not (isinstance(bits, int) and 2 <= bits <= 16):
+            raise ValueError(f"quantise: bits must be a whole number, 2 to 16, got {bits!r}")
+        if over not in ("output", "layer"):
+            raise ValueError(f"quantise: over must be 'output' or 'layer', got {over!r}")
+        self.bits = bits
+        self.over: Literal["output", "layer"] = over
+
+    @property
+    def largest(self) -> int:
+        """The largest whole number; the smallest is its negative."""
+        return 2 ** (self.bits - 1) - 1
+
+    def step(self, free: Float[Tensor, "outputs *kernel"]) -> Float[Tensor, " steps"]:
+        """The step of each output unit, `(outputs,)`, or of the layer, `(1,)`; 1 where all weights are 0."""
+        free = free.detach()
+        largest = free.abs().amax().view(1) if self.over == "layer" else free.abs().flatten(1).amax(1)
+        return torch.where(largest > 0, largest.float() / self.largest, 1.0)
+
+    def forward(self, free: Float[Tensor, "outputs *kernel"]) -> Float[Tensor, "outputs *kernel"]:
+        """The rounded weight."""
+        step = self.step(free).expand(len(free))
+        middle = torch.zeros(len(free), dtype=torch.int32, device=free.device)
+        return torch.fake_quantize_per_channel_affine(free, step, middle, 0, -self.largest, self.largest)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(network)`."""
+        return f"bits={self.bits}, over={self.over!r}"
+
+
+def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
+    """Let linear and convolutional layers compute with weights of so many bits from now on, and learn on.
+
+    Biases, decays, thresholds and recurrent weights stay as they are. A network that has been trained already needs a few
+    epochs more; `rheobase.fold` then makes plain, rounded weights of it, and `integer_weights` whole numbers.
+
+    Args:
+        module: such a layer, or a network with such layers in it; changed in place. Scale it first: `rheobase.stabilize`, and
+            whatever else computes on weights, wants them plain or standardised.
+        bits: of a weight with its sign, 2 to 16.
+        over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`, as simple chips want it.
+
+    Returns:
+        The module.
+
+    Raises:
+        TypeError: if there is no such layer.
+        ValueError: if a layer is quantised already, or an argument is out of range.
+
+    Source: the straight-through estimator of Bengio, Leonard and Courville, arXiv 1308.3432.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = quantise(rb.Sequential(nn.Linear(20, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), bits=4)
+        >>> len(network[0].weight[3].unique()) <= 15
+        True
+        >>> [name for name, _ in rb.fold(network).named_parameters()]
+        ['0.bias', '0.weight', '2.bias', '2.weight']
+    """
+    layers = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer, _ConvTransposeNd)
+    ]
+    if not layers:
+        raise TypeError(
+            f"quantise: module must be a linear or a convolutional layer, or hold some, got {type(module).__name__}"
+        )
+    if already := next((layer for layer in layers if quantised(layer) is not None), None):
+        raise ValueError(f"quantise: {already} is quantised already")
+    rules = [QuantisedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
+    for layer, rule in zip(layers, rules, strict=True):
+        parametrize.register_parametrization(layer, "weight", rule)
+    return module
+
+
+def quantised(layer: nn.Module) -> QuantisedWeight | None:
+    """How the weight of `layer` is quantised; None if it is not.
+
+    Example:
+        >>> quantised(quantise(nn.Linear(3, 2), bits=4)), quantised(nn.Linear(3, 2))
+        (QuantisedWeight(bits=4, over='output'), None)
+    """
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    rules = layer.get_submodule("parametrizations.weight").children()
+    return next((rule for rule in rules if isinstance(rule, QuantisedWeight)), None)
+
+
+@torch.no_grad()
+def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], Float[Tensor, " steps"]]:
+    """The whole numbers and the steps that the weights of a quantised layer are made of, for a chip.
+
+    Args:
+        layer: a layer that `quantise` has changed, and nothing else since.
+
+    Returns:
+        Integers between `-(2^(bits - 1) - 1)` and its negative, int16, in the shape of the weight; and the step of each output
+        unit, or of the layer. Their product is the weight.
+
+    Raises:
+        ValueError: if the layer is not quantised.
+
+    Example:
+        >>> layer = quantise(nn.Linear(3, 2), bits=8)
+        >>> integers, step = integer_weights(layer)
+        >>> int(integers.abs().amax()), torch.allclose(step[:, None] * integers, layer.weight)
+        (127, True)
+    """
+    rule = quantised(layer)
+    if rule is None or rule is not list(layer.get_submodule("parametrizations.weight").children())[-1]:
+        raise ValueError(f"integer_weights: layer must be one that rheobase.quantise has changed last, got {layer}")
+    weight = torch.as_tensor(layer.weight)
+    step = rule.step(weight)  # the largest weights are whole numbers of steps, so it is found again
+    return (weight / step.view(-1, *[1] * (weight.ndim - 1))).round().to(torch.int16), step
