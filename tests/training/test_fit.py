@@ -864,3 +864,11 @@ def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     train()
     assert told == [True]
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_validation_set_is_split_off_where_there_is_none() -> None:
+    with pytest.raises(
+        TypeError, match=r"got None; split one off: train, validation = rheobase\.data\.split\(train, 0\.1"
+    ):
+        fit(network(), arrays(), None)  # pyright: ignore[reportArgumentType]

@@ -338,6 +338,11 @@ def check_dataset(dataset: object, name: str) -> None:
             check_lengths(lengths, len(dataset), dataset.steps, f"{name}: lengths")
         return
     got = f"{name} must be a data set, got a {type(dataset).__name__}"
+    if dataset is None and name == "validation":
+        raise TypeError(
+            "validation must be a data set, by which the best epoch is chosen, got None; split one off: train, validation = "
+            "rheobase.data.split(train, 0.1, seed=0)"
+        )
     if isinstance(dataset, DataLoader):
         raise TypeError(f"{got}; training makes its own batches: hand over rheobase.data.from_torch(loader.dataset)")
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):
