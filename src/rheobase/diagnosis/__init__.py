@@ -23,6 +23,7 @@ from rheobase.diagnosis.divergence import explain
 from rheobase.diagnosis.finding import SHARE, Finding, Kind, activity_findings
 from rheobase.diagnosis.judge import judge, judge_axes, judge_input, judge_labels, judge_sight, judge_size
 from rheobase.diagnosis.measure import LayerMeasures, Measures, Membrane, finite_or_none, measure
+from rheobase.diagnosis.rows import judge_rows
 from rheobase.diagnosis.show import picture
 from rheobase.ops.arguments import check_sequence
 from rheobase.padding import refuse_mask
@@ -88,10 +89,11 @@ def doctor(
 
     The network is not changed: a copy of it is looked at, in training mode, forwards and backwards.
 
-    What it recognises: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane;
-    gradients that vanish or explode through depth or time, or are uneven from layer to layer; a readout that ignores what it
-    gets; layers that do not run in a call of the network; a batch that is batch-first, zero, far too large or not finite;
-    labels that do not fit; values that are not finite, and the layer where they begin.
+    What it recognises: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane; gradients
+    that vanish or explode through depth or time, or are uneven from layer to layer; a readout that ignores what it gets;
+    layers that do not run in a call of the network, or mix samples, as neurons written for a loop over time do; a batch that
+    is batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite, and the layer where
+    they begin.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.
@@ -147,7 +149,7 @@ def doctor(
     findings += (
         judge(measures, input_is_wrong=bool(findings)) if measures.finite else _not_finite(network, batch, measures)
     )
-    return Diagnosis((*judge_sight(measures), *findings), measures, title)
+    return Diagnosis((*judge_sight(measures), *judge_rows(network, batch), *findings), measures, title)
 
 
 def _not_finite(network: nn.Module, batch: Tensor, measures: Measures) -> list[Finding]:

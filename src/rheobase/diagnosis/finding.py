@@ -20,6 +20,7 @@ Kind = Literal[
     "not finite",
     "labels do not fit",
     "readout ignores its input",
+    "mixes samples",
 ]
 
 MILD: tuple[Kind, ...] = ("uneven through depth",)

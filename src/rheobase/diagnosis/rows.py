@@ -1,0 +1,76 @@
+"""Does a layer of the user's own treat every row alike? A test of what a `Sequential` takes for granted.
+
+A layer that is not an `rb.Temporal` gets all steps of all samples as rows of one batch. A neuron as it is written for a loop
+over time would walk over these rows instead of over time, from sample to sample; shapes fit, nothing fails, and what comes out
+means nothing. It gives itself away when it computes half of the rows: they come out otherwise than among all.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rheobase.diagnosis.finding import Finding
+from rheobase.health import outside_neurons
+from rheobase.layers.sequential import Sequential
+from rheobase.modes import evaluating
+from rheobase.temporal import Temporal
+
+
+@torch.no_grad()
+def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> list[Finding]:
+    """A finding for each layer of the user's own in a `Sequential` that mixes rows.
+
+    What gives something else when it is called again, as what draws at random, is not looked at.
+
+    Args:
+        network: as the doctor gets it; a copy is looked at, in evaluation mode.
+        batch: an input of it.
+    """
+    network = copy.deepcopy(network)
+    inputs: dict[str, tuple[nn.Module, Tensor]] = {}
+
+    def remember(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            inputs[name] = layer, arguments[0]
+
+        return hook
+
+    inside = [
+        (f"{place}.{name}" if place else name, layer)
+        for place, container in network.named_modules()
+        if isinstance(container, Sequential) and container in set(outside_neurons(network))
+        for name, layer in container.named_children()
+        if not isinstance(layer, Temporal) and not type(layer).__module__.startswith("torch.nn.")
+    ]
+    handles = [layer.register_forward_pre_hook(remember(name)) for name, layer in inside]
+    if not handles:
+        return []
+    with evaluating(network):
+        network(batch)
+        for handle in handles:
+            handle.remove()
+        return [
+            Finding(
+                "mixes samples",
+                f"{name} {type(layer).__name__}",
+                "what it makes of a step of a sample depends on the rows around it, which are other steps and other samples: "
+                "it has a memory, or a loop over time, and a Sequential hands it all steps of all samples as rows of one batch",
+                "derive it from rb.Temporal, with run(self, x, state=None) in place of forward",
+            )
+            for name, (layer, x) in inputs.items()
+            if _mixes(layer, x)
+        ]
+
+
+def _mixes(layer: nn.Module, x: Tensor) -> bool:
+    if len(x) < 2:
+        return False
+    whole, again, half = layer(x), layer(x), layer(x[len(x) // 2 :])
+    if not all(isinstance(each, Tensor) for each in (whole, again, half)) or not torch.equal(whole, again):
+        return False
+    rest = whole[len(x) // 2 :]
+    return rest.shape != half.shape or not torch.allclose(rest, half, rtol=1e-3, atol=1e-4 * rest.abs().amax().item())
