@@ -41,7 +41,7 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     plain = SingleSpikes(input_gain=1.0)
     digits = replace(plain, task="spoken-digits", hidden=(300,))
     if quick:
-        few = _epochs(replace(yin_yang, samples=5_000), 20)
+        few = _epochs(yin_yang, 20)
         return [
             _experiment("yin-yang", few, arms=ARMS[:-1]),
             _experiment("spoken-digits", _epochs(replace(digits, hidden=(100,)), 15)),
