@@ -194,9 +194,12 @@ class Trainer:
         """The network on `dataset` after `epoch`.
 
         Raises:
-            DivergenceError: if the loss is not finite: the last step of the epoch broke the network.
+            DivergenceError: if a weight or the loss is not finite: the last step of the epoch broke the network.
         """
-        seen = self.evaluate(dataset)
+        try:
+            seen = self.evaluate(dataset)
+        except DivergenceError:
+            raise self._diverged(f"at the end of epoch {epoch}", *self._first_batch(dataset), math.nan) from None
         if not math.isfinite(seen.loss):
             when = f"at the end of epoch {epoch}, the validation loss is {seen.loss}"
             raise self._diverged(when, *self._first_batch(dataset), seen.loss)
