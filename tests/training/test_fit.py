@@ -639,6 +639,17 @@ def test_nan_in_the_weights(tmp_path: Path, step: int, where: str) -> None:
     assert_same_run(run, tmp_path / "whole")
 
 
+def test_finite_weights_that_overflow_after_an_epoch() -> None:
+    net = network()
+
+    def overflow() -> None:
+        with torch.no_grad():
+            net[3].weight.copy_(3e38 * torch.sign(net[3].weight))
+
+    with pytest.raises(DivergenceError, match=r"at the end of epoch 2, the validation loss is (nan|inf): "):
+        fit(net, *splits(), settings(), display=At(2, 5, overflow))
+
+
 def test_nan_in_the_first_epoch_names_no_checkpoint(tmp_path: Path) -> None:
     net = network()
     with pytest.raises(DivergenceError, match=r"in epoch 1, step 3: layer 3 \(Linear\).*finite$"):
