@@ -30,6 +30,16 @@ def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> lis
         network: as the doctor gets it; a copy is looked at, in evaluation mode.
         batch: an input of it.
     """
+    outside = set(outside_neurons(network))
+    names = [
+        f"{place}.{name}" if place else name
+        for place, container in network.named_modules()
+        if isinstance(container, Sequential) and container in outside
+        for name, layer in container.named_children()
+        if not isinstance(layer, Temporal) and not type(layer).__module__.startswith("torch.nn.")
+    ]
+    if not names:
+        return []
     network = copy.deepcopy(network)
     inputs: dict[str, tuple[nn.Module, Tensor]] = {}
 
@@ -39,16 +49,7 @@ def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> lis
 
         return hook
 
-    inside = [
-        (f"{place}.{name}" if place else name, layer)
-        for place, container in network.named_modules()
-        if isinstance(container, Sequential) and container in set(outside_neurons(network))
-        for name, layer in container.named_children()
-        if not isinstance(layer, Temporal) and not type(layer).__module__.startswith("torch.nn.")
-    ]
-    handles = [layer.register_forward_pre_hook(remember(name)) for name, layer in inside]
-    if not handles:
-        return []
+    handles = [network.get_submodule(name).register_forward_pre_hook(remember(name)) for name in names]
     with evaluating(network):
         network(batch)
         for handle in handles:

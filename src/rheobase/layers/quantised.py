@@ -13,8 +13,9 @@ from typing import Literal, TypeVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
+
+from rheobase.layers.parametrised import has_rows, rules_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -98,11 +99,7 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
         >>> [name for name, _ in rb.fold(network).named_parameters()]
         ['0.bias', '0.weight', '2.bias', '2.weight']
     """
-    layers = [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer, _ConvTransposeNd)
-    ]
+    layers = [layer for layer in module.modules() if has_rows(layer)]
     if not layers:
         raise TypeError(
             f"quantise: module must be a linear or a convolutional layer, or hold some, got {type(module).__name__}"
@@ -122,10 +119,7 @@ def quantised(layer: nn.Module) -> QuantisedWeight | None:
         >>> quantised(quantise(nn.Linear(3, 2), bits=4)), quantised(nn.Linear(3, 2))
         (QuantisedWeight(bits=4, over='output'), None)
     """
-    if not parametrize.is_parametrized(layer, "weight"):
-        return None
-    rules = layer.get_submodule("parametrizations.weight").children()
-    return next((rule for rule in rules if isinstance(rule, QuantisedWeight)), None)
+    return next((rule for rule in rules_of(layer) if isinstance(rule, QuantisedWeight)), None)
 
 
 @torch.no_grad()
@@ -149,7 +143,7 @@ def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], F
         (127, True)
     """
     rule = quantised(layer)
-    if rule is None or rule is not list(layer.get_submodule("parametrizations.weight").children())[-1]:
+    if rule is None or rule is not rules_of(layer)[-1]:
         raise ValueError(f"integer_weights: layer must be one that rheobase.quantise has changed last, got {layer}")
     weight = torch.as_tensor(layer.weight)
     step = rule.step(weight)  # the largest weights are whole numbers of steps, so it is found again

@@ -15,9 +15,9 @@ from typing import Literal, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from rheobase.layers.parametrised import has_rows, rules_of
 from rheobase.layers.quantised import quantised
 
 L = TypeVar("L", bound=nn.Module)
@@ -111,7 +111,7 @@ def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["
         >>> layer.weight.mean(1).abs().max() < 1e-6
         tensor(True)
     """
-    if not isinstance(layer, nn.Linear | _ConvNd) or isinstance(layer, _ConvTransposeNd):
+    if not has_rows(layer):
         raise TypeError(f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
     if standardised(layer) is not None:
         raise ValueError(f"standardise: {layer} is standardised already")
@@ -130,10 +130,7 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
         >>> standardised(nn.Linear(3, 2)) is None
         True
     """
-    if not parametrize.is_parametrized(layer, "weight"):
-        return None
-    rules = layer.get_submodule("parametrizations.weight").children()
-    return next((rule for rule in rules if isinstance(rule, StandardisedWeight)), None)
+    return next((rule for rule in rules_of(layer) if isinstance(rule, StandardisedWeight)), None)
 
 
 def free_weight(layer: nn.Module) -> nn.Parameter:
@@ -158,4 +155,4 @@ def only_standardised(layer: nn.Module) -> bool:
         >>> only_standardised(layer), only_standardised(nn.utils.parametrizations.spectral_norm(layer))
         (True, False)
     """
-    return standardised(layer) is not None and len(layer.get_submodule("parametrizations.weight")) == 1  # pyright: ignore[reportArgumentType]
+    return standardised(layer) is not None and len(rules_of(layer)) == 1

@@ -6,12 +6,11 @@ sequence, and a backward pass that is quadratic in T. And decay and threshold ar
 loop, so that their gradients are added up step by step and reduced over the batch once.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from rheobase.ops.lif.reset import Reset, ResetGradient
+from rheobase.ops.straight import with_gradient_of
 from rheobase.surrogate import Surrogate
 
 
@@ -38,23 +37,5 @@ def lif(
         elif reset == "zero":
             membrane = membrane * (1 - resetting)
         if reset_gradient == "ignored":
-            membrane = _Straight.apply(membrane, before)  # after the reset forwards, before it backwards
+            membrane = with_gradient_of(membrane, before)  # after the reset forwards, before it backwards
     return torch.stack(spikes) if spikes else torch.empty_like(x), membrane
-
-
-class _Straight(torch.autograd.Function):
-    """The first value forwards; its gradient goes straight to the second."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, _stand_in: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, gradients[0]

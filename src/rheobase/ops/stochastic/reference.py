@@ -2,10 +2,8 @@
 
 This is what the words mean in this library; everything faster is tested against it. Noise is added to the distance from the
 threshold, and a neuron fires where the sum is not negative: with logistic noise that is a spike with probability `sigmoid`.
-A spike has the gradient of a relaxation, which `_WithGradientOf` gives to the values 0 and 1.
+A spike has the gradient of a relaxation, which `with_gradient_of` gives to the values 0 and 1.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from torch import Tensor
 from rheobase.ops.integrate import reference as integration
 from rheobase.ops.noise import logistic, words
 from rheobase.ops.stochastic.firing import Firing
+from rheobase.ops.straight import with_gradient_of
 
 
 def stochastic_lif(
@@ -48,22 +47,4 @@ def stochastic_lif(
         relaxation = ((logit + drawn) / temperature).sigmoid()
     else:
         relaxation = probability
-    return _WithGradientOf.apply(spikes.to(x.dtype), relaxation), membrane, current  # pyright: ignore[reportReturnType]
-
-
-class _WithGradientOf(torch.autograd.Function):
-    """The first value forwards; its gradient goes to the second. (Adding a difference of 0 would spread what is not finite.)"""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: Tensor, _relaxation: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
-        return None, gradients[0]
+    return with_gradient_of(spikes.to(x.dtype), relaxation), membrane, current
