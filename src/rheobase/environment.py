@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from rheobase.ops import dense, kernels
-from rheobase.ops.processor import cpuinfo
+from rheobase.ops.processor import processor
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -50,8 +50,7 @@ def _products() -> str:
 
 
 def _processor() -> str:
-    name = cpuinfo("model name") or platform.processor() or platform.machine()
-    return f"{name}, vector instructions {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor()}, vector instructions {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _huge_pages() -> str:

@@ -121,7 +121,8 @@ def test_arms_without_a_common_seed_are_not_compared() -> None:
         rows.append(row("spoken-digits", arm, seed, settings))
     apart = Table(experiments(True), rows)
     for claim in STUDY.claims:
-        assert claim.judge(apart).status in ("not run yet", "not comparable", "reproduced"), claim.text
+        if not claim.text.startswith("No layer is dead"):  # which looks at each arm by itself
+            assert claim.judge(apart).status in ("not run yet", "not comparable"), claim.text
 
 
 def test_a_flat_curve_is_reached() -> None:
@@ -137,6 +138,8 @@ def test_dead_neurons() -> None:
     found = verdict("hidden layers are dead", results)
     assert found.status == "reproduced"
     assert found.figures.startswith("spoken-digits: 15.2 ± 3.2 points fewer dead, 15.2")
+    assert verdict("No layer is dead", results).status == "undecided"  # nor is one with fixed thresholds
+    results = table({("spoken-digits", FIXED): shares(0.6, 1.0), ("spoken-digits", LEARNED): shares(0.3, 0.31)})
     assert verdict("No layer is dead", results).status == "reproduced"
     results = table({("spoken-digits", FIXED): shares(0.6), ("spoken-digits", LEARNED): shares(1.0)})
     assert verdict("No layer is dead", results).status == "not reproduced"

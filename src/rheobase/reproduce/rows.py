@@ -118,7 +118,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
             spikes_per_sample=sum(layer["spikes_per_sample"] for layer in summary["layers"]),
             command=config["command"],
             commit=config["commit"],
-            machine=f"{machine['device']}, {machine['cores']} cores",
+            machine=f"{machine['device']}, {machine['cores']} cores, {machine['processor']}",
             measures=summary.get("measures", {}) | also,
         )
     except (KeyError, TypeError) as error:

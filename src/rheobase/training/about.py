@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from rheobase.health import neuron_layers
+from rheobase.ops.processor import processor
 from rheobase.training.settings import Training
 
 
@@ -32,7 +33,7 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
         },
         "machine": {
             "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
