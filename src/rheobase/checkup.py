@@ -17,8 +17,8 @@ from rheobase.diagnosis import Diagnosis, doctor
 from rheobase.errors import RecipeError
 from rheobase.recipes import Recipe
 from rheobase.training import RunFolder, checkpoint
+from rheobase.training.answers import loss_for
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import loss_of
 
 
 def checkup(target: str, load: Callable[[Recipe], Splits]) -> Diagnosis:
@@ -62,5 +62,5 @@ def _diagnose(what: str, network: nn.Module, recipe: Recipe, splits: Splits, eng
     order = randomness.order(settings.seed, 1, len(splits.train))[: settings.batch_size]
     batch, labels = engine.to_device(*splits.train.batch(order, randomness.augmentation(settings.seed, 1)))
     with engine.threads(settings.threads):
-        diagnosis = doctor(network, batch, labels, recipe.loss or loss_of(recipe.decode))
+        diagnosis = doctor(network, batch, labels, recipe.loss or loss_for(splits.train, recipe.decode))
     return replace(diagnosis, title=f"{what}: {diagnosis.title}")

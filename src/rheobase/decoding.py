@@ -1,8 +1,8 @@
 """Decoding: from output units over time to one number per class.
 
-All take `(T, B, C)`, the membrane potentials of a readout or the spikes of output neurons, and return `(B, C)`, to be used as
-logits. Sum, mean and count differ by a factor, but the factor is the temperature of the softmax: with T = 1,000 a sum makes
-every decision certain before anything is learned.
+All but `every_step` take `(T, B, C)`, the membrane potentials of a readout or the spikes of output neurons, and return
+`(B, C)`, to be used as logits. Sum, mean and count differ by a factor, but the factor is the temperature of the softmax: with
+T = 1,000 a sum makes every decision certain before anything is learned.
 
 A `mask`, `(T, B)`, is True where a step is there, for sequences of different lengths in one batch; None is all of them. A
 sample without any step decodes to 0.
@@ -145,3 +145,23 @@ def spike_count(spikes: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | Non
     if not bool(((spikes == 0) | (spikes == 1)).all()):
         raise ValueError("spike_count: spikes must be 0 or 1; to decode membrane potentials use sum, mean, max or last")
     return spikes.sum(0, dtype=state_type(spikes))  # bfloat16 cannot count beyond 256
+
+
+def every_step(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "T B *C"]:
+    """The output itself: there is an answer at every step, `(T, B, C)`; 0 where there is no step.
+
+    Args:
+        output: what the network gave, `(T, B, C)`.
+        mask: True where a step is there, `(T, B)`.
+
+    Raises:
+        TypeError: if `mask` is not boolean.
+        ValueError: if there are no time steps, or `mask` is not `(T, B)`.
+
+    Example:
+        >>> import torch
+        >>> every_step(torch.ones(2, 1, 1), mask=torch.tensor([[True], [False]])).flatten()
+        tensor([1., 0.])
+    """
+    _check(output, "every_step")
+    return output if mask is None else only(output, mask, "every_step")

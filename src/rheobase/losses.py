@@ -1,7 +1,7 @@
 """Losses that look at outputs over time.
 
-For a loss on decoded logits PyTorch's own are right: `functional.cross_entropy(decoding.mean(output), labels)`. Here are the
-two that need every step.
+For a loss on decoded logits PyTorch's own are right: `functional.cross_entropy(decoding.mean(output), labels)`. Here are those
+that need every step, or know which steps are there.
 """
 
 import torch
@@ -105,3 +105,40 @@ def rate_mse(
     rates = decoding.mean(spikes, mask)
     target = torch.full_like(rates, wrong).scatter_(1, labels.long().unsqueeze(1), correct)
     return functional.mse_loss(rates, target)
+
+
+def squared_error(
+    values: Float[Tensor, "..."], targets: Float[Tensor, "..."], *, mask: Bool[Tensor, "T B"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared error of numbers that have targets.
+
+    Args:
+        values: decoded outputs, `(B, *K)`, or outputs at every step, `(T, B, *K)`.
+        targets: what they should be, of the same shape.
+        mask: of outputs at every step: True where a step is there, `(T, B)`; None is all. The mean is over these steps of each
+            sample, then over samples, so that a long one does not count for more.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        TypeError: if `mask` is not boolean, or targets are whole numbers, such as classes.
+        ValueError: if the shapes differ, which would broadcast, or `mask` is not `(T, B)`.
+
+    Example:
+        >>> squared_error(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [1.0]]))
+        tensor(2.)
+    """
+    if not targets.is_floating_point():
+        raise TypeError(
+            f"squared_error: targets must be floating point, got {targets.dtype}; classes at every step go with a loss such as "
+            "lambda output, targets: nn.functional.cross_entropy(output.flatten(0, 1), targets.flatten())"
+        )
+    if values.shape != targets.shape:
+        raise ValueError(
+            f"squared_error: values and targets must have the same shape, got {tuple(values.shape)} and {tuple(targets.shape)}"
+        )
+    if mask is None:
+        return functional.mse_loss(values, targets)
+    errors = (only(values, mask, "squared_error") - only(targets, mask, "squared_error")) ** 2
+    return decoding.mean(errors.flatten(2).mean(2) if errors.ndim > 2 else errors, mask).mean()

@@ -189,7 +189,8 @@ class FeatureParameters(nn.Module):
         if shape is None:
             shape = () if self.features is None else (self.features,)
         self._shapes[name] = shape
-        kept = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape).clone()
+        wide = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape)
+        kept = wide.clone(memory_format=torch.contiguous_format)  # by itself a clone of size 1 keeps a stride of 0
         if name in self.learn:
             self.register_parameter(f"raw_{name}", nn.Parameter(kept))
         else:

@@ -1,6 +1,7 @@
-"""Labelled samples for training: event recordings, images and arrays, read in batches, time first."""
+"""Samples for training, with classes or targets: event recordings, images and arrays, read in batches, time first."""
 
 from rheobase.data.aedat import PolarityEvents, read_aedat
+from rheobase.data.arrays import ArrayDataset, TargetDataset
 from rheobase.data.augment import (
     Augmentation,
     DropChannels,
@@ -13,7 +14,7 @@ from rheobase.data.augment import (
     Zoom,
 )
 from rheobase.data.batches import batches, collate, collate_padded
-from rheobase.data.dataset import ArrayDataset, Dataset, Splits, split
+from rheobase.data.dataset import Dataset, Splits, split
 from rheobase.data.event_datasets import EventDataset
 from rheobase.data.event_files import read_events, write_events
 from rheobase.data.events import Events, concatenate
@@ -54,6 +55,7 @@ __all__ = [
     "ShiftTime",
     "Splits",
     "StretchTime",
+    "TargetDataset",
     "VectorDataset",
     "Vectors",
     "Zoom",

@@ -7,12 +7,11 @@ set is asked for `batch(indices, seed)` and seeds each sample's draws by the sam
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -25,6 +24,10 @@ from rheobase.errors import DataError
 class Dataset(Protocol):
     """The contract between data and training: labelled samples of `steps` time steps, read in batches, time first.
 
+    A data set without classes has targets in place of labels: numbers that a network is to come close to, one or several for
+    each sample, `(B, *K)` in a batch, or where it has a property `every_step` that is True, for each step, `(T, B, *K)`; see
+    `rheobase.data.TargetDataset`.
+
     A data set may have a property `lengths` besides, `(n,)` integers: so many steps of each sample are real, 1 to `steps`, and
     the rest is padding. Training and evaluation then compute within `rheobase.masked`. `subset` must keep them, `fingerprint`
     contain them, and a sample that is augmented is as long as before. Without it, or where it is None, all steps are real.
@@ -32,7 +35,7 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes; a label is an index into it."""
+        """The names of the classes; a label is an index into it. None at all, where targets are no classes."""
         ...
 
     @property
@@ -46,18 +49,18 @@ class Dataset(Protocol):
         ...
 
     @property
-    def labels(self) -> Int[np.ndarray, " n"]:
-        """The label of every sample, int64."""
+    def labels(self) -> Shaped[np.ndarray, "n ..."]:
+        """The label of every sample, int64; or its target."""
         ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int | np.integer, /) -> tuple[Float[Tensor, "T *features"], int]: ...
+    def __getitem__(self, index: int | np.integer, /) -> tuple[Float[Tensor, "T *features"], Any]: ...
 
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
-    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The samples at `indices` and their labels; with a `seed` (integers >= 0) the samples are augmented."""
+    ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
+        """The samples at `indices` and their labels `(B,)`, or their targets; with a `seed` (integers >= 0) augmented."""
         ...
 
     def subset(self, indices: Int[np.ndarray, " m"]) -> "Dataset":
@@ -96,13 +99,13 @@ class IndexedDataset(ABC):
 
     @property
     @abstractmethod
-    def _all_labels(self) -> Int[np.ndarray, " all"]:
-        """The labels of the full set."""
+    def _all_labels(self) -> Shaped[np.ndarray, "all ..."]:
+        """The labels of the full set, or the targets, samples first."""
 
     @abstractmethod
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
-    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+    ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
         """The samples at `indices` and their labels; with a `seed` the samples are augmented."""
 
     @property
@@ -111,7 +114,7 @@ class IndexedDataset(ABC):
         return np.arange(len(self._all_labels)) if self.indices is None else self.indices
 
     @property
-    def labels(self) -> Int[np.ndarray, " n"]:
+    def labels(self) -> Shaped[np.ndarray, "n ..."]:
         """The label of every sample, int64."""
         return self._all_labels if self.indices is None else self._all_labels[self.indices]
 
@@ -120,16 +123,20 @@ class IndexedDataset(ABC):
 
     def __repr__(self) -> str:
         known = cast(Dataset, self)
-        sizes = f"{len(self)} samples, {known.steps} steps of {known.features}, {len(known.classes)} classes"
-        return f"{type(self).__name__}({sizes})"
+        asked = f"{len(known.classes)} classes" if known.classes else "targets"
+        return f"{type(self).__name__}({len(self)} samples, {known.steps} steps of {known.features}, {asked})"
 
-    def __getitem__(self, index: int | np.integer) -> tuple[Float[Tensor, "T *features"], int]:
+    def __getitem__(self, index: int | np.integer) -> tuple[Float[Tensor, "T *features"], Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} asked for, the data set has {len(self)}")
         x, label = self.batch(np.array([index % len(self)]))
-        return x[: None if self.lengths is None else self.lengths[index], 0], int(label[0])
+        return x[: None if self.lengths is None else self.lengths[index], 0], self._only(label, index)
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "T *features"], int]]:
+    def _only(self, labels: Shaped[Tensor, "..."], index: int | np.integer) -> Any:
+        """The label in a batch of the one sample at `index`."""
+        return int(labels[0])
+
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "T *features"], Any]]:
         return (self[index] for index in range(len(self)))
 
     def subset(self: S, indices: Int[np.ndarray, " m"]) -> S:
@@ -160,115 +167,24 @@ class IndexedDataset(ABC):
         return indices if self.indices is None else self.indices[indices]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ArrayDataset(IndexedDataset):
-    """Samples that lie in memory as one tensor, time first. It has no augmentation: a seed changes nothing.
-
-    Args:
-        x: `(T, n, *features)`, floating point, finite.
-        y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array.
-        classes: the names of the classes; by default "0", "1", ... up to the largest label.
-        indices: the samples chosen from `x`; by default all.
-        lengths: how many steps of each sample are real, 1 to T, one for each sample of this data set; the rest is padding. None
-            where all are.
-
-    Raises:
-        TypeError: if `x` is no tensor, or `y` neither tensor nor array.
-        DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
-            one per sample; there is no sample; or likewise of `lengths`.
-
-    Example:
-        >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
-        >>> x, y = data.batch(np.array([0, 3]))
-        >>> x.shape, y
-        (torch.Size([5, 2, 3]), tensor([0, 1]))
-        >>> padded = ArrayDataset(torch.rand(5, 3, 4), np.array([0, 1, 0]), lengths=[5, 2, 3])
-        >>> padded.batch(np.array([1]))[0].shape, padded[1][0].shape  # with padding, and without
-        (torch.Size([5, 1, 4]), torch.Size([2, 4]))
-    """
-
-    x: Shaped[Tensor, "..."]
-    y: Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
-    classes: tuple[str, ...] = ()
-    indices: Int[np.ndarray, " m"] | None = None
-    lengths: Int[np.ndarray, " k"] | Int[Tensor, " k"] | Sequence[int] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.x, Tensor):
-            raise TypeError(
-                f"x: got a {type(self.x).__name__}, expected a torch.Tensor; convert it: torch.as_tensor(x)"
-            )
-        if not isinstance(self.y, np.ndarray | Tensor):
-            raise TypeError(
-                f"y: got a {type(self.y).__name__}, expected a tensor or a NumPy array; convert it: torch.as_tensor(y)"
-            )
-        if self.x.ndim < 3 or self.x.shape[0] == 0:
-            raise DataError(f"x: got shape {tuple(self.x.shape)}, expected (T, n, *features), time first")
-        if not self.x.is_floating_point():
-            raise DataError(f"x: got {self.x.dtype}, expected a floating point tensor; convert it with x.float()")
-        labels, classes = check_labels(torch.as_tensor(self.y).cpu().numpy(), self.classes, "labels")
-        if len(labels) != self.x.shape[1]:
-            raise DataError(
-                f"labels: got {len(labels)} for {self.x.shape[1]} samples: x has shape {tuple(self.x.shape)}, "
-                "read as (T, n, *features), time first"
-            )
-        if not torch.isfinite(self.x).all():
-            step, sample = (torch.nonzero(~torch.isfinite(self.x))[0, :2]).tolist()
-            raise DataError(f"x: sample {sample} is NaN or infinite at step {step}, expected finite values")
-        object.__setattr__(self, "y", labels)
-        object.__setattr__(self, "classes", classes)
-        if self.lengths is not None:
-            object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
-
-    @property
-    def features(self) -> tuple[int, ...]:
-        """The shape of one time step."""
-        return tuple(self.x.shape[2:])
-
-    @property
-    def steps(self) -> int:
-        """The number of time steps."""
-        return self.x.shape[0]
-
-    @property
-    def _all_labels(self) -> Int[np.ndarray, " all"]:
-        return np.asarray(self.y)
-
-    def batch(
-        self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
-    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The samples at `indices`, `(T, B, *features)`, and their labels, `(B,)`; `seed` has no effect."""
-        chosen = torch.from_numpy(self._in_full_set(indices))
-        x, there = self.x, chosen.to(self.x.device)
-        # `index_select` is the faster, but first copies all of a view, such as what `encoding.direct` returns.
-        return x.index_select(1, there) if x.is_contiguous() else x[:, there], torch.from_numpy(self._all_labels)[
-            chosen
-        ]
-
-    def fingerprint(self) -> str:
-        """A SHA-256 over the tensor, the labels, the classes, the choice of samples and their lengths."""
-        x = self.x.detach().cpu().contiguous()
-        return digest(
-            str((x.dtype, tuple(x.shape), self.classes)), x.view(torch.uint8).numpy(), self._all_labels, *self._decisive
-        )
-
-
 def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
     """Split a data set in two at random, every class in proportion.
 
     Args:
         dataset: what to split.
-        fraction: the share of each class that goes to the second part, in (0, 1); each class gives at least one sample
-            to either part.
+        fraction: the share of each class, or of all samples where there are none, that goes to the second part, in (0, 1); each
+            class gives at least one sample to either part.
         seed: >= 0; the same seed makes the same split.
 
     Returns:
         (rest, part), both in the order of `dataset`.
 
     Raises:
-        ValueError: if the fraction or the seed is out of range, or a class has a single sample.
+        ValueError: if the fraction or the seed is out of range, or a class or the data set has a single sample.
 
     Example:
+        >>> import torch
+        >>> from rheobase.data import ArrayDataset
         >>> data = ArrayDataset(torch.rand(5, 20, 3), np.arange(20) % 2)
         >>> rest, part = split(data, 0.1, seed=0)
         >>> len(rest), len(part), np.bincount(part.labels).tolist()
@@ -278,13 +194,13 @@ def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
         raise ValueError(f"fraction: got {fraction}, expected a number between 0 and 1")
     check_seed((seed,))
     rng = np.random.default_rng(seed)
-    labels = dataset.labels
+    labels = dataset.labels if dataset.classes else np.zeros(len(dataset), dtype=np.int64)
     in_part = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < 2:
-            name = dataset.classes[label]
-            raise ValueError(f"dataset: class {name!r} has 1 sample, expected at least 2 to give one to either part")
+            what = f"class {dataset.classes[label]!r}" if dataset.classes else "it"
+            raise ValueError(f"dataset: {what} has 1 sample, expected at least 2 to give one to either part")
         in_part[members[: min(max(round(fraction * len(members)), 1), len(members) - 1)]] = True
     return (
         dataset.subset(np.flatnonzero(~in_part)),  # pyright: ignore[reportReturnType]
@@ -328,11 +244,13 @@ def check_dataset(dataset: object, name: str) -> None:
     Raises:
         TypeError: if `dataset` has not all that `Dataset` asks for; the message says what is missing, and what to do.
         DataError: if its labels are not one index into its classes for each sample, or there is no sample; or if it has lengths
-            that are not one for each sample, from 1 to its steps.
+            that are not one for each sample, from 1 to its steps. Of targets, only how many there are is looked at.
     """
     if isinstance(dataset, Dataset):
-        labels, _ = check_labels(np.asarray(dataset.labels), dataset.classes, f"{name}: labels")
-        if len(labels) != len(dataset):
+        labels = np.asarray(dataset.labels)
+        if dataset.classes:
+            labels, _ = check_labels(labels, dataset.classes, f"{name}: labels")
+        if labels.ndim == 0 or len(labels) != len(dataset):
             raise DataError(f"{name}: got {len(labels)} labels for {len(dataset)} samples, expected as many")
         if (lengths := lengths_of(dataset)) is not None:
             check_lengths(lengths, len(dataset), dataset.steps, f"{name}: lengths")

@@ -7,7 +7,8 @@ can only guess. It is drawn, so that there is nothing to read, and its difficult
 import numpy as np
 import torch
 
-from rheobase.data.dataset import ArrayDataset, check_seed
+from rheobase.data.arrays import ArrayDataset
+from rheobase.data.dataset import check_seed
 
 CUE = 5
 """Steps that a cue lasts; as many are left after the second one."""

@@ -95,6 +95,12 @@ def line(xs: Sequence[float], values: Sequence[float], x: Scale, y: Scale, style
     )
 
 
+def points(xs: Sequence[float], values: Sequence[float], x: Scale, y: Scale, style: str) -> str:
+    """Dots as SVG."""
+    places = (f"M{SIZE * x.at(at):.1f},{SIZE * (1 - y.at(value)):.1f}h.5" for at, value in zip(xs, values, strict=True))
+    return f'<path class="line dot {style}" d="{"".join(places)}"/>'
+
+
 def bars(edges: Sequence[float], lows: Sequence[float], highs: Sequence[float], x: Scale, y: Scale, style: str) -> str:
     """Adjacent bars as SVG: bar k stands between `edges[k]` and `edges[k + 1]` and spans `lows[k]` to `highs[k]`."""
     drawing = []
@@ -105,6 +111,11 @@ def bars(edges: Sequence[float], lows: Sequence[float], highs: Sequence[float], 
                 f"M{SIZE * x.at(left):.1f},{SIZE * (1 - y.at(low)):.1f}v{-height:.1f}h{width:.1f}v{height:.1f}z"
             )
     return f'<path class="bar {style}" d="{"".join(drawing)}"/>'
+
+
+def figure(body: str, caption: str, style: str = "") -> str:
+    """A figure with its caption; `body` is HTML, the caption plain text."""
+    return f'<figure class="{style}">{body}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def svg(drawing: str) -> str:

@@ -12,8 +12,9 @@ from html import escape
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from rheobase.report.charts import SIZE, Scale, Series, bars, chart, legend, line, pooled, raster_png, svg
-from rheobase.report.record import Epoch, Evaluation, Run
+from rheobase.report.charts import SIZE, Scale, Series, bars, chart, figure, legend, line, pooled, raster_png, svg
+from rheobase.report.record import ClassAnswers, Epoch, Evaluation, Run
+from rheobase.report.targets import sample_traces
 
 RASTER_ROWS, RASTER_COLUMNS = 140, 1000  # Pixels of a spike raster; more would not be seen.
 _NUMBERED_CLASSES = 24  # A confusion matrix of more classes shows colours only.
@@ -30,13 +31,8 @@ def percent(value: float, digits: int = 1) -> str:
     return "n/a" if math.isnan(value) else f"{100 * value:.{digits}f}%"
 
 
-def figure(body: str, caption: str, style: str = "") -> str:
-    """A figure with its caption; `body` is HTML, the caption plain text."""
-    return f'<figure class="{style}">{body}<figcaption>{escape(caption)}</figcaption></figure>'
-
-
 def learning_curves(run: Run) -> str:
-    """Loss and accuracy over epochs, for training and validation, with the best epoch marked."""
+    """Loss, and accuracy where there are classes, over epochs, for training and validation, with the best epoch marked."""
     epochs = run.epochs
     best = best_epoch(run)
     xs, x = _epoch_axis(run)
@@ -61,7 +57,8 @@ def learning_curves(run: Run) -> str:
         mark,
         f"The last losses: training {last.loss:.3g}, validation {last.validation_loss:.3g}.",
     )
-    body += _curves(
+    if not all(math.isnan(value) for series in accuracies for value in series.values):  # or there are no classes
+        body += _curves(
         "Accuracy", accuracies, xs, x, Scale(0.0, 1.0, percent=True), mark,
         f"The last: training {percent(last.train_accuracy)}, validation {percent(last.validation_accuracy)}.",
     )  # fmt: skip
@@ -79,11 +76,15 @@ def _epoch_axis(run: Run) -> tuple[list[float], Scale]:
 
 
 def best_epoch(run: Run) -> Epoch | None:
-    """The epoch that the summary names; in an unfinished run, the one with the highest validation accuracy so far."""
+    """The epoch that the summary names; in an unfinished run, the one with the highest validation accuracy so far, or without
+    classes the one with the lowest validation loss."""
     if run.summary is not None:
         return next((epoch for epoch in run.epochs if epoch.epoch == run.summary.best_epoch), None)
     known = [epoch for epoch in run.epochs if not math.isnan(epoch.validation_accuracy)]
-    return max(known, key=lambda epoch: epoch.validation_accuracy, default=None)
+    if known:
+        return max(known, key=lambda epoch: epoch.validation_accuracy)
+    known = [epoch for epoch in run.epochs if not math.isnan(epoch.validation_loss)]
+    return min(known, key=lambda epoch: epoch.validation_loss, default=None)
 
 
 def _curves(
@@ -100,9 +101,9 @@ def _curves(
     return chart(title, drawing, x, y, x_name="epoch", alt=f"{title} over {len(xs)} epochs. {alt}", key=key, mark=mark)
 
 
-def confusion_matrix(evaluation: Evaluation) -> str:
+def confusion_matrix(answers: ClassAnswers) -> str:
     """Counts of true against predicted classes, and the most frequent confusions in words."""
-    confusion, classes = evaluation.confusion, evaluation.classes
+    confusion, classes = answers.confusion, answers.classes
     size = len(classes)
     cell = SIZE / size
     totals = confusion.sum(axis=1)
@@ -125,7 +126,7 @@ def confusion_matrix(evaluation: Evaluation) -> str:
     middle = [(100 * (k + 0.5) / size, escape(classes[k])) for k in labelled]
     texts = "".join(f'<i class="row" style="top:{at:.2f}%">{name}</i>' for at, name in middle)
     texts += "".join(f'<i class="column" style="left:{at:.2f}%">{name}</i>' for at, name in middle)
-    findings = confusions_in_words(evaluation)
+    findings = confusions_in_words(answers)
     alt = escape(f"Confusion matrix of {size} classes. {' '.join(findings)}")
     body = (
         f'<div class="matrix"><div class="area" role="img" aria-label="{alt}">{svg("".join(drawing))}{texts}</div>'
@@ -140,9 +141,9 @@ def confusion_matrix(evaluation: Evaluation) -> str:
     return figure(body, caption, "confusion")
 
 
-def confusions_in_words(evaluation: Evaluation, most: int = 3) -> list[str]:
+def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
     """Sentences on the most frequent confusions and on the class that is recognised least."""
-    confusion, classes = evaluation.confusion, evaluation.classes
+    confusion, classes = answers.confusion, answers.classes
     totals = confusion.sum(axis=1)
     wrong = confusion * (1 - np.eye(len(classes), dtype=np.int64))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -161,7 +162,7 @@ def confusions_in_words(evaluation: Evaluation, most: int = 3) -> list[str]:
 
 
 def raster(evaluation: Evaluation) -> str:
-    """One test sample on its way through the network: input, spikes of every layer, output of every class."""
+    """One test sample on its way through the network: input, spikes of every layer, output."""
     time = _time_scale(evaluation)
     lanes = [_lane("input", _channels(evaluation.raster_input), evaluation.raster_input)]
     for name, spikes in zip(evaluation.layers, evaluation.rasters, strict=True):
@@ -169,16 +170,20 @@ def raster(evaluation: Evaluation) -> str:
         rate += ", expected" if spikes.dtype.kind == "f" else ""
         lanes.append(_lane(name, rate, spikes))
     ticks = "".join(f'<i class="x" style="left:{100 * at:.2f}%">{text}</i>' for at, text in time[0].ticks(8))
-    true, said = evaluation.classes[evaluation.label], evaluation.classes[evaluation.prediction]
-    verdict = f"rightly recognised as “{true}”" if true == said else f"a “{true}” taken for “{said}”"
+    answers = evaluation.answers
+    verdict, last = "", "the output, with what was asked for"
+    if isinstance(answers, ClassAnswers):
+        true, said = answers.classes[answers.label], answers.classes[answers.prediction]
+        verdict = f", rightly recognised as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
+        last = "the output of each class"
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
     shade = (
         " Neighbouring neurons share a row where there are many: the stronger, the more spikes." if pooled_rows else ""
     )
     caption = (
-        f"One test sample, {verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
-        f"and the strip on the right adds up every row.{shade} At the bottom, the output of each class."
+        f"One test sample{verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
+        f"and the strip on the right adds up every row.{shade} At the bottom, {last}."
     )
     return figure(body, caption)
 
@@ -225,27 +230,46 @@ def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
 
 
 def _traces(evaluation: Evaluation, ticks: str) -> str:
-    """The output over time, named at the right end; the predicted and the true class stand out."""
-    output, classes = evaluation.output.astype(np.float64), evaluation.classes
+    """The output over time, in the lowest panel."""
+    output, answers = evaluation.output.astype(np.float64), evaluation.answers
+    x = Scale(0.0, float(len(output)))
+    times = (np.arange(len(output)) + 0.5).tolist()
+    if isinstance(answers, ClassAnswers):
+        drawing, names, key, alt = _class_traces(answers, output, x, times)
+    else:
+        series, key = sample_traces(answers, output)
+        y = Scale.covering(value for one in series for value in one.values)
+        drawing, names = "".join(line(times, one.values, x, y, one.style) for one in series), ""
+        alt = f"{output.shape[1]} outputs over time, with their targets."
+    return (
+        f'<div class="name">output<small>over time</small>{key}</div>'
+        f'<div class="lane traces"><div class="area" role="img" aria-label="{escape(alt)}">{svg(drawing)}{ticks}</div>'
+        f"{names}</div>"
+    )
+
+
+def _class_traces(
+    answers: ClassAnswers, output: Float[np.ndarray, "T outputs"], x: Scale, times: list[float]
+) -> tuple[str, str, str, str]:
+    """The outputs, named at the right end; the predicted and the true class stand out. Drawing, names, key, and in words."""
+    classes = answers.classes
     outputs = range(output.shape[1])
     one_each = len(outputs) == len(
         classes
     )  # else a decoder gathers several outputs to a class, in a way not known here
     y = Scale.covering(output.ravel().tolist())
-    x = Scale(0.0, float(len(output)))
-    times = (np.arange(len(output)) + 0.5).tolist()
 
     def style(k: int) -> str:
         if not one_each:
             return "faint"
-        return "c1" if k == evaluation.prediction else "c2" if k == evaluation.label else "faint"
+        return "c1" if k == answers.prediction else "c2" if k == answers.label else "faint"
 
     # The two that matter are drawn last, on top.
-    order = sorted(outputs, key=lambda k: (k == evaluation.prediction, k == evaluation.label))
+    order = sorted(outputs, key=lambda k: (k == answers.prediction, k == answers.label))
     drawing = "".join(line(times, output[:, k].tolist(), x, y, style(k)) for k in order)
     last = np.nan_to_num(output[-1], nan=y.low)
     heights = np.array([y.at(float(value)) for value in last])
-    matter = {evaluation.prediction, evaluation.label}
+    matter = {answers.prediction, answers.label}
     named = sorted(sorted(outputs, key=lambda k: (k not in matter, -heights[k]))[:_NAMED_TRACES]) if one_each else []
     names = "".join(
         f'<i class="trace {style(k)}" style="bottom:{100 * at:.2f}%">{escape(classes[k])}</i>'
@@ -253,15 +277,15 @@ def _traces(evaluation: Evaluation, ticks: str) -> str:
     )
     if not one_each:
         key = legend([("faint", f"{len(outputs)} outputs for {len(classes)} classes")])
-    elif evaluation.prediction == evaluation.label:
+    elif answers.prediction == answers.label:
         key = legend([("c1", "predicted and true"), ("faint", "other classes")])
     else:
         key = legend([("c1", "predicted"), ("c2", "true"), ("faint", "other classes")])
-    alt = escape(f"Membrane of the {len(outputs)} outputs over time; predicted: {classes[evaluation.prediction]}.")
     return (
-        f'<div class="name">output<small>over time</small>{key}</div>'
-        f'<div class="lane traces"><div class="area" role="img" aria-label="{alt}">{svg(drawing)}{ticks}</div>'
-        f"{names}</div>"
+        drawing,
+        names,
+        key,
+        f"Membrane of the {len(outputs)} outputs over time; predicted: {classes[answers.prediction]}.",
     )
 
 

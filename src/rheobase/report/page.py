@@ -15,9 +15,9 @@ from importlib.resources import files
 from typing import Any
 
 from rheobase.diagnosis import activity_findings
-from rheobase.report import figures
+from rheobase.report import figures, targets
 from rheobase.report.figures import percent
-from rheobase.report.record import LayerHealth, Run, Summary
+from rheobase.report.record import ClassAnswers, Evaluation, LayerHealth, Run, Summary
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -28,7 +28,7 @@ def render(run: Run) -> str:
     evaluation = run.evaluation
     sections = [
         _section("Learning", figures.learning_curves(run) + _epoch_table(run) if run.epochs else _EMPTY),
-        _section("Confusions", figures.confusion_matrix(evaluation)) if evaluation else "",
+        _answers(evaluation) if evaluation else "",
         _section("One sample, layer by layer", figures.raster(evaluation)) if evaluation else "",
         _section("Health of the layers", _warnings(run) + figures.layers(run)) if run.epochs else "",
         _section("Spikes and cost", _cost(run)) if run.epochs or run.summary else "",
@@ -111,6 +111,14 @@ def _section(title: str, body: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n"
 
 
+def _answers(evaluation: Evaluation) -> str:
+    """What was said, over the whole set."""
+    if isinstance(evaluation.answers, ClassAnswers):
+        return _section("Confusions", figures.confusion_matrix(evaluation.answers))
+    drawn = targets.scatter(evaluation.answers)
+    return _section("Targets and answers", drawn) if drawn else ""
+
+
 def _headline(run: Run) -> str:
     setup, summary = run.setup, run.summary
     result, facts = _result(summary) if summary else _progress(run)
@@ -124,25 +132,32 @@ def _headline(run: Run) -> str:
 
 def _result(summary: Summary) -> tuple[str, list[tuple[str, str]]]:
     uncertainty = _uncertainty(summary.accuracy, summary.samples[summary.split])
-    text = (
-        f'<p class="result"><b>{percent(summary.accuracy)}</b> <span>{summary.split} accuracy{uncertainty}</span></p>'
-    )
+    score, what = _score(summary.accuracy, summary.loss)
+    text = f'<p class="result"><b>{score}</b> <span>{summary.split} {what}{uncertainty}</span></p>'
     for other in summary.others:
         text += (
-            f'<p class="other"><b>{percent(other.accuracy)}</b> {escape(other.name)}'
+            f'<p class="other"><b>{_score(other.accuracy, other.loss)[0]}</b> {escape(other.name)}'
             f"{_uncertainty(other.accuracy, other.samples)}.</p>"
         )
+    validated, what = _score(summary.validation_accuracy, summary.validation_loss)
     facts = [
         ("training samples", f"{summary.samples['train']:,}"),
         ("validation samples", f"{summary.samples['validation']:,}"),
         ("epochs", f"{summary.epochs} (best: {summary.best_epoch})"),
-        ("validation accuracy", percent(summary.validation_accuracy)),
+        (f"validation {what}", validated),
         (f"{summary.split} loss", f"{amount(summary.loss)}"),
         ("training time", duration(summary.seconds)),
         ("samples per second", amount(summary.samples_per_second)),
         ("peak memory", f"{amount(summary.peak_memory_mib)} MiB"),
     ]
     return text, facts
+
+
+def _score(accuracy: float, loss: float) -> tuple[str, str]:
+    """The accuracy, and what it is called; or the loss, where there are no classes."""
+    if math.isnan(accuracy) and not math.isnan(loss):
+        return amount(loss), "loss"
+    return percent(accuracy), "accuracy"
 
 
 def _uncertainty(accuracy: float, samples: int) -> str:
@@ -167,8 +182,9 @@ def _progress(run: Run) -> tuple[str, list[tuple[str, str]]]:
     )
     if best is None:
         return text, []
+    score, what = _score(best.validation_accuracy, best.validation_loss)
     text = (
-        f'<p class="result"><b>{percent(best.validation_accuracy)}</b> <span>best validation accuracy so far, in epoch '
+        f'<p class="result"><b>{score}</b> <span>best validation {what} so far, in epoch '
         f"{best.epoch}; the test set has not been read</span></p>{text}"
     )
     return text, [

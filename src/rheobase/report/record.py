@@ -91,6 +91,9 @@ class Other:
 
     name: str
     accuracy: float
+    """NaN where there are no classes."""
+    loss: float
+    """NaN for a run that did not write it."""
     samples: int
 
 
@@ -101,8 +104,10 @@ class Summary:
     split: str
     """What the network was evaluated on: `"test"`, or `"validation"` where there is no test set."""
     accuracy: float
+    """NaN where there are no classes; likewise that of validation."""
     loss: float
     validation_accuracy: float
+    validation_loss: float
     best_epoch: int
     epochs: int
     seconds: float
@@ -117,6 +122,24 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class ClassAnswers:
+    """How samples were classified, and what the one that is shown in detail is, and was taken for."""
+
+    classes: tuple[str, ...]
+    confusion: Int[np.ndarray, "C C"]
+    label: int
+    prediction: int
+
+
+@dataclass(frozen=True)
+class ValueAnswers:
+    """Numbers that were asked for, and what was said, of the first samples; the first is the one that is shown in detail."""
+
+    targets: Float[np.ndarray, "m ..."]
+    answers: Float[np.ndarray, "n ..."]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What the trained network did on the test set (or the validation set), and on one sample in detail: `evaluation.npz`.
 
@@ -124,16 +147,13 @@ class Evaluation:
     steps have no unit.
     """
 
-    classes: tuple[str, ...]
+    answers: ClassAnswers | ValueAnswers
     layers: tuple[str, ...]
-    confusion: Int[np.ndarray, "C C"]
     rates: tuple[Float[np.ndarray, " _"], ...]
     rasters: tuple[UInt8[np.ndarray, "T _"] | Float[np.ndarray, "T _"], ...]
     """Ones and zeros; or the probabilities of spikes."""
     raster_input: Float[np.ndarray, "T N"]
     output: Float[np.ndarray, "T outputs"]
-    label: int
-    prediction: int
     dt: float
 
 
@@ -239,6 +259,7 @@ def _read_summary(path: Path) -> Summary:
         accuracy=fields.fraction(f"{split}_accuracy"),
         loss=fields.number(f"{split}_loss"),
         validation_accuracy=fields.fraction("validation_accuracy"),
+        validation_loss=fields.number("validation_loss") if "validation_loss" in fields.values else math.nan,
         best_epoch=fields.whole("best_epoch"),
         epochs=fields.whole("epochs"),
         seconds=fields.number("seconds"),
@@ -248,8 +269,14 @@ def _read_summary(path: Path) -> Summary:
         layers=tuple(LayerSummary(_health(f), f.whole("neurons"), _work(f)) for f in fields.each("layers")),
         input=_work(fields.sub("input")),
         others=tuple(
-            Other(name, others.sub(name).fraction("accuracy"), others.sub(name).whole("samples"))
+            Other(
+                name,
+                other.fraction("accuracy"),
+                other.number("loss") if "loss" in other.values else math.nan,
+                other.whole("samples"),
+            )
             for name in others.values
+            for other in [others.sub(name)]
         ),
         measures={name: measures.number(name) for name in measures.values},
     )
@@ -292,26 +319,32 @@ def _read_evaluation(path: Path) -> Evaluation:
         # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
         return fractions(key, steps, None) if values.dtype.kind == "f" else (values != 0).view(np.uint8)
 
-    classes = tuple(map(str, array("classes", "U", None)))
+    def class_answers() -> ClassAnswers:
+        classes = tuple(map(str, array("classes", "U", None)))
+        confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
+        if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
+            raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
+        label, prediction = (index(key, len(classes)) for key in ("sample_label", "sample_prediction"))
+        return ClassAnswers(classes, confusion, label, prediction)
+
+    def value_answers() -> ValueAnswers:
+        return ValueAnswers(
+            *(_finite(array(key, "f", *[None] * max(arrays[key].ndim, 1))) for key in ("targets", "answers"))
+        )
+
     # A network may have no spiking layer at all; an empty list has no kind of its own.
     layers = tuple(map(str, array("layers", "U", None))) if arrays.get("layers", np.ones(1)).size else ()
     output = _finite(array("output", "f", None, None))
     steps = len(output)
-    confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
-    if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
-        raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
     rasters = tuple(raster(f"raster_{k}") for k in range(len(layers)))
     dt = float(array("dt", "f"))
     return Evaluation(
-        classes=classes,
+        answers=value_answers() if {"targets", "answers"} <= arrays.keys() else class_answers(),
         layers=layers,
-        confusion=confusion,
         rates=tuple(fractions(f"rates_{k}", spikes.shape[1]) for k, spikes in enumerate(rasters)),
         rasters=rasters,
         raster_input=_finite(array("raster_input", "uif", steps, None)),
         output=output,
-        label=index("sample_label", len(classes)),
-        prediction=index("sample_prediction", len(classes)),
         dt=dt if math.isfinite(dt) and dt > 0 else math.nan,
     )
 

@@ -36,6 +36,7 @@ class Position:
     best_epoch: int
     """The epoch, counted from 1, whose weights were best on the validation set; 0 before the first."""
     best_accuracy: float
+    """0 where there are no classes."""
     best_loss: float
     seconds: float
     """Time spent in training so far, over all the pieces of an interrupted run."""
@@ -52,7 +53,9 @@ def save(path: Path, network: nn.Module, position: Position, optimizer: torch.op
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{_MOMENTS}{index}.{key}": _number(optimizer, key, value) for key, value in moments.items()}
     # safetensors refuses tensors that share memory, as tied weights do: each gets its own copy.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # And of a single element that was expanded even a contiguous tensor has a stride of 0.
+    plain = torch.contiguous_format
+    tensors = {name: tensor.detach().cpu().clone(memory_format=plain) for name, tensor in tensors.items()}
     where = json.dumps(asdict(position))
     metadata = {"position": where, "sha256": _digest(tensors, where)}
     if optimizer is not None:

@@ -110,9 +110,8 @@ class PlainLines(Display):
         layers = metrics["layers"]
         self._console.print(
             f"epoch {metrics['epoch']:>{len(str(metrics['epochs']))}}/{metrics['epochs']}"
-            f"  loss {metrics['loss']:.4f}"
-            f"  train {metrics['train_accuracy']:6.1%}"
-            f"  validation {metrics['validation_accuracy']:6.1%}{'*' if metrics['best'] else ' '}"
+            f"  loss {metrics['loss']:.4f}{_train(metrics)}"
+            f"  validation {_score(metrics, 'validation', '6.1%')}{'*' if metrics['best'] else ' '}"
             f"  {metrics['samples_per_second']:,.0f} samples/s"
             f"  rate {' '.join(format(layer['rate'], '.1%') for layer in layers)}"
             f"  dead {' '.join(format(layer['dead'], '.0%') for layer in layers)}"
@@ -188,14 +187,15 @@ class LiveDisplay(Display):
 
     def _epochs(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for title in ("epoch", "loss", "train", "validation", "", "samples/s"):
+        shares = self._recent[0]["train_accuracy"] is not None  # or there are no classes
+        for title in ("epoch", "loss", *(("train",) if shares else ()), "validation", "", "samples/s"):
             table.add_column(title, justify="right")
         for metrics in self._recent:
             table.add_row(
                 str(metrics["epoch"]),
                 f"{metrics['loss']:.4f}",
-                f"{metrics['train_accuracy']:.1%}",
-                f"{metrics['validation_accuracy']:.1%}",
+                *((f"{metrics['train_accuracy']:.1%}",) if shares else ()),
+                _score(metrics, "validation", ".1%"),
                 "[green]best[/green]" if metrics["best"] else "",
                 f"{metrics['samples_per_second']:,.0f}",
             )
@@ -272,10 +272,22 @@ def _headline(plan: Plan) -> Text:
 
 def _result(summary: Metrics) -> str:
     samples = summary["samples"]
-    parts = [f"best epoch {summary['best_epoch']}: validation {summary['validation_accuracy']:.1%}"]
+    what = "loss " if summary["validation_accuracy"] is None else ""  # without classes there is nothing else
+    parts = [f"best epoch {summary['best_epoch']}: validation {what}{_score(summary, 'validation', '.1%')}"]
     if "test_accuracy" in summary:
-        parts.append(f"test {summary['test_accuracy']:.2%} of {samples['test']:,} samples")
+        parts.append(f"test {what}{_score(summary, 'test', '.2%')} of {samples['test']:,} samples")
     for name, other in summary.get("also_tested", {}).items():
-        parts.append(f"{name} {other['accuracy']:.2%} of {other['samples']:,} samples")
+        score = f"{other['loss']:.4f}" if other["accuracy"] is None else f"{other['accuracy']:.2%}"
+        parts.append(f"{name} {what}{score} of {other['samples']:,} samples")
     parts.append(f"{summary['seconds']:.0f} s of training")
     return ", ".join(parts)
+
+
+def _score(values: Metrics, split: str, form: str) -> str:
+    """The accuracy in `form`; the loss, where there are no classes."""
+    accuracy = values[f"{split}_accuracy"]
+    return f"{values[f'{split}_loss']:.4f}" if accuracy is None else format(accuracy, form)
+
+
+def _train(metrics: Metrics) -> str:
+    return "" if metrics["train_accuracy"] is None else f"  train {metrics['train_accuracy']:6.1%}"

@@ -11,17 +11,24 @@ from rheobase.errors import DataError
 
 
 def check_batch(
-    batch: object, samples: int, classes: tuple[str, ...], name: str, network: nn.Module, bfloat16: bool
+    batch: object,
+    samples: int,
+    classes: tuple[str, ...],
+    name: str,
+    network: nn.Module,
+    bfloat16: bool,
+    axis: int = 0,
 ) -> None:
     """Refuse a batch that `network` or the loss could not take.
 
     Args:
         batch: what `batch(indices)` of a data set returned.
         samples: the number of indices.
-        classes: the names of the classes.
+        classes: the names of the classes; none, where there are targets.
         name: what error messages call the data set.
         network: what the batch is for.
         bfloat16: whether the network computes in mixed precision.
+        axis: of targets: where the samples are, 1 with a target at every step.
 
     Raises:
         TypeError: if the batch is no pair of tensors, or one of them of another type than is needed.
@@ -47,6 +54,13 @@ def check_batch(
             "the batch comes first, x.transpose(0, 1)"
         )
     _check_type(x, what, network, bfloat16)
+    if not classes:
+        if labels.ndim <= axis or labels.shape[axis] != samples:
+            expected = (
+                f"(T, {samples}, *K), a target at every step" if axis else f"({samples}, *K), one for each sample"
+            )
+            raise DataError(f"{what}: targets have shape {tuple(labels.shape)}, expected {expected}")
+        return
     if labels.dtype != torch.int64:
         raise TypeError(f"{what}: labels are {labels.dtype}, expected torch.int64; convert them with labels.long()")
     if labels.shape != (samples,):

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rheobase import decoding
 from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
+from rheobase.training.answers import Decode, Loss, check_functions, decode_for, has_target_at_every_step, loss_for
 from rheobase.training.checkpoint import Position
 from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, check_functions, loss_of
+from rheobase.training.evaluate import Evaluation
 from rheobase.training.folder import RunFolder
 from rheobase.training.heap import keep_freed_memory
 from rheobase.training.lengths import check_mask_is_taken
@@ -69,7 +69,7 @@ def fit(
     settings: Training | None = None,
     *,
     loss: Loss | None = None,
-    decode: Decode = decoding.mean,
+    decode: Decode | None = None,
     regularizers: Sequence[Regularizer] = (),
     optimizer: Optimize | None = None,
     measure: Measure | None = None,
@@ -80,6 +80,9 @@ def fit(
     display: Display | None = None,
 ) -> Result:
     """Train `network`, keep the weights of the best epoch on `validation`, and read `test` once at the end.
+
+    Targets may be numbers in place of classes, for the whole sample or at every step, see `rheobase.data.TargetDataset`: an
+    angle, a signal to follow. There is no accuracy then, and the best epoch is that of the smallest loss.
 
     Memory that a step has freed stays with the process for the next, see `rheobase.training.heap`.
 
@@ -94,9 +97,11 @@ def fit(
         validation: the samples that every choice is made on.
         test: the samples that are looked at once, after the last choice; None leaves them out.
         settings: epochs, batch size, learning rate and so on; None is `Training()`.
-        loss: of the output `(T, B, C)` and the labels `(B,)`, the mean over the batch; None is the cross-entropy of the decoded
-            output. A loss on logits is `lambda output, labels: loss(decoding.mean(output), labels)`.
-        decode: from the output to one value per class; the largest is the answer.
+        loss: of the output `(T, B, C)` and the labels `(B,)` or targets, the mean over the batch; None is the cross-entropy of
+            the decoded output, and of targets the mean squared error. A loss on logits is `lambda output, labels:
+            loss(decoding.mean(output), labels)`.
+        decode: from the output to one value per class, of which the largest is the answer, or to what is compared with targets;
+            None is `rheobase.decoding.mean`, and with a target at every step the output itself.
         regularizers: penalties on the activity of neurons, each a function of the spikes of all layers of neurons and of the
             progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. One with
             a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best. With
@@ -149,6 +154,8 @@ def fit(
                 f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
                 "are made"
             )
+        if has_target_at_every_step(dataset) != has_target_at_every_step(train):
+            raise ValueError(f"{name} must have a target at every step where train has, and only there")
     check_functions(loss, decode)
     for name, dataset in {"train": train, "validation": validation, **tests}.items():
         check_mask_is_taken(dataset, name, [("loss", loss), ("decode", decode)])
@@ -162,7 +169,8 @@ def fit(
     try:
         # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent; the threads too.
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
-            losses = loss or loss_of(decode)
+            decode = decode or decode_for(train)
+            losses = loss or loss_for(train, decode)
             trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, optimizer, display)
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
@@ -304,18 +312,18 @@ class _Run:
         seen = trainer.validate(self.validation, epoch)
         # What networks could do that were not yet what they are to become does not count beside one that is.
         settles = trainer.is_settled(epoch) and not was_settled
-        improved = settles or (seen.accuracy, -seen.loss) > (before.best_accuracy, -before.best_loss)
+        improved = settles or seen.rank > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
         after = replace(before, epoch=epoch, seconds=before.seconds + seconds)
         if improved:
-            after = replace(after, best_epoch=epoch, best_accuracy=seen.accuracy, best_loss=seen.loss)
+            after = replace(after, best_epoch=epoch, best_accuracy=seen.rank[0], best_loss=seen.loss)
         measured = {
             "epoch": epoch,
             "epochs": self.settings.epochs,
             "loss": loss,
-            "train_accuracy": accuracy,
+            "train_accuracy": _or_none(accuracy),
             "validation_loss": seen.loss,
-            "validation_accuracy": seen.accuracy,
+            "validation_accuracy": _or_none(seen.accuracy),
             "best": improved,
             "learning_rate": trainer.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
@@ -340,7 +348,7 @@ class _Run:
         tested = None if test is None else trainer.evaluate(test)
         seen = tested or validation
         summary: dict[str, Any] = {
-            "validation_accuracy": validation.accuracy,
+            "validation_accuracy": _or_none(validation.accuracy),
             "validation_loss": validation.loss,
             "best_epoch": position.best_epoch,
             "epochs": position.epoch,
@@ -352,11 +360,12 @@ class _Run:
             "input": vars(seen.input),
         }
         if tested is not None:
-            summary = {"test_accuracy": tested.accuracy, "test_loss": tested.loss, **summary}
+            summary = {"test_accuracy": _or_none(tested.accuracy), "test_loss": tested.loss, **summary}
         if also_test:
             summary["also_tested"] = {
-                name: {"accuracy": trainer.evaluate(dataset).accuracy, "samples": len(dataset)}
+                name: {"accuracy": _or_none(other.accuracy), "loss": other.loss, "samples": len(dataset)}
                 for name, dataset in also_test.items()
+                for other in [trainer.evaluate(dataset)]
             }
         if self.measure is not None:
             with trainer.engine.precision():
@@ -367,6 +376,11 @@ class _Run:
             self.folder.write_summary(summary)
         trainer.display.finish(summary)
         return Result(position.best_epoch, validation, tested, metrics, summary)
+
+
+def _or_none(accuracy: float) -> float | None:
+    """For JSON, which has no NaN: None where there are no classes."""
+    return None if math.isnan(accuracy) else accuracy
 
 
 def _difference(before: str, now: str) -> str:

@@ -11,19 +11,21 @@ from rheobase import randomness
 from rheobase.data import Dataset
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
+from rheobase.training.answers import Decode, has_target_at_every_step
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation
+from rheobase.training.evaluate import Evaluation
 from rheobase.training.lengths import given, mask_for, under
 
 
 def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
-    """Write confusion matrix and firing rates of an evaluation, and what every layer does on the data set's first sample.
+    """Write answers and firing rates of an evaluation, and what every layer does on the data set's first sample.
 
     The arrays: `confusion` (C, C), `labels` and `answers` (n,) of all samples, `classes`, `layers`, and for layer k `rates_k`
     (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
-    length of a step in seconds or NaN. T is the number of steps of the output, without those that are padding; what runs in
-    front of a `Hold` is shown for as long as that shows it. Rasters hold ones and zeros, and probabilities where neurons hand
-    on those.
+    length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, stand in place of
+    what is said of classes, for as many of the first samples as have no more than a million numbers together. T is the number
+    of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that shows
+    it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -33,16 +35,12 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
         seed_step(0, 0)
         spikes, output = record_spikes(network, x.to(device))
     shown = slice(None if mask is None else int(mask.sum()))
+    predicted = given(decode, mask)(output.float())
     arrays: dict[str, Any] = {
-        "confusion": seen.confusion.numpy(),
-        "labels": np.asarray(dataset.labels),
-        "answers": seen.answers.numpy(),
-        "classes": np.array(dataset.classes),
+        **(_of_classes(dataset, seen, label, predicted) if dataset.classes else _of_targets(dataset, seen)),
         "layers": np.array([layer.name for layer in seen.layers]),
         "raster_input": _shown(x, len(output))[shown].numpy(),
-        "output": output[shown, 0].float().cpu().numpy(),
-        "sample_label": label[0].numpy(),
-        "sample_prediction": given(decode, mask)(output.float()).argmax(1)[0].cpu().numpy(),
+        "output": output[shown, :1].float().flatten(1).cpu().numpy(),
         "dt": np.array(getattr(dataset, "dt", np.nan), dtype=np.float64),
     }
     for index, layer in enumerate(seen.layers):
@@ -52,6 +50,27 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
         arrays[f"raster_{index}"] = raster.to(torch.uint8 if whole else torch.float16).numpy()
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _of_classes(dataset: Dataset, seen: Evaluation, label: Tensor, predicted: Tensor) -> dict[str, np.ndarray]:
+    return {
+        "confusion": seen.confusion.numpy(),
+        "labels": np.asarray(dataset.labels),
+        "answers": seen.answers.numpy(),
+        "classes": np.array(dataset.classes),
+        "sample_label": label[0].numpy(),
+        "sample_prediction": predicted.argmax(1)[0].cpu().numpy(),
+    }
+
+
+def _of_targets(dataset: Dataset, seen: Evaluation) -> dict[str, np.ndarray]:
+    answers = seen.answers.movedim(1, 0) if has_target_at_every_step(dataset) else seen.answers
+    targets = np.asarray(dataset.labels)
+    count = max(1, _MOST_NUMBERS // max(answers[0].numel(), targets[0].size, 1))
+    return {"targets": targets[:count].astype(np.float32), "answers": answers[:count].float().numpy()}
+
+
+_MOST_NUMBERS = 1_000_000
 
 
 def _shown(values: Tensor, steps: int) -> Tensor:

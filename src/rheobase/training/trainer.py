@@ -21,10 +21,11 @@ from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
+from rheobase.training.answers import Decode, Loss, has_target_at_every_step, loss_on, right_answers
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
-from rheobase.training.evaluate import Decode, Evaluation, Loss, answers_of, evaluate, loss_on
+from rheobase.training.evaluate import Evaluation, evaluate
 from rheobase.training.first_batch import check_batch
 from rheobase.training.groups import parameter_groups
 from rheobase.training.lengths import Mask, given, mask_for, under, without_padding
@@ -48,6 +49,7 @@ class Step:
 
     x: Tensor
     labels: Tensor
+    """Or targets."""
     mask: Mask | None
     """Which steps are there, `(T, B)`, where samples have different lengths."""
     share: float
@@ -63,7 +65,7 @@ class Trainer:
         settings: learning rate, batch size and so on.
         engine: device, precision and processes.
         loss: of output and labels, the mean over the batch.
-        decode: from the output to one value per class.
+        decode: from the output to one value per class, or to what is compared with targets.
         regularizers: penalties on the activity of neurons, added to the loss in training.
         optimize: makes the optimiser; None is AdamW.
         display: told of every step.
@@ -111,7 +113,7 @@ class Trainer:
         self._is_checked = False
 
     def epoch(self, epoch: int) -> tuple[float, float]:
-        """Step through the training set once; the mean loss and accuracy on the way.
+        """Step through the training set once; the mean loss and accuracy on the way, NaN where there are no classes.
 
         Raises:
             DivergenceError: if a gradient or the mean loss is not finite.
@@ -132,12 +134,12 @@ class Trainer:
             randomness.seed_layers(*place, engine.process, engine.device)
             with engine.precision(), under(self.network, mask), self._activity() as activity:
                 output = self.wrapped(x)
-            answers = answers_of(output, given(self.decode, mask), labels, len(self.train.classes))
-            correct = (answers == labels).sum()
+            samples = x.shape[1]
+            correct = right_answers(output, given(self.decode, mask), labels, len(self.train.classes))
             output = output.float()
-            loss = loss_on(output, labels, given(self.loss, mask)) if len(labels) else output.sum() * 0
+            loss = loss_on(output, labels, given(self.loss, mask)) if samples else output.sum() * 0
             randomness.seed_penalties(*place, engine.device)
-            penalty = self._penalty(activity, progress, mask) if len(labels) else torch.zeros_like(loss)
+            penalty = self._penalty(activity, progress, mask) if samples else torch.zeros_like(loss)
             self.optimizer.zero_grad()
             # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
             # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
@@ -147,7 +149,7 @@ class Trainer:
                 randomness.seed_layers(*place, engine.process, engine.device)  # the same dropout once more
                 raise self._diverged(f"in epoch {epoch}, step {number}", x, mask, (loss + penalty).item())
             self.optimizer.step()
-            total += torch.stack((loss.detach() * len(labels), correct.to(loss.dtype)))
+            total += torch.stack((loss.detach() * samples, correct.to(loss.dtype)))
             self.display.step(epoch, number)
         engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
@@ -240,7 +242,8 @@ class Trainer:
         Raises:
             TypeError, DataError: as `check_batch`.
         """
-        check_batch(batch, samples, self.train.classes, name, self.network, self.engine.bfloat16)
+        axis = 1 if has_target_at_every_step(self.train) else 0
+        check_batch(batch, samples, self.train.classes, name, self.network, self.engine.bfloat16, axis)
 
     def _step(self, batch: Future[tuple[Tensor, Tensor, Mask | None]], share: float) -> Step:
         x, labels, mask = batch.result()

@@ -1,0 +1,71 @@
+"""What a report shows of a network whose targets are numbers: how near its answers come, over the set and in one sample."""
+
+import numpy as np
+from jaxtyping import Float
+
+from rheobase.report.charts import Scale, Series, chart, figure, legend, line, points
+from rheobase.report.record import ValueAnswers
+
+_MOST_POINTS = 2_000
+_MOST_TRACES = 4
+"""Outputs of a sample that are drawn with their targets; more could not be told apart."""
+
+
+def scatter(answers: ValueAnswers) -> str:
+    """Answers over targets, with the line on which they would be right; nothing where they have not the same shape."""
+    targets, found = answers.targets.ravel().astype(np.float64), answers.answers.ravel().astype(np.float64)
+    if answers.targets.shape != answers.answers.shape:
+        return ""
+    known = np.isfinite(targets) & np.isfinite(found)
+    targets, found = targets[known], found[known]
+    if not len(targets):
+        return ""
+    words = in_words(targets, found)
+    shown = np.arange(min(len(targets), _MOST_POINTS)) * len(targets) // min(len(targets), _MOST_POINTS)
+    x = Scale.covering(targets.tolist())
+    y = Scale.covering([*found.tolist(), x.low, x.high])
+    ends = [x.low, x.high]
+    drawing = points(targets[shown].tolist(), found[shown].tolist(), x, y, "c1") + line(ends, ends, x, y, "c2")
+    samples = len(answers.targets)
+    body = chart("Answer", drawing, x, y, x_name="target", alt=f"Answers over targets. {words}")
+    caption = (
+        f"Each dot is a number that was asked for, of {samples:,} samples; on the line, answers are right. {words}"
+    )
+    return figure(body, caption)
+
+
+def in_words(targets: Float[np.ndarray, " n"], found: Float[np.ndarray, " n"]) -> str:
+    """How near answers come, in a sentence.
+
+    Example:
+        >>> in_words(np.array([0.0, 2.0]), np.array([0.5, 1.5]))
+        'Root mean squared error 0.5; 75.0% of the variance of targets is explained.'
+    """
+    squares, spread = float(((found - targets) ** 2).mean()), float(targets.var())
+    text = f"Root mean squared error {squares**0.5:.4g}"
+    return (
+        f"{text}; {100 * (1 - squares / spread):.1f}% of the variance of targets is explained."
+        if spread
+        else f"{text}."
+    )
+
+
+def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"]) -> tuple[list[Series], str]:
+    """The first outputs over time, each with its target where that is known, and the key to the colours.
+
+    A target of the whole sample is a level line. One at every step is a line of its own, if the output has as many steps.
+    """
+    steps, outputs = output.shape
+    shown = range(min(outputs, _MOST_TRACES))
+    target = answers.targets[0].astype(np.float64)
+    wanted = None
+    if target.size == outputs:
+        wanted = np.broadcast_to(target.reshape(1, outputs), (steps, outputs))
+    elif target.shape[:1] == (steps,) and target.size == steps * outputs:
+        wanted = target.reshape(steps, outputs)
+    series = [Series(f"output {k}", output[:, k].tolist(), "c1") for k in shown]
+    key = [("c1", "output" if outputs == len(shown) else f"the first {len(shown)} of {outputs} outputs")]
+    if wanted is not None:
+        series = [*(Series(f"target {k}", wanted[:, k].tolist(), "c2 dashed") for k in shown), *series]
+        key.append(("c2 dashed", "target"))
+    return series, legend(key)
