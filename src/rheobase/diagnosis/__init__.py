@@ -99,7 +99,8 @@ def doctor(
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.
         batch: some samples, `(T, B, *features)`; a batch as in training is right. Padding counts as steps: of samples of
             different lengths, take some that are about as long, cut to the shortest.
-        labels: what the samples are, `(B,)`. Without them, the gradient is that of random numbers times the mean output.
+        labels: what the samples are, `(B,)`, or for a `loss` that takes them targets, `(B, ...)` or `(T, B, ...)`. Without
+            them, the gradient is that of random numbers times the mean output.
         loss: of the output and the labels, the mean over the batch; None is the cross-entropy of the output's mean over
             time.
 

@@ -90,11 +90,16 @@ def judge_axes(x: Float[Tensor, "T B *features"], labels: Tensor | None) -> list
 
 
 def judge_labels(labels: Tensor, samples: int, classes: int | None) -> list[Finding]:
-    """Whether there is one label for each sample, and with `classes`, whether they are whole numbers below it."""
+    """Whether there is one label for each sample, and with `classes`, whether they are whole numbers below it.
+
+    Without `classes` they may be targets, of each sample or at every step, `(T, B, ...)`.
+    """
 
     def wrong(what: str, remedy: str) -> list[Finding]:
         return [Finding("labels do not fit", None, what, remedy)]
 
+    if classes is None and labels.ndim > 1 and labels.shape[1] == samples:
+        return []
     if labels.ndim == 0 or len(labels) != samples:
         return wrong(f"the labels are {tuple(labels.shape)}, of {samples} samples", "one label per sample, (B,)")
     if classes is None:
@@ -102,7 +107,8 @@ def judge_labels(labels: Tensor, samples: int, classes: int | None) -> list[Find
     if labels.ndim != 1:
         return wrong(f"the labels are {tuple(labels.shape)}, not one class per sample", "labels.argmax(1), if one-hot")
     if labels.is_floating_point():
-        return wrong(f"the labels are {labels.dtype}, where classes are whole numbers", "labels.long()")
+        what = f"the labels are {labels.dtype}, where classes are whole numbers; numbers to come close to need a loss="
+        return wrong(what, "labels.long()")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         what = f"the labels go from {low} to {high}, and the network's output has {classes} classes, 0 to {classes - 1}"

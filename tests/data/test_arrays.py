@@ -1,0 +1,102 @@
+"""Numbers as targets: their shapes, their types, parts of them, and what is refused. (Labels are in `test_dataset`.)"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheobase.data import ArrayDataset, TargetDataset, batches, split
+from rheobase.errors import DataError
+
+X = torch.rand(6, 5, 3, generator=torch.Generator().manual_seed(0))
+
+
+@given(st.integers(1, 5), st.integers(1, 6), st.lists(st.integers(1, 3), max_size=2), st.booleans(), st.data())
+def test_a_batch_is_the_samples_with_their_targets(steps, samples, shape, every_step, data) -> None:
+    x = torch.arange(steps * samples * 2, dtype=torch.float32).view(steps, samples, 2)
+    y = torch.randn(*([steps] if every_step else []), samples, *shape)
+    targets = TargetDataset(x, y, every_step=every_step)
+    chosen = np.array(data.draw(st.lists(st.integers(0, samples - 1), min_size=1, max_size=6)))
+    x_found, y_found = targets.batch(chosen)
+    assert torch.equal(x_found, x[:, chosen])
+    assert torch.equal(y_found, y[:, chosen] if every_step else y[chosen])
+    part = targets.subset(chosen)
+    assert torch.equal(part.batch(np.arange(len(chosen)))[1], y_found)
+    assert len(part) == len(part.labels) == len(chosen)
+    one_x, one_y = part[0]
+    assert torch.equal(one_x, x[:, chosen[0]])
+    assert torch.equal(one_y, y[:, chosen[0]] if every_step else y[chosen[0]])
+
+
+def test_arrays_and_types() -> None:
+    assert TargetDataset(X, np.zeros(5)).batch(np.array([0]))[1].dtype == torch.float32  # as x, so that they compare
+    assert TargetDataset(X.double(), torch.zeros(5)).batch(np.array([0]))[1].dtype == torch.float64
+    assert TargetDataset(X, np.zeros((6, 5), np.int64), every_step=True).batch(np.array([0]))[1].dtype == torch.int64
+
+
+def test_splits_and_batches() -> None:
+    targets = TargetDataset(X, torch.arange(5.0))
+    rest, part = split(targets, 0.4, seed=3)
+    assert len(rest) == 3
+    assert sorted([*rest.labels, *part.labels]) == [0, 1, 2, 3, 4]
+    assert [len(y) for _, y in batches(targets, 2)] == [2, 2, 1]
+    assert repr(targets) == "TargetDataset(5 samples, 6 steps of (3,), targets)"
+    with pytest.raises(ValueError, match="dataset: it has 1 sample, expected at least 2"):
+        split(targets.subset(np.array([0])), 0.4, seed=3)
+
+
+def test_lengths_go_with_their_samples() -> None:
+    lengths = [1, 2, 3, 4, 6]
+    targets = TargetDataset(X, torch.rand(6, 5), every_step=True, lengths=lengths)
+    part = targets.subset(np.array([3, 0]))
+    assert part.lengths is not None
+    assert list(part.lengths) == [4, 1]
+    assert [len(value) for value in part[0]] == [4, 4]
+    assert TargetDataset(X, torch.rand(5, 2), lengths=lengths)[1][1].shape == (2,)
+
+
+def test_a_fingerprint_contains_the_targets_and_how_they_are_read() -> None:
+    x = torch.rand(4, 4, 1)
+    y = torch.rand(4, 4)
+    prints = [
+        TargetDataset(x, y).fingerprint(),
+        TargetDataset(x, y, every_step=True).fingerprint(),
+        TargetDataset(x, y + 1).fingerprint(),
+        TargetDataset(x + 1, y).fingerprint(),
+        TargetDataset(x, y, lengths=[1, 2, 3, 4]).fingerprint(),
+        TargetDataset(x, y).subset(np.array([1, 0, 2, 3])).fingerprint(),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert TargetDataset(x, y).fingerprint() == TargetDataset(x.clone(), y.clone()).fingerprint()
+
+
+def test_a_single_feature_with_any_stride_has_a_fingerprint() -> None:
+    odd = torch.rand(1, 6, 5).permute(1, 2, 0)
+    assert odd.is_contiguous()
+    assert odd.stride(2) != 1
+    plain = ArrayDataset(odd.clone(memory_format=torch.contiguous_format), np.arange(5))
+    assert ArrayDataset(odd, np.arange(5)).fingerprint() == plain.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("y", "settings", "kind", "message"),
+    [
+        ([1.0] * 5, {}, TypeError, "y: got a list, expected a tensor or a NumPy array"),
+        (np.zeros(4), {}, DataError, r"y: got shape \(4,\), expected \(5, \*K\), one target for each sample"),
+        (np.zeros((6, 5, 1)), {}, DataError, r"got shape \(6, 5, 1\), .*a target at every step is every_step=True"),
+        (np.zeros(5), {"every_step": True}, DataError, r"got shape \(5,\), expected \(T, 5, \*K\), a target at every"),
+        (np.full(5, np.nan), {}, DataError, "y: a target is NaN or infinite"),
+        (np.zeros(5), {"lengths": [1, 2, 3, 4, 7]}, DataError, "lengths: sample 4 has 7, expected 1 to 6"),
+    ],
+)
+def test_bad_targets_are_refused(y: Any, settings: dict[str, Any], kind: type, message: str, as_a_user: None) -> None:
+    with pytest.raises(kind, match=message):
+        TargetDataset(X, y, **settings)
+
+
+def test_numbers_in_place_of_labels_name_the_remedy() -> None:
+    with pytest.raises(DataError, match=r"labels: got float32 .*rheobase.data.TargetDataset\(x, y\)"):
+        ArrayDataset(X, torch.rand(5))

@@ -1,0 +1,205 @@
+"""Training and evaluation on targets that are numbers, for each sample and at every step."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rheobase as rb
+from rheobase.data import Dataset, TargetDataset, split
+from rheobase.errors import DataError
+from rheobase.report import write_report
+from rheobase.training import Display, PlainLines, Result, evaluate, fit
+from training.tiny import Stop, assert_same_run, read_lines, settings
+
+T, N, K = 12, 40, 2
+
+
+def targets(every_step: bool, lengths: bool = False) -> TargetDataset:
+    """How much has come in so far, or in all, from either half of the inputs."""
+    draw = torch.Generator().manual_seed(1)
+    busy = torch.rand(N, 2, generator=draw).repeat_interleave(3, 1)
+    x = (torch.rand(T, N, 6, generator=draw) < busy).float()
+    halves = torch.stack((x[..., :3].sum(2), x[..., 3:].sum(2)), dim=2)
+    y = halves.cumsum(0) / T if every_step else halves.mean(0)
+    real = torch.randint(4, T + 1, (N,), generator=draw) if lengths else None
+    return TargetDataset(x, y, every_step=every_step, lengths=real)
+
+
+def network() -> rb.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return rb.Sequential(
+            nn.Linear(6, 24), rb.LIF(24, decay=0.8), nn.Linear(24, K), rb.LeakyReadout(K, decay=0.9), input_rate=0.3
+        )
+
+
+def train(data: Dataset, run: Path | None = None, **changes: Any) -> Result:
+    rest, validation = split(data, 0.25, seed=0)
+    display = changes.pop("display", None) or Display()
+    resume = changes.pop("resume", False)
+    return fit(network(), rest, validation, validation, settings(**changes), run=run, resume=resume, display=display)
+
+
+both = pytest.mark.parametrize("every_step", [False, True])
+
+
+@both
+@pytest.mark.parametrize("lengths", [False, True])
+def test_it_learns(every_step: bool, lengths: bool) -> None:
+    data = targets(every_step, lengths)
+    _, validation = split(data, 0.25, seed=0)
+    result = train(data, epochs=20)
+    losses = [epoch["validation_loss"] for epoch in result.metrics]
+    assert result.best_epoch == 1 + int(np.argmin(losses))
+    wanted = validation.batch(np.arange(len(validation)))[1]
+    assert min(losses) < 0.5 * float(wanted.var())  # what a constant answer could come to
+    assert math.isnan(result.validation.accuracy)
+    assert all(epoch["train_accuracy"] is None for epoch in result.metrics)
+
+
+@both
+def test_loss_and_answers_are_those_of_a_single_pass(every_step: bool) -> None:
+    data, net = targets(every_step), network().eval()
+    seen = evaluate(net, data, batch_size=7)
+    with torch.no_grad():
+        output = net(data.x)
+    expected = output if every_step else output.mean(0)
+    assert torch.allclose(seen.answers, expected, atol=1e-6)
+    assert seen.loss == pytest.approx(float(((expected - data.y) ** 2).mean()), rel=1e-5)
+    assert seen.confusion.shape == (0, 0)
+
+
+def test_padding_counts_in_no_loss() -> None:
+    data, net = targets(True, lengths=True), network().eval()
+    seen = evaluate(net, data, batch_size=7)
+    lengths = np.asarray(data.lengths)
+    expected = 0.0
+    with torch.no_grad():
+        for k, length in enumerate(lengths.tolist()):
+            x, y = data[k]
+            expected += float(((net(x.unsqueeze(1))[:, 0] - y) ** 2).mean()) / N
+            assert (seen.answers[length:, k] == 0).all()
+    assert seen.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_and_a_decoder_of_the_user() -> None:
+    data = targets(False)
+
+    def absolute(output: Tensor, wanted: Tensor) -> Tensor:
+        return (rb.decoding.last(output) - wanted).abs().mean()
+
+    seen = evaluate(network(), data, loss=absolute, decode=rb.decoding.last)
+    with torch.no_grad():
+        last = network().eval()(data.x)[-1]
+    assert torch.allclose(seen.answers, last, atol=1e-6)
+    assert seen.loss == pytest.approx(float((last - data.y).abs().mean()), rel=1e-5)
+
+
+def test_classes_at_every_step_are_whole_targets_with_a_loss() -> None:
+    source = targets(True)
+    busier = torch.as_tensor(source.y).argmax(2)
+    data = TargetDataset(source.x, busier, every_step=True)
+
+    def per_step(output: Tensor, wanted: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output.flatten(0, 1), wanted.flatten())
+
+    rest, validation = split(data, 0.25, seed=0)
+    result = fit(network(), rest, validation, settings=settings(epochs=8), loss=per_step, display=Display())
+    right = (result.validation.answers.argmax(2) == validation.batch(np.arange(len(validation)))[1]).float().mean()
+    assert right > 0.7
+
+
+def test_whole_targets_have_no_squared_error(as_a_user: None) -> None:
+    data = TargetDataset(targets(True).x, torch.zeros(T, N, K, dtype=torch.int64), every_step=True)
+    with pytest.raises(
+        TypeError, match=r"squared_error: targets must be floating point, got torch.int64; classes at every"
+    ):
+        evaluate(network(), data)
+
+
+@both
+@pytest.mark.parametrize("stop", [Stop(step=(2, 1)), Stop(epoch=2)])
+def test_interrupted_and_resumed_is_the_same_as_the_whole(tmp_path: Path, every_step: bool, stop: Stop) -> None:
+    data = targets(every_step)
+    train(data, tmp_path / "whole")
+    with pytest.raises(Exception, match=r"^$"):
+        train(data, tmp_path / "parts", display=stop)
+    train(data, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@both
+def test_what_a_run_leaves_behind(tmp_path: Path, every_step: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    result = train(targets(every_step), run, display=PlainLines())
+    assert [line["validation_accuracy"] for line in read_lines(run / "metrics.jsonl")] == [None] * 3
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test_accuracy"] is None
+    assert summary["test_loss"] == result.validation.loss
+    with np.load(run / "evaluation.npz") as found:
+        assert found["targets"].shape == found["answers"].shape == ((10, T, K) if every_step else (10, K))
+    page = write_report(run).read_text()
+    assert "Targets and answers" in page
+    assert "Confusions" not in page
+    assert "test loss" in page
+    lines = capsys.readouterr().out.splitlines()
+    assert "train " not in lines[1].replace("training", "")
+    assert lines[-1].startswith(
+        f"best epoch {result.best_epoch}: validation loss {result.validation.loss:.4f}, test loss"
+    )
+
+
+@both
+def test_what_does_not_fit_is_refused(every_step: bool) -> None:
+    data = targets(every_step)
+    rest, validation = split(data, 0.25, seed=0)
+    narrow = rb.Sequential(nn.Linear(6, 1), rb.LeakyReadout(1))
+    with pytest.raises(ValueError, match=r"and the targets .*values and targets must have the same shape"):
+        fit(narrow, rest, validation, settings=settings(), display=Display())
+    with pytest.raises(ValueError, match="validation must have a target at every step where train has"):
+        fit(network(), rest, targets(not every_step), settings=settings(), display=Display())
+    with pytest.raises(ValueError, match=r"must decode to \((T, )?B, \*K\) with B = 40 samples"):
+        evaluate(network(), data, decode=lambda output: output[:1, :3], loss=lambda output, wanted: output.mean())
+
+    class Short(TargetDataset):
+        def batch(self, indices: np.ndarray, seed: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+            x, y = super().batch(indices, seed)
+            return x, (y[:, 1:] if self.every_step else y[1:])
+
+    with pytest.raises(DataError, match=r"dataset.batch: targets have shape .*, expected \((T, )?40, \*K\)"):
+        evaluate(network(), Short(data.x, data.y, every_step=every_step))
+
+
+def test_the_doctor_takes_targets_with_a_loss() -> None:
+    for every_step in (False, True):
+        data = targets(every_step)
+        wrong = rb.doctor(network(), data.x, torch.as_tensor(data.y))
+        assert "labels do not fit" in [finding.kind for finding in wrong.findings]
+        decode = rb.decoding.every_step if every_step else rb.decoding.mean
+        seen = rb.doctor(
+            network(),
+            data.x,
+            torch.as_tensor(data.y),
+            lambda output, y, d=decode: rb.losses.squared_error(d(output), y),
+        )
+        assert "labels do not fit" not in [finding.kind for finding in seen.findings]
+
+
+def test_long_sets_of_targets_are_written_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rheobase.training.record._MOST_NUMBERS", 3 * T * K)
+    train(targets(True), tmp_path / "run", epochs=1)
+    with np.load(tmp_path / "run" / "evaluation.npz") as found:
+        assert found["targets"].shape == found["answers"].shape == (3, T, K)
+
+
+def test_weights_of_a_single_element_are_saved(tmp_path: Path) -> None:
+    net = rb.Sequential(nn.Linear(6, 1), rb.LIF(1, learn=("decay", "threshold")), nn.Linear(1, 1), rb.LeakyReadout(1))
+    data = TargetDataset(targets(False).x, torch.zeros(N, 1))
+    fit(net, data, data, settings=settings(epochs=1), run=tmp_path / "run", display=Display())
+    rb.training.checkpoint.load(tmp_path / "run" / "best.safetensors", net)
