@@ -42,7 +42,8 @@ def test_the_seed_decides_the_weights_and_nothing_else_does() -> None:
 def test_a_recipe_trains_and_writes_down_its_settings(tmp_path: Path) -> None:
     recipe = Small()
     result = recipe.train(recipe.splits(), run=tmp_path / "a", about={"recipe": "small"}, display=Display())
-    assert result.summary["also_tested"]["again"] == {"accuracy": result.test.accuracy, "samples": 11}
+    again = {"accuracy": result.test.accuracy, "loss": result.test.loss, "samples": 11}
+    assert result.summary["also_tested"]["again"] == again
     config = RunFolder(tmp_path / "a").config
     assert config["recipe"] == "small"
     assert config["config"]["hidden"] == [4]

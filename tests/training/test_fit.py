@@ -266,8 +266,9 @@ def test_the_test_set_is_read_once_after_the_last_epoch(tmp_path: Path) -> None:
     assert [indices for indices, _ in test.asked] == [list(range(11)), [0]]
     assert [indices for indices, _ in unheard.asked] == [list(range(5))]
     assert all(seed is None for _, seed in test.asked + unheard.asked)
+    also = result.summary["also_tested"]["unheard"]
     assert result.summary["also_tested"] == {
-        "unheard": {"accuracy": result.summary["also_tested"]["unheard"]["accuracy"], "samples": 5}
+        "unheard": {"accuracy": also["accuracy"], "loss": also["loss"], "samples": 5}
     }
 
 

@@ -25,12 +25,12 @@ from rheobase.training import Training
 Kind = Literal["single spike", "single spike, product", "single spike, detached", "multi-spike"]
 
 
-def _training(epochs: int) -> Training:
+def _training(epochs: int, batch_size: int) -> Training:
     # The gradient grows with T squared, to which Adam is indifferent; clipping is not. The authors' decays take steps of 0.001
     # themselves; here what a sigmoid makes decays of takes steps, and of 0.012 a time constant of ten changes as theirs.
     return Training(
         epochs=epochs,
-        batch_size=128,
+        batch_size=batch_size,
         learning_rate=1e-3,
         decay_learning_rate=0.012,
         weight_decay=0.0,
@@ -65,7 +65,7 @@ class SingleSpikes(Recipe):
     input_gain: float | None = None
     """The first layer's weights are drawn so many times as large. None is 1; but 4 for Yin-Yang, whose four inputs of a spike
     each would leave nearly all neurons silent."""
-    training: Training = field(default_factory=lambda: _training(100))
+    training: Training = field(default_factory=lambda: _training(100, 128))
 
     def __post_init__(self) -> None:
         self.check_hidden(self.hidden)
@@ -128,7 +128,7 @@ class SingleSpikeConvolutions(Recipe):
     decay: float = 0.99
     """What neurons keep per step, at first. The authors start at 1, where a sigmoid never is, and near which it hardly
     moves."""
-    training: Training = field(default_factory=lambda: _training(20))
+    training: Training = field(default_factory=lambda: _training(20, 32))
 
     def __post_init__(self) -> None:
         self.check_hidden((*self.channels, self.hidden))
