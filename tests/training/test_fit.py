@@ -881,3 +881,31 @@ def test_a_validation_set_is_split_off_where_there_is_none() -> None:
         TypeError, match=r"got None; split one off: train, validation = rheobase\.data\.split\(train, 0\.1"
     ):
         fit(network(), arrays(), None)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_schedule_of_the_user_sets_every_rate(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            rates.append(self.param_groups[0]["lr"])
+
+    def halfway(done: float) -> float:
+        return 1.0 if done < 0.5 else 0.25
+
+    plan = settings(epochs=2, learning_rate=0.5)
+    fit(network(), *splits(), plan, optimizer=Watched, schedule=halfway, display=Display(), run=tmp_path / "a")
+    assert rates == [0.5] * 5 + [0.125] * 5
+    with pytest.raises(RunError, match="was started with schedule halfway, not cosine"):
+        fit(network(), *splits(), plan, optimizer=Watched, resume=True, display=Display(), run=tmp_path / "a")
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.inf, math.nan])
+def test_a_schedule_out_of_range(factor: float) -> None:
+    with pytest.raises(ValueError, match=r"schedule must return a factor of at least 0, .* of 0$"):
+        fit(network(), *splits(), settings(), schedule=lambda done: factor, display=Display())
+
+
+def test_a_schedule_that_is_a_word(as_a_user: None) -> None:
+    with pytest.raises(TypeError, match=r"schedule must be a function .*Training\(schedule='cosine'\)"):
+        fit(network(), *splits(), settings(), schedule="cosine", display=Display())  # pyright: ignore[reportArgumentType]

@@ -23,7 +23,7 @@ _PLAIN = bool | int | float | str | Surrogate | None
 
 
 def described(
-    network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any], optimizer: Optimizer
+    network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any], optimizer: Optimizer, schedule: Any = None
 ) -> dict[str, str]:
     """A word for each thing that must be the same when a run goes on, by its name.
 
@@ -33,6 +33,7 @@ def described(
         decode: from the output to one value per class.
         regularizers: by their settings.
         optimizer: by its kind and the settings of its groups.
+        schedule: by its name, in place of the setting of this name; None leaves that.
 
     Example:
         >>> import torch, rheobase as rb
@@ -46,6 +47,7 @@ def described(
     """
     words = {"loss": _word(loss), "decode": _word(decode), "regularizers": _word(list(regularizers))}
     words["optimizer"] = type(optimizer).__name__
+    words |= {} if schedule is None else {"schedule": _word(schedule)}
     for name in sorted(optimizer.param_groups[0].keys() - _ELSEWHERE):
         settings = [_word(group[name]) for group in optimizer.param_groups]
         words[f"optimizer.{name}"] = settings[0] if len(set(settings)) == 1 else _word(settings)

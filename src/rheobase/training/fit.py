@@ -72,6 +72,7 @@ def fit(
     decode: Decode | None = None,
     regularizers: Sequence[Regularizer] = (),
     optimizer: Optimize | None = None,
+    schedule: Callable[[float], float] | None = None,
     measure: Measure | None = None,
     run: str | Path | None = None,
     resume: bool = False,
@@ -110,6 +111,9 @@ def fit(
         optimizer: from parameter groups to the optimiser, such as `torch.optim.Adamax`, or `lambda groups:
             torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decay are those of `settings`, whatever the
             optimiser is made with. None is AdamW. Any of PyTorch's will do but LBFGS, which wants to compute a step anew.
+        schedule: what learning rates are multiplied with, of the share of all steps that are done, 0 to 1; such as
+            `lambda done: 0.1 ** (done >= 0.5)`. It takes the place of the warm-up and the schedule of `settings`; None leaves
+            these.
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
@@ -127,10 +131,11 @@ def fit(
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
             surrogate, too), or with other data, settings, loss, penalties or optimiser.
         TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
-            with, `settings` are no `Training`, or `optimizer` makes none that steps by gradients; if samples have different
-            lengths, and a loss, a decoder or a penalty takes no mask.
+            with, `settings` are no `Training`, `schedule` is no function, or `optimizer` makes none that steps by gradients; if
+            samples have different lengths, and a loss, a decoder or a penalty takes no mask.
         DataError: if labels or lengths are out of range, or the first batch is not time first.
-        ValueError: if a setting is out of range, the network's output does not fit the labels, or the loss is no scalar.
+        ValueError: if a setting or what `schedule` returns is out of range, the network's output does not fit the labels, or
+            the loss is no scalar.
 
     Example:
         >>> import numpy as np
@@ -171,12 +176,14 @@ def fit(
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
             decode = decode or decode_for(train)
             losses = loss or loss_for(train, decode)
-            trainer = Trainer(network, train, settings, engine, losses, decode, regularizers, optimizer, display)
+            trainer = Trainer(
+                network, train, settings, engine, losses, decode, regularizers, optimizer, schedule, display
+            )
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
             title = str((about or {}).get("recipe") or type(network).__name__)
-            words = described(network, loss, decode, regularizers, trainer.optimizer)
+            words = described(network, loss, decode, regularizers, trainer.optimizer, schedule)
             return _Run(trainer, validation, folder, measure, words).all(test, also_test or {}, resume, title)
     finally:
         display.close()

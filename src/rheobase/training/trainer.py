@@ -68,10 +68,11 @@ class Trainer:
         decode: from the output to one value per class, or to what is compared with targets.
         regularizers: penalties on the activity of neurons, added to the loss in training.
         optimize: makes the optimiser; None is AdamW.
+        schedule: what learning rates are multiplied with, of the share of all steps that are done; None is that of `settings`.
         display: told of every step.
 
     Raises:
-        TypeError: if `optimize` makes no optimiser that steps by gradients alone.
+        TypeError: if `optimize` makes no optimiser that steps by gradients alone, or `schedule` is no function.
         ValueError: if it makes one of other parameters than it was given.
     """
 
@@ -85,6 +86,7 @@ class Trainer:
         decode: Decode,
         regularizers: Sequence[Regularizer],
         optimize: Optimize | None,
+        schedule: Callable[[float], float] | None,
         display: Display,
     ) -> None:
         self.network = network
@@ -94,6 +96,12 @@ class Trainer:
         self.loss = loss
         self.decode = decode
         self.regularizers = regularizers
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                "schedule must be a function of the share of all steps that are done, such as lambda done: 1 - done, got "
+                f"{schedule!r}; that of settings is Training(schedule={schedule!r})"
+            )
+        self.schedule = schedule
         self.display = display
         self.wrapped = engine.prepare(network)
         rates = {
@@ -127,7 +135,7 @@ class Trainer:
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
             x, labels, mask = step.x, step.labels, step.mask
-            rate = settings.rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
+            rate = self._rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
             place = settings.seed, epoch, number
@@ -161,6 +169,17 @@ class Trainer:
         """Whether the network is what it is to become after `epoch`: modules are done changing, penalties have come in."""
         schedules = [getattr(regularizer, "schedule", constant) for regularizer in self.regularizers]
         return is_settled(self.network) and all(has_come_in(each, self._progress(epoch)) for each in schedules)
+
+    def _rate_at(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of `steps`."""
+        if self.schedule is None:
+            return self.settings.rate_at(step, steps)
+        factor = float(self.schedule(step / steps))
+        if not 0 <= factor < math.inf:
+            raise ValueError(
+                f"schedule must return a factor of at least 0, and finite, got {factor} of {step / steps:.3g}"
+            )
+        return self.settings.learning_rate * factor
 
     def _progress(self, epoch: int) -> float:
         # A training of one epoch is at its end at once, or it would leave modules and penalties as they are at the start.
