@@ -135,8 +135,10 @@ def squared_error(
             "lambda output, targets: nn.functional.cross_entropy(output.flatten(0, 1), targets.flatten())"
         )
     if values.shape != targets.shape:
+        one = values.shape == (*targets.shape, 1)
         raise ValueError(
             f"squared_error: values and targets must have the same shape, got {tuple(values.shape)} and {tuple(targets.shape)}"
+            + ("; targets of a single output are y.unsqueeze(-1)" if one else "")
         )
     if mask is None:
         return functional.mse_loss(values, targets)

@@ -37,6 +37,15 @@ def test_arrays_and_types() -> None:
     assert TargetDataset(X, np.zeros((6, 5), np.int64), every_step=True).batch(np.array([0]))[1].dtype == torch.int64
 
 
+def test_arrays_that_pytorch_does_not_take() -> None:
+    y = np.arange(5.0)
+    frozen = y.copy()
+    frozen.setflags(write=False)
+    for odd in (frozen, y[::-1].copy()[::-1], y.astype(">f8")):
+        assert np.array_equal(TargetDataset(X, odd).labels, y)
+    assert np.array_equal(ArrayDataset(X, np.arange(5)[::-1]).labels, [4, 3, 2, 1, 0])
+
+
 def test_splits_and_batches() -> None:
     targets = TargetDataset(X, torch.arange(5.0))
     rest, part = split(targets, 0.4, seed=3)
@@ -84,6 +93,7 @@ def test_a_single_feature_with_any_stride_has_a_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("y", "settings", "kind", "message"),
     [
+        (np.array(["a"] * 5), {}, TypeError, "y: got an array of <U1, expected numbers"),
         ([1.0] * 5, {}, TypeError, "y: got a list, expected a tensor or a NumPy array"),
         (np.zeros(4), {}, DataError, r"y: got shape \(4,\), expected \(5, \*K\), one target for each sample"),
         (np.zeros((6, 5, 1)), {}, DataError, r"got shape \(6, 5, 1\), .*a target at every step is every_step=True"),

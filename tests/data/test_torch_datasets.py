@@ -177,3 +177,10 @@ def test_the_members_that_are_named_are_those_of_the_protocol():
         partial = type("Partial", (Samples,), {k: v for k, v in vars(Whole).items() if k != member and k[0] != "_"})
         with pytest.raises(TypeError, match=f"got a Partial, which lacks {member}, see"):
             check_dataset(partial(good), "train")
+
+
+def test_samples_of_a_single_feature_with_any_stride() -> None:
+    odd = torch.rand(1, 5).T
+    assert odd.stride(1) != 1
+    plain = from_torch([(odd.clone(memory_format=torch.contiguous_format), 0)])
+    assert from_torch([(odd, 0)]).fingerprint() == plain.fingerprint()

@@ -176,6 +176,37 @@ def test_what_does_not_fit_is_refused(every_step: bool) -> None:
         evaluate(network(), Short(data.x, data.y, every_step=every_step))
 
 
+def test_a_network_without_time_or_samples_is_refused() -> None:
+    data = targets(False)
+    with pytest.raises(
+        ValueError, match=r"output must be \(T, B, C\), time first, with B = 8 samples, got shape \(96,\)"
+    ):
+        fit(nn.Sequential(nn.Linear(6, 1), nn.Flatten(0)), data, data, settings=settings(), display=Display())
+
+
+def test_targets_of_a_single_output_want_an_axis() -> None:
+    data = TargetDataset(targets(False).x, torch.zeros(N))
+    with pytest.raises(
+        ValueError, match=r"got \(40, 1\) and \(40,\); targets of a single output are y.unsqueeze\(-1\)"
+    ):
+        evaluate(rb.Sequential(nn.Linear(6, 1), rb.LeakyReadout(1)), data)
+
+
+def test_a_report_asks_for_nothing_in_padding(tmp_path: Path) -> None:
+    data = targets(True, lengths=True)
+    padding = torch.arange(T)[:, None] >= torch.as_tensor(np.asarray(data.lengths))
+    data = TargetDataset(
+        data.x, torch.as_tensor(data.y) + 100 * padding[:, :, None], every_step=True, lengths=data.lengths
+    )
+    result = train(data, tmp_path / "run")
+    with np.load(tmp_path / "run" / "evaluation.npz") as found:
+        there = np.isfinite(found["targets"])
+        assert there.sum() == K * np.asarray(split(data, 0.25, seed=0)[1].lengths).sum()
+        assert ((found["answers"] - found["targets"])[there] ** 2).mean() < 4 * result.validation.loss + 1
+    page = write_report(tmp_path / "run").read_text()
+    assert '<span class="key c2 dashed">target</span>' in page  # of the sample that is shown, without its padding
+
+
 def test_the_doctor_takes_targets_with_a_loss() -> None:
     for every_step in (False, True):
         data = targets(every_step)

@@ -235,4 +235,9 @@ def _tensor(y: object) -> Tensor:
         raise TypeError(
             f"y: got a {type(y).__name__}, expected a tensor or a NumPy array; convert it: torch.as_tensor(y)"
         )
-    return torch.as_tensor(y).detach().cpu()
+    if isinstance(y, Tensor):
+        return y.detach().cpu()
+    if y.dtype.kind not in "fiub":
+        raise TypeError(f"y: got an array of {y.dtype}, expected numbers")
+    # A copy, for PyTorch takes no array that is read-only, backwards, or in another machine's order of bytes.
+    return torch.from_numpy(y.astype(y.dtype.newbyteorder("=")).copy())

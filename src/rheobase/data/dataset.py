@@ -251,7 +251,8 @@ def check_dataset(dataset: object, name: str) -> None:
         if dataset.classes:
             labels, _ = check_labels(labels, dataset.classes, f"{name}: labels")
         if labels.ndim == 0 or len(labels) != len(dataset):
-            raise DataError(f"{name}: got {len(labels)} labels for {len(dataset)} samples, expected as many")
+            count = len(labels) if labels.ndim else "no row of"
+            raise DataError(f"{name}: got {count} labels for {len(dataset)} samples, expected as many")
         if (lengths := lengths_of(dataset)) is not None:
             check_lengths(lengths, len(dataset), dataset.steps, f"{name}: lengths")
         return

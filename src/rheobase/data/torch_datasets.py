@@ -160,4 +160,4 @@ def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:
 
 
 def _bytes(x: Tensor) -> np.ndarray:
-    return x.contiguous().view(torch.uint8).numpy()
+    return x.contiguous().reshape(-1).view(torch.uint8).numpy()  # as a row, since an axis of size 1 may have any stride

@@ -145,7 +145,7 @@ def _result(summary: Summary) -> tuple[str, list[tuple[str, str]]]:
         ("validation samples", f"{summary.samples['validation']:,}"),
         ("epochs", f"{summary.epochs} (best: {summary.best_epoch})"),
         (f"validation {what}", validated),
-        (f"{summary.split} loss", f"{amount(summary.loss)}"),
+        *([] if f"validation {what}" == f"{summary.split} loss" else [(f"{summary.split} loss", amount(summary.loss))]),
         ("training time", duration(summary.seconds)),
         ("samples per second", amount(summary.samples_per_second)),
         ("peak memory", f"{amount(summary.peak_memory_mib)} MiB"),

@@ -59,10 +59,12 @@ def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"])
     shown = range(min(outputs, _MOST_TRACES))
     target = answers.targets[0].astype(np.float64)
     wanted = None
-    if target.size == outputs:
+    if answers.targets.shape != answers.answers.shape:  # such as classes, which are no values of outputs
+        pass
+    elif target.size == outputs:
         wanted = np.broadcast_to(target.reshape(1, outputs), (steps, outputs))
-    elif target.shape[:1] == (steps,) and target.size == steps * outputs:
-        wanted = target.reshape(steps, outputs)
+    elif len(target) >= steps and target.size == len(target) * outputs:  # the output is shown without its padding
+        wanted = target.reshape(-1, outputs)[:steps]
     series = [Series(f"output {k}", output[:, k].tolist(), "c1") for k in shown]
     key = [("c1", "output" if outputs == len(shown) else f"the first {len(shown)} of {outputs} outputs")]
     if wanted is not None:

@@ -86,14 +86,14 @@ def loss_on(output: Tensor, labels: Shaped[Tensor, "..."], loss: Loss) -> Tensor
     return value
 
 
-def right_answers(output: object, decode: Decode, labels: Shaped[Tensor, "..."], classes: int) -> Tensor:
-    """How many samples of a batch are answered rightly; NaN where there are no classes.
+def right_answers(output: object, decode: Decode, labels: Shaped[Tensor, "..."], samples: int, classes: int) -> Tensor:
+    """How many of the samples of a batch are answered rightly; NaN where there are no classes.
 
     Raises:
         TypeError, ValueError: as `classes_found` and `values_found`.
     """
     if classes == 0:
-        _check_output(output, None)
+        _check_output(output, samples)
         return torch.tensor(math.nan, device=labels.device)
     return (classes_found(output, decode, labels, classes) == labels).sum()
 
@@ -133,11 +133,11 @@ def values_found(output: object, decode: Decode, samples: int, axis: int) -> Sha
     return decoded
 
 
-def _check_output(output: object, samples: int | None, ndim: int | None = None) -> Tensor:
+def _check_output(output: object, samples: int, ndim: int | None = None) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"the network must return a tensor, (T, B, C), got a {type(output).__name__}")
     fits = output.ndim == ndim if ndim is not None else output.ndim >= 2
-    if not fits or (samples is not None and output.shape[1] != samples):
+    if not fits or output.shape[1] != samples:
         raise ValueError(
             f"the network's output must be (T, B, C), time first, with B = {samples} samples, "
             f"got shape {tuple(output.shape)}"

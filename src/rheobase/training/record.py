@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rheobase import randomness
 from rheobase.data import Dataset
+from rheobase.data.lengths import lengths_of
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
 from rheobase.training.answers import Decode, has_target_at_every_step
@@ -23,9 +24,9 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     The arrays: `confusion` (C, C), `labels` and `answers` (n,) of all samples, `classes`, `layers`, and for layer k `rates_k`
     (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
     length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, stand in place of
-    what is said of classes, for as many of the first samples as have no more than a million numbers together. T is the number
-    of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that shows
-    it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
+    what is said of classes, for as many of the first samples as have no more than a million numbers together; targets of
+    padding are NaN. T is the number of steps of the output, without those that are padding; what runs in front of a `Hold` is
+    shown for as long as that shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -65,9 +66,13 @@ def _of_classes(dataset: Dataset, seen: Evaluation, label: Tensor, predicted: Te
 
 def _of_targets(dataset: Dataset, seen: Evaluation) -> dict[str, np.ndarray]:
     answers = seen.answers.movedim(1, 0) if has_target_at_every_step(dataset) else seen.answers
-    targets = np.asarray(dataset.labels)
+    targets, lengths = np.asarray(dataset.labels), lengths_of(dataset)
     count = max(1, _MOST_NUMBERS // max(answers[0].numel(), targets[0].size, 1))
-    return {"targets": targets[:count].astype(np.float32), "answers": answers[:count].float().numpy()}
+    wanted = targets[:count].astype(np.float32)
+    if lengths is not None and has_target_at_every_step(dataset):
+        for row, length in zip(wanted, lengths[:count], strict=True):
+            row[length:] = np.nan  # what is padding was not asked for
+    return {"targets": wanted, "answers": answers[:count].float().numpy()}
 
 
 _MOST_NUMBERS = 1_000_000

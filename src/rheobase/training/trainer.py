@@ -143,7 +143,7 @@ class Trainer:
             with engine.precision(), under(self.network, mask), self._activity() as activity:
                 output = self.wrapped(x)
             samples = x.shape[1]
-            correct = right_answers(output, given(self.decode, mask), labels, len(self.train.classes))
+            correct = right_answers(output, given(self.decode, mask), labels, samples, len(self.train.classes))
             output = output.float()
             loss = loss_on(output, labels, given(self.loss, mask)) if samples else output.sum() * 0
             randomness.seed_penalties(*place, engine.device)
