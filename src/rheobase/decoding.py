@@ -23,6 +23,12 @@ def _check(output: Tensor, what: str) -> None:
         raise ValueError(f"{what}: output has no time steps, got shape {tuple(output.shape)}")
 
 
+def _real(output: Tensor, mask: Tensor | None, what: str) -> Tensor:
+    """The output with zeros in place of padding."""
+    _check(output, what)
+    return output if mask is None else only(output, mask, what)
+
+
 def sum(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
     """The sum over time.
 
@@ -39,8 +45,7 @@ def sum(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None
         >>> sum(torch.ones(4, 1, 2))
         tensor([[4., 4.]])
     """
-    _check(output, "sum")
-    return (output if mask is None else only(output, mask, "sum")).sum(0)
+    return _real(output, mask, "sum").sum(0)
 
 
 def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
@@ -139,9 +144,7 @@ def spike_count(spikes: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | Non
         >>> spike_count(torch.tensor([0.0, 1.0, 1.0]).view(3, 1, 1))
         tensor([[2.]])
     """
-    _check(spikes, "spike_count")
-    if mask is not None:
-        spikes = only(spikes, mask, "spike_count")
+    spikes = _real(spikes, mask, "spike_count")
     if not bool(((spikes == 0) | (spikes == 1)).all()):
         raise ValueError("spike_count: spikes must be 0 or 1; to decode membrane potentials use sum, mean, max or last")
     return spikes.sum(0, dtype=state_type(spikes))  # bfloat16 cannot count beyond 256
@@ -163,5 +166,4 @@ def every_step(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None
         >>> every_step(torch.ones(2, 1, 1), mask=torch.tensor([[True], [False]])).flatten()
         tensor([1., 0.])
     """
-    _check(output, "every_step")
-    return output if mask is None else only(output, mask, "every_step")
+    return _real(output, mask, "every_step")

@@ -207,6 +207,16 @@ def test_a_report_asks_for_nothing_in_padding(tmp_path: Path) -> None:
     assert '<span class="key c2 dashed">target</span>' in page  # of the sample that is shown, without its padding
 
 
+def test_a_report_on_one_number_of_several_outputs(tmp_path: Path) -> None:
+    data = TargetDataset(targets(False).x, torch.as_tensor(targets(False).y).sum(1))
+    rest, validation = split(data, 0.25, seed=0)
+    both = lambda output: output.mean(0).sum(1)  # noqa: E731
+    fit(network(), rest, validation, settings=settings(epochs=1), decode=both, run=tmp_path / "run", display=Display())
+    page = write_report(tmp_path / "run").read_text()
+    assert "Targets and answers" in page
+    assert ">target</span>" not in page  # of which output, nobody knows
+
+
 def test_the_doctor_takes_targets_with_a_loss() -> None:
     for every_step in (False, True):
         data = targets(every_step)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from rheobase.data.dataset import IndexedDataset, check_labels, digest
+from rheobase.data.dataset import IndexedDataset, bytes_of, check_labels, digest
 from rheobase.data.lengths import check_lengths
 from rheobase.errors import DataError
 
@@ -39,12 +39,6 @@ class _InMemory(IndexedDataset):
         x, there = self.x, chosen.to(self.x.device)
         # `index_select` is the faster, but first copies all of a view, such as what `encoding.direct` returns.
         return x.index_select(1, there) if x.is_contiguous() else x[:, there]
-
-    def _content(self) -> Shaped[np.ndarray, "..."]:
-        """The bytes of the samples, for a fingerprint."""
-        x = self.x.detach().cpu().contiguous()
-        # A last axis of size 1 may have any stride, also in what is contiguous; as a row of bytes it cannot.
-        return x.reshape(-1).view(torch.uint8).reshape(*x.shape[:-1], -1).numpy()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,7 +89,7 @@ class ArrayDataset(_InMemory):
                 f"labels: got {len(labels)} for {self.x.shape[1]} samples: x has shape {tuple(self.x.shape)}, "
                 "read as (T, n, *features), time first"
             )
-        _check_finite(self.x, "x")
+        _check_finite(self.x)
         object.__setattr__(self, "y", labels)
         object.__setattr__(self, "classes", classes)
         if self.lengths is not None:
@@ -115,7 +109,7 @@ class ArrayDataset(_InMemory):
     def fingerprint(self) -> str:
         """A SHA-256 over the tensor, the labels, the classes, the choice of samples and their lengths."""
         what = str((self.x.dtype, tuple(self.x.shape), self.classes))
-        return digest(what, self._content(), self._all_labels, *self._decisive)
+        return digest(what, bytes_of(self.x), self._all_labels, *self._decisive)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,7 +163,7 @@ class TargetDataset(_InMemory):
                 f"y: got shape {tuple(y.shape)}, expected {wanted}: x has shape {tuple(self.x.shape)}, read as "
                 f"(T, n, *features), time first{remedy}"
             )
-        _check_finite(self.x, "x")
+        _check_finite(self.x)
         if not bool(torch.isfinite(y).all()):
             raise DataError("y: a target is NaN or infinite, expected finite values")
         object.__setattr__(self, "y", y.to(self.x.dtype) if y.is_floating_point() else y)
@@ -210,7 +204,7 @@ class TargetDataset(_InMemory):
     def fingerprint(self) -> str:
         """A SHA-256 over the tensor, the targets, the choice of samples and their lengths."""
         what = str((self.x.dtype, tuple(self.x.shape), self.every_step))
-        return digest(what, self._content(), self._targets.numpy(), *self._decisive)
+        return digest(what, bytes_of(self.x), self._targets.numpy(), *self._decisive)
 
 
 def _check_samples(x: object) -> None:
@@ -224,10 +218,10 @@ def _check_samples(x: object) -> None:
         raise DataError(f"x: got shape {tuple(x.shape)}: the data set is empty, expected at least one sample")
 
 
-def _check_finite(x: Tensor, name: str) -> None:
+def _check_finite(x: Tensor) -> None:
     if not torch.isfinite(x).all():
         step, sample = (torch.nonzero(~torch.isfinite(x))[0, :2]).tolist()
-        raise DataError(f"{name}: sample {sample} is NaN or infinite at step {step}, expected finite values")
+        raise DataError(f"x: sample {sample} is NaN or infinite at step {step}, expected finite values")
 
 
 def _tensor(y: object) -> Tensor:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+import torch
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -284,6 +285,19 @@ def check_seed(seed: tuple[int, ...]) -> None:
 def generator(seed: tuple[int, ...], sample: int) -> np.random.Generator:
     """The generator of one sample's augmentation; `sample` is the index in the full set."""
     return np.random.default_rng((*seed, sample))
+
+
+def bytes_of(x: Shaped[Tensor, "..."]) -> UInt8[np.ndarray, "..."]:
+    """The bytes of a tensor, those of its last axis in a row, for a digest.
+
+    Example:
+        >>> import torch
+        >>> bytes_of(torch.zeros(3, 2)).shape
+        (3, 8)
+    """
+    x = x.detach().cpu().contiguous()
+    # A last axis of size 1 may have any stride, also in what is contiguous; as one row it cannot.
+    return x.reshape(-1).view(torch.uint8).reshape(*x.shape[:-1], -1).numpy()
 
 
 def digest(description: str, *arrays: Shaped[np.ndarray, "..."]) -> str:

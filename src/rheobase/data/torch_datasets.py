@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from rheobase.data.dataset import Dataset, IndexedDataset, check_labels, digest
+from rheobase.data.dataset import Dataset, IndexedDataset, bytes_of, check_labels, digest
 from rheobase.data.lengths import padded
 from rheobase.errors import DataError
 
@@ -113,7 +113,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
     if len(dataset) == 0:
         raise DataError("dataset: the data set is empty, expected at least one sample")
     first, _ = _sample(dataset, 0)
-    if not np.array_equal(_bytes(first), _bytes(_sample(dataset, 0)[0])):
+    if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0)[0])):
         raise DataError(
             "dataset: sample 0 has changed when it was read again, expected the same; leave random changes out of it"
         )
@@ -129,7 +129,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
             )
         if not torch.isfinite(x).all():
             raise DataError(f"dataset: sample {number} is NaN or infinite somewhere, expected finite values")
-        sha.update(_bytes(x).data)
+        sha.update(bytes_of(x).data)
     labels, classes = check_labels(labels, classes, "dataset: labels")
     steps, features = int(lengths.max()), tuple(first.shape[1:])
     differ = None if (lengths == steps).all() else lengths
@@ -157,7 +157,3 @@ def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:
         return x, index(label)
     except TypeError:
         raise DataError(f"dataset: sample {number} has the label {label!r}, expected an integer") from None
-
-
-def _bytes(x: Tensor) -> np.ndarray:
-    return x.contiguous().reshape(-1).view(torch.uint8).numpy()  # as a row, since an axis of size 1 may have any stride

@@ -13,9 +13,9 @@ _MOST_TRACES = 4
 
 def scatter(answers: ValueAnswers) -> str:
     """Answers over targets, with the line on which they would be right; nothing where they have not the same shape."""
-    targets, found = answers.targets.ravel().astype(np.float64), answers.answers.ravel().astype(np.float64)
     if answers.targets.shape != answers.answers.shape:
         return ""
+    targets, found = (values.ravel().astype(np.float64) for values in (answers.targets, answers.answers))
     known = np.isfinite(targets) & np.isfinite(found)
     targets, found = targets[known], found[known]
     if not len(targets):
@@ -57,17 +57,22 @@ def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"])
     """
     steps, outputs = output.shape
     shown = range(min(outputs, _MOST_TRACES))
-    target = answers.targets[0].astype(np.float64)
-    wanted = None
-    if answers.targets.shape != answers.answers.shape:  # such as classes, which are no values of outputs
-        pass
-    elif target.size == outputs:
-        wanted = np.broadcast_to(target.reshape(1, outputs), (steps, outputs))
-    elif len(target) >= steps and target.size == len(target) * outputs:  # the output is shown without its padding
-        wanted = target.reshape(-1, outputs)[:steps]
+    wanted = _wanted(answers, steps, outputs)
     series = [Series(f"output {k}", output[:, k].tolist(), "c1") for k in shown]
     key = [("c1", "output" if outputs == len(shown) else f"the first {len(shown)} of {outputs} outputs")]
     if wanted is not None:
         series = [*(Series(f"target {k}", wanted[:, k].tolist(), "c2 dashed") for k in shown), *series]
         key.append(("c2 dashed", "target"))
     return series, legend(key)
+
+
+def _wanted(answers: ValueAnswers, steps: int, outputs: int) -> Float[np.ndarray, "T outputs"] | None:
+    """What the outputs of the first sample should be; None where answers are no values of outputs, such as classes."""
+    target = answers.targets[0].astype(np.float64)
+    if answers.targets.shape != answers.answers.shape:
+        return None
+    if target.size == outputs:
+        return np.broadcast_to(target.reshape(1, outputs), (steps, outputs))
+    if target.ndim and len(target) >= steps and target.size == len(target) * outputs:
+        return target.reshape(-1, outputs)[:steps]  # the output is shown without its padding
+    return None

@@ -34,6 +34,11 @@ def has_target_at_every_step(dataset: Dataset) -> bool:
     return not dataset.classes and bool(getattr(dataset, "every_step", False))
 
 
+def sample_axis(dataset: Dataset) -> int:
+    """Where the samples are in a batch of labels or targets."""
+    return 1 if has_target_at_every_step(dataset) else 0
+
+
 def decode_for(dataset: Dataset) -> Decode:
     """The decoder unless the user says otherwise: the mean over time; for targets at every step, the output itself."""
     return decoding.every_step if has_target_at_every_step(dataset) else decoding.mean
@@ -90,7 +95,7 @@ def right_answers(output: object, decode: Decode, labels: Shaped[Tensor, "..."],
     """How many of the samples of a batch are answered rightly; NaN where there are no classes.
 
     Raises:
-        TypeError, ValueError: as `classes_found` and `values_found`.
+        TypeError, ValueError: as `classes_found`; of targets, only if the output is not `(T, B, ...)`.
     """
     if classes == 0:
         _check_output(output, samples)
@@ -172,7 +177,7 @@ class ValueCount:
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._samples = len(dataset)
-        self._axis = 1 if has_target_at_every_step(dataset) else 0
+        self._axis = sample_axis(dataset)
         self._found = torch.zeros(0, device=device)
 
     def add(

@@ -111,7 +111,7 @@ class PlainLines(Display):
         self._console.print(
             f"epoch {metrics['epoch']:>{len(str(metrics['epochs']))}}/{metrics['epochs']}"
             f"  loss {metrics['loss']:.4f}{_train(metrics)}"
-            f"  validation {_score(metrics, 'validation', '6.1%')}{'*' if metrics['best'] else ' '}"
+            f"  validation {_score(metrics, '6.1%', 'validation_')}{'*' if metrics['best'] else ' '}"
             f"  {metrics['samples_per_second']:,.0f} samples/s"
             f"  rate {' '.join(format(layer['rate'], '.1%') for layer in layers)}"
             f"  dead {' '.join(format(layer['dead'], '.0%') for layer in layers)}"
@@ -195,7 +195,7 @@ class LiveDisplay(Display):
                 str(metrics["epoch"]),
                 f"{metrics['loss']:.4f}",
                 *((f"{metrics['train_accuracy']:.1%}",) if shares else ()),
-                _score(metrics, "validation", ".1%"),
+                _score(metrics, ".1%", "validation_"),
                 "[green]best[/green]" if metrics["best"] else "",
                 f"{metrics['samples_per_second']:,.0f}",
             )
@@ -273,20 +273,19 @@ def _headline(plan: Plan) -> Text:
 def _result(summary: Metrics) -> str:
     samples = summary["samples"]
     what = "loss " if summary["validation_accuracy"] is None else ""  # without classes there is nothing else
-    parts = [f"best epoch {summary['best_epoch']}: validation {what}{_score(summary, 'validation', '.1%')}"]
+    parts = [f"best epoch {summary['best_epoch']}: validation {what}{_score(summary, '.1%', 'validation_')}"]
     if "test_accuracy" in summary:
-        parts.append(f"test {what}{_score(summary, 'test', '.2%')} of {samples['test']:,} samples")
+        parts.append(f"test {what}{_score(summary, '.2%', 'test_')} of {samples['test']:,} samples")
     for name, other in summary.get("also_tested", {}).items():
-        score = f"{other['loss']:.4f}" if other["accuracy"] is None else f"{other['accuracy']:.2%}"
-        parts.append(f"{name} {what}{score} of {other['samples']:,} samples")
+        parts.append(f"{name} {what}{_score(other, '.2%')} of {other['samples']:,} samples")
     parts.append(f"{summary['seconds']:.0f} s of training")
     return ", ".join(parts)
 
 
-def _score(values: Metrics, split: str, form: str) -> str:
-    """The accuracy in `form`; the loss, where there are no classes."""
-    accuracy = values[f"{split}_accuracy"]
-    return f"{values[f'{split}_loss']:.4f}" if accuracy is None else format(accuracy, form)
+def _score(values: Metrics, form: str, split: str = "") -> str:
+    """The accuracy in `form`; the loss, where there are no classes. `split` is what the names in `values` begin with."""
+    accuracy = values[f"{split}accuracy"]
+    return f"{values[f'{split}loss']:.4f}" if accuracy is None else format(accuracy, form)
 
 
 def _train(metrics: Metrics) -> str:

@@ -20,9 +20,9 @@ from rheobase.training.answers import (
     check_functions,
     count_for,
     decode_for,
-    has_target_at_every_step,
     loss_for,
     loss_on,
+    sample_axis,
 )
 from rheobase.training.engine import Engine
 from rheobase.training.first_batch import check_batch
@@ -106,7 +106,6 @@ def evaluate(
     loss = loss or loss_for(dataset, decode)
     _check_finite(network)
     count = count_for(dataset, engine.device)
-    axis = 1 if has_target_at_every_step(dataset) else 0
     total = torch.zeros((), dtype=torch.float64)
     with (
         torch.no_grad(),
@@ -118,7 +117,9 @@ def evaluate(
             seed_step(number, engine.process)
             batch = dataset.batch(indices)
             if number == 0:
-                check_batch(batch, len(indices), dataset.classes, "dataset", network, engine.bfloat16, axis)
+                check_batch(
+                    batch, len(indices), dataset.classes, "dataset", network, engine.bfloat16, sample_axis(dataset)
+                )
             x, labels = engine.to_device(*batch)
             mask = mask_for(dataset, indices, x)
             with engine.precision(), under(network, mask):

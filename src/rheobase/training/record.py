@@ -12,7 +12,7 @@ from rheobase.data import Dataset
 from rheobase.data.lengths import lengths_of
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
-from rheobase.training.answers import Decode, has_target_at_every_step
+from rheobase.training.answers import Decode, has_target_at_every_step, sample_axis
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation
 from rheobase.training.lengths import given, mask_for, under
@@ -36,9 +36,12 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
         seed_step(0, 0)
         spikes, output = record_spikes(network, x.to(device))
     shown = slice(None if mask is None else int(mask.sum()))
-    predicted = given(decode, mask)(output.float())
+    if dataset.classes:
+        said = _of_classes(dataset, seen, label, given(decode, mask)(output.float()))
+    else:
+        said = _of_targets(dataset, seen)
     arrays: dict[str, Any] = {
-        **(_of_classes(dataset, seen, label, predicted) if dataset.classes else _of_targets(dataset, seen)),
+        **said,
         "layers": np.array([layer.name for layer in seen.layers]),
         "raster_input": _shown(x, len(output))[shown].numpy(),
         "output": output[shown, :1].float().flatten(1).cpu().numpy(),
@@ -65,7 +68,7 @@ def _of_classes(dataset: Dataset, seen: Evaluation, label: Tensor, predicted: Te
 
 
 def _of_targets(dataset: Dataset, seen: Evaluation) -> dict[str, np.ndarray]:
-    answers = seen.answers.movedim(1, 0) if has_target_at_every_step(dataset) else seen.answers
+    answers = seen.answers.movedim(sample_axis(dataset), 0)
     targets, lengths = np.asarray(dataset.labels), lengths_of(dataset)
     count = max(1, _MOST_NUMBERS // max(answers[0].numel(), targets[0].size, 1))
     wanted = targets[:count].astype(np.float32)

@@ -21,7 +21,7 @@ from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
-from rheobase.training.answers import Decode, Loss, has_target_at_every_step, loss_on, right_answers
+from rheobase.training.answers import Decode, Loss, loss_on, right_answers, sample_axis
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
@@ -261,8 +261,9 @@ class Trainer:
         Raises:
             TypeError, DataError: as `check_batch`.
         """
-        axis = 1 if has_target_at_every_step(self.train) else 0
-        check_batch(batch, samples, self.train.classes, name, self.network, self.engine.bfloat16, axis)
+        check_batch(
+            batch, samples, self.train.classes, name, self.network, self.engine.bfloat16, sample_axis(self.train)
+        )
 
     def _step(self, batch: Future[tuple[Tensor, Tensor, Mask | None]], share: float) -> Step:
         x, labels, mask = batch.result()
