@@ -299,34 +299,30 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                     v = add(multiply(keeps, v), total)
                     store(membranes, (t + 1) * width, v)
                 for t in range((stop - 1) // _TOGETHER * _TOGETHER, -1, -_TOGETHER):
-                    for k in range(_TOGETHER):
-                        at = ((t + k) * batch + b) * outputs
-                        # A row holds what the spikes of a step are worth, and then the gradient of its currents.
-                        on_spikes = load(nothing, 0, width)
-                        if t + k < stop:
-                            for o in range(outputs):
-                                row = load(given, ((2 + o) * count + block) * width, width)
-                                on_spikes = add_scaled(on_spikes, row, earnings[at + o])
-                        store(lanes, (_ON_STEPS + k) * width, on_spikes)
+                    # A row holds what the spikes of a step are worth, and then the gradient of its currents. Both steps at
+                    # once, so that the weights behind are read once; of a step that is not there, any number will do.
+                    at = (t * batch + b) * outputs
+                    next = at + batch * outputs if t + 1 < stop else at
+                    worth_0 = worth_1 = load(nothing, 0, width)
+                    for o in range(outputs):
+                        row = load(given, ((2 + o) * count + block) * width, width)
+                        worth_0 = add_scaled(worth_0, row, earnings[at + o])
+                        worth_1 = add_scaled(worth_1, row, earnings[next + o])
+                    store(lanes, _ON_STEPS * width, worth_0)
+                    store(lanes, (_ON_STEPS + 1) * width, worth_1)
                     rows = membranes[t * width : (t + _TOGETHER + 1) * width]
-                    now_0, now_1, end_0, end_1 = real(t), real(t + 1), t == end, t + 1 == end
-                    there = t + 1 < stop
                     for j in range(width):
-                        before, v_0, v_1 = rows[j], rows[width + j], rows[2 * width + j]
                         neuron = lane[_DECAY, j], lane[_THRESHOLD, j], lane[_FIRST, j], lane[_END, j]
                         remembered = (
                             lane[_ON_MEMBRANE, j], lane[_ON_DECAY, j], lane[_ON_THRESHOLD, j], lane[_ON_BIAS, j],
                             lane[_SUM, j], lane[_SUM_OF_SUMS, j],
                         )  # fmt: skip
-                        on_1, remembered = step_back(
-                            shape, credit, double, sharpness, lane[_ON_STEPS + 1, j], v_1, v_0, now_1, there, end_1,
-                            neuron, remembered,
-                        )  # fmt: skip
-                        on_0, remembered = step_back(
-                            shape, credit, double, sharpness, lane[_ON_STEPS, j], v_0, before, now_0, True, end_0,
-                            neuron, remembered,
-                        )  # fmt: skip
-                        lane[_ON_STEPS, j], lane[_ON_STEPS + 1, j] = on_0, on_1
+                        for k in range(_TOGETHER - 1, -1, -1):
+                            before, v = rows[k * width + j], rows[(k + 1) * width + j]
+                            lane[_ON_STEPS + k, j], remembered = step_back(
+                                shape, credit, double, sharpness, lane[_ON_STEPS + k, j], v, before, real(t + k),
+                                t + k < stop, t + k == end, neuron, remembered,
+                            )  # fmt: skip
                         lane[_ON_MEMBRANE, j], lane[_ON_DECAY, j], lane[_ON_THRESHOLD, j] = remembered[:3]
                         lane[_ON_BIAS, j], lane[_SUM, j], lane[_SUM_OF_SUMS, j] = remembered[3:]
                     for k in range(min(_TOGETHER, stop - t)):
