@@ -24,6 +24,7 @@ from rheobase.report.charts import Scale, bars, line, pooled, raster_png
 from rheobase.report.figures import confusions_in_words
 from rheobase.report.page import amount, duration, wilson
 from rheobase.report.record import ClassAnswers, read_run
+from rheobase.report.targets import in_words
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -580,3 +581,16 @@ def test_numbers_are_readable() -> None:
     assert [amount(value) for value in (0.0, 3.14159, 99.9, 100.4, 999999.0, 1e6, 3e12)] == [
         "0", "3.14", "99.9", "100", "999,999", "1.0 million", "3e+12",
     ]  # fmt: skip
+
+
+def test_explained_is_the_variance_about_the_mean_of_each_output() -> None:
+    targets = np.array([[0.0, 100.0], [2.0, 102.0]])
+    always_the_means = np.array([[1.0, 101.0], [1.0, 101.0]])
+    assert in_words(targets, always_the_means) == (
+        "Root mean squared error 1; 0.0% of the variance of targets is explained."
+    )
+    padded = np.array([[[0.0], [2.0]], [[4.0], [np.nan]]])  # (samples, steps, outputs)
+    assert in_words(padded, np.array([[[0.0], [2.0]], [[2.0], [0.0]]])).endswith(
+        "50.0% of the variance of targets is explained."
+    )
+    assert in_words(np.array([3.0, 3.0]), np.array([3.0, 4.0])) == "Root mean squared error 0.7071."

@@ -14,17 +14,23 @@ from rheobase.padding import only
 
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
-    if labels.is_floating_point():
-        raise TypeError(f"{what}: labels must be whole numbers, got {labels.dtype}; convert them: labels.long()")
+    """Refuse classes that are not one for each sample."""
     if labels.ndim != 1:
         raise ValueError(f"{what}: labels must be (B,), one class per sample, got shape {tuple(labels.shape)}")
+    _check_classes(output, labels, what)
+
+
+def _check_classes(output: Tensor, labels: Tensor, what: str) -> None:
+    """Refuse classes that are not one for each sample, nor one for each sample at every step."""
+    if labels.is_floating_point():
+        raise TypeError(f"{what}: labels must be whole numbers, got {labels.dtype}; convert them: labels.long()")
     if len(output) == 0:
         raise ValueError(f"{what}: output has no time steps, got shape {tuple(output.shape)}")
-    if output.ndim != 3 or len(labels) != output.shape[1]:
-        hint = "; is it batch-first? transpose it" if output.ndim == 3 and len(labels) == output.shape[0] else ""
+    if output.ndim != 3 or labels.shape not in (output.shape[1:2], output.shape[:2]):
+        hint = "; is it batch-first? transpose it" if output.ndim == 3 and labels.shape == output.shape[:1] else ""
         raise ValueError(
             f"{what}: output must be (T, B, C) with one label per sample, "
-            f"got output {tuple(output.shape)} and {len(labels)} labels{hint}"
+            f"got output {tuple(output.shape)} and labels {tuple(labels.shape)}{hint}"
         )
     classes = output.shape[2]
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
@@ -33,7 +39,7 @@ def _check(output: Tensor, labels: Tensor, what: str) -> None:
 
 def cross_entropy_per_step(
     output: Float[Tensor, "T B C"],
-    labels: Int[Tensor, " B"],
+    labels: Int[Tensor, " B"] | Int[Tensor, "T B"],
     *,
     label_smoothing: float = 0.0,
     mask: Bool[Tensor, "T B"] | None = None,
@@ -42,7 +48,7 @@ def cross_entropy_per_step(
 
     Args:
         output: the readout's membrane potential, used as logits at each step, `(T, B, C)`.
-        labels: the classes, `(B,)`.
+        labels: the classes, `(B,)`; or a class at every step, `(T, B)`.
         label_smoothing: the share of the target that is spread over all classes, in [0, 1).
         mask: True where a step is there, `(T, B)`; None is all. The mean is over these steps of each sample, then over
             samples, so that a long one does not count for more; one without any step adds 0.
@@ -60,13 +66,16 @@ def cross_entropy_per_step(
         >>> cross_entropy_per_step(torch.zeros(5, 2, 4), torch.tensor([0, 3]))  # log(4)
         tensor(1.3863)
     """
-    _check(output, labels, "cross_entropy_per_step")
-    targets = labels.long().repeat(len(output))
+    if mask is not None:
+        # Beforehand too, for at a NaN in the padding the gradient would be one, even of a loss that does not count.
+        output = only(output, mask, "cross_entropy_per_step")
+        if labels.shape == mask.shape:
+            labels = torch.where(mask, labels, 0)  # in place of what says in padding that there is no class, such as -1
+    _check_classes(output, labels, "cross_entropy_per_step")
+    targets = labels.long().expand(output.shape[:2]).flatten()
     if mask is None:
         return functional.cross_entropy(output.flatten(0, 1), targets, label_smoothing=label_smoothing)
-    # Beforehand too, for at a NaN in the padding the gradient would be one, even of a loss that does not count.
-    there = only(output, mask, "cross_entropy_per_step").flatten(0, 1)
-    losses = functional.cross_entropy(there, targets, label_smoothing=label_smoothing, reduction="none")
+    losses = functional.cross_entropy(output.flatten(0, 1), targets, label_smoothing=label_smoothing, reduction="none")
     return decoding.mean(losses.view(mask.shape), mask).mean()
 
 
@@ -131,8 +140,8 @@ def squared_error(
     """
     if not targets.is_floating_point():
         raise TypeError(
-            f"squared_error: targets must be floating point, got {targets.dtype}; classes at every step go with a loss such as "
-            "lambda output, targets: nn.functional.cross_entropy(output.flatten(0, 1), targets.flatten())"
+            f"squared_error: targets must be floating point, got {targets.dtype}; convert numbers, y.float(), and for classes "
+            "at every step give a loss that takes them, rheobase.losses.cross_entropy_per_step"
         )
     if values.shape != targets.shape:
         one = values.shape == (*targets.shape, 1)
@@ -140,6 +149,8 @@ def squared_error(
             f"squared_error: values and targets must have the same shape, got {tuple(values.shape)} and {tuple(targets.shape)}"
             + ("; targets of a single output are y.unsqueeze(-1)" if one else "")
         )
+    kind = torch.promote_types(values.dtype, targets.dtype)  # which PyTorch's loss does forwards, but not backwards
+    values, targets = values.to(kind), targets.to(kind)
     if mask is None:
         return functional.mse_loss(values, targets)
     errors = (only(values, mask, "squared_error") - only(targets, mask, "squared_error")) ** 2

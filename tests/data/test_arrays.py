@@ -34,6 +34,9 @@ def test_a_batch_is_the_samples_with_their_targets(steps, samples, shape, every_
 def test_arrays_and_types() -> None:
     assert TargetDataset(X, np.zeros(5)).batch(np.array([0]))[1].dtype == torch.float32  # as x, so that they compare
     assert TargetDataset(X.double(), torch.zeros(5)).batch(np.array([0]))[1].dtype == torch.float64
+    short = TargetDataset(X.bfloat16(), torch.full((5, 1), 70_000.0))  # float16 has no such number, NumPy no bfloat16
+    assert len(short) == 5
+    assert torch.equal(short.batch(np.array([3]))[1], torch.tensor([[70_000.0]]))
     assert TargetDataset(X, np.zeros((6, 5), np.int64), every_step=True).batch(np.array([0]))[1].dtype == torch.int64
 
 
@@ -98,7 +101,9 @@ def test_a_single_feature_with_any_stride_has_a_fingerprint() -> None:
         (np.zeros(4), {}, DataError, r"y: got shape \(4,\), expected \(5, \*K\), one target for each sample"),
         (np.zeros((6, 5, 1)), {}, DataError, r"got shape \(6, 5, 1\), .*a target at every step is every_step=True"),
         (np.zeros(5), {"every_step": True}, DataError, r"got shape \(5,\), expected \(T, 5, \*K\), a target at every"),
-        (np.full(5, np.nan), {}, DataError, "y: a target is NaN or infinite"),
+        (np.full(5, np.nan), {}, DataError, "y: a target is NaN or infinite in torch.float32"),
+        (np.full(5, 1e300), {}, DataError, "y: a target is NaN or infinite in torch.float32"),
+        (np.zeros((7, 5)), {"every_step": True, "lengths": [1] * 5}, DataError, "lengths: y has 7 steps and x has 6; "),
         (np.zeros(5), {"lengths": [1, 2, 3, 4, 7]}, DataError, "lengths: sample 4 has 7, expected 1 to 6"),
     ],
 )

@@ -101,24 +101,24 @@ def test_a_loss_and_a_decoder_of_the_user() -> None:
     assert seen.loss == pytest.approx(float((last - data.y).abs().mean()), rel=1e-5)
 
 
-def test_classes_at_every_step_are_whole_targets_with_a_loss() -> None:
-    source = targets(True)
+@pytest.mark.parametrize("lengths", [False, True])
+def test_classes_at_every_step_are_whole_targets_with_a_loss(lengths: bool) -> None:
+    source = targets(True, lengths)
     busier = torch.as_tensor(source.y).argmax(2)
-    data = TargetDataset(source.x, busier, every_step=True)
-
-    def per_step(output: Tensor, wanted: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(output.flatten(0, 1), wanted.flatten())
-
+    data = TargetDataset(source.x, busier, every_step=True, lengths=source.lengths)
     rest, validation = split(data, 0.25, seed=0)
-    result = fit(network(), rest, validation, settings=settings(epochs=8), loss=per_step, display=Display())
-    right = (result.validation.answers.argmax(2) == validation.batch(np.arange(len(validation)))[1]).float().mean()
-    assert right > 0.7
+    loss = rb.losses.cross_entropy_per_step
+    result = fit(network(), rest, validation, settings=settings(epochs=8), loss=loss, display=Display())
+    answers, wanted = result.validation.answers.argmax(2), validation.batch(np.arange(len(validation)))[1]
+    there = rb.mask_of(torch.as_tensor(validation.lengths), T) if lengths else torch.ones(T, len(validation)).bool()
+    assert (answers == wanted)[there].float().mean() > 0.7
 
 
 def test_whole_targets_have_no_squared_error(as_a_user: None) -> None:
     data = TargetDataset(targets(True).x, torch.zeros(T, N, K, dtype=torch.int64), every_step=True)
     with pytest.raises(
-        TypeError, match=r"squared_error: targets must be floating point, got torch.int64; classes at every"
+        TypeError,
+        match=r"squared_error: targets must be floating point, got torch.int64; convert numbers, y.float\(\), .*_per_step",
     ):
         evaluate(network(), data)
 
@@ -215,6 +215,23 @@ def test_a_report_on_one_number_of_several_outputs(tmp_path: Path) -> None:
     page = write_report(tmp_path / "run").read_text()
     assert "Targets and answers" in page
     assert ">target</span>" not in page  # of which output, nobody knows
+
+
+def test_a_report_on_more_steps_than_the_samples_have(tmp_path: Path) -> None:
+    class AndThreeMore(rb.Temporal):
+        def run(self, x: Tensor, state: None = None) -> tuple[Tensor, None]:
+            return torch.cat((x, x[-1:].expand(3, *x.shape[1:]))), None
+
+    source = targets(True)
+    y = torch.as_tensor(source.y)
+    data = TargetDataset(source.x, torch.cat((y, y[-3:])), every_step=True)
+    longer = rb.Sequential(nn.Linear(6, 8), rb.LIF(8), AndThreeMore(), nn.Linear(8, K), rb.LeakyReadout(K))
+    fit(longer, data, data, settings=settings(epochs=1), run=tmp_path / "run", display=Display())
+    with np.load(tmp_path / "run" / "evaluation.npz") as found:
+        assert found["raster_0"].shape == (T + 3, 8)
+        assert found["raster_0"].any()
+        assert not found["raster_0"][T:].any()
+    assert '<span class="key c2 dashed">target</span>' in write_report(tmp_path / "run").read_text()
 
 
 def test_the_doctor_takes_targets_with_a_loss() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rheobase.data.dataset import IndexedDataset, bytes_of, check_labels, digest
 from rheobase.data.lengths import check_lengths
 from rheobase.errors import DataError
+from rheobase.ops.arguments import state_type
 
 
 class _InMemory(IndexedDataset):
@@ -122,8 +123,8 @@ class TargetDataset(_InMemory):
     Args:
         x: `(T, n, *features)`, floating point, finite.
         y: the targets, a tensor or a NumPy array, finite: `(n, *K)`, or with `every_step` `(T, n, *K)`, in which T may be
-            another one than that of `x`, if the network's output has it. Floating point becomes the type of `x`; integers stay,
-            such as a class at every step, for a loss of your own.
+            another one than that of `x`, if the network's output has it. Floating point becomes float32, float64 where `x` is;
+            integers stay, such as a class at every step, which `rheobase.losses.cross_entropy_per_step` takes.
         every_step: whether there is a target at each step, and the network's output is compared step by step. Otherwise what is
             decoded from it, its mean over time unless you say otherwise, is.
         indices: the samples chosen from `x`; by default all.
@@ -132,7 +133,7 @@ class TargetDataset(_InMemory):
     Raises:
         TypeError: if `x` is no tensor, or `y` neither tensor nor array.
         DataError: if `x` is not floating point, there is no sample, a value is NaN or infinite, or there are not as many
-            targets as samples; or likewise of `lengths`.
+            targets as samples; or likewise of `lengths`, which say nothing of targets at other steps than those of `x`.
 
     Example:
         >>> x = torch.rand(20, 8, 3)
@@ -164,10 +165,17 @@ class TargetDataset(_InMemory):
                 f"(T, n, *features), time first{remedy}"
             )
         _check_finite(self.x)
+        if y.is_floating_point():  # as precise as a loss is
+            y = y.to(state_type(self.x))
         if not bool(torch.isfinite(y).all()):
-            raise DataError("y: a target is NaN or infinite, expected finite values")
-        object.__setattr__(self, "y", y.to(self.x.dtype) if y.is_floating_point() else y)
+            raise DataError(f"y: a target is NaN or infinite in {y.dtype}, expected finite values")
+        object.__setattr__(self, "y", y)
         if self.lengths is not None:
+            if axis and len(y) != self.steps:
+                raise DataError(
+                    f"lengths: y has {len(y)} steps and x has {self.steps}; which steps of y are padding is not known, so give "
+                    "targets for the steps of x, or leave out lengths"
+                )
             object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
 
     @property

@@ -15,12 +15,12 @@ def scatter(answers: ValueAnswers) -> str:
     """Answers over targets, with the line on which they would be right; nothing where they have not the same shape."""
     if answers.targets.shape != answers.answers.shape:
         return ""
-    targets, found = (values.ravel().astype(np.float64) for values in (answers.targets, answers.answers))
+    targets, found = (values.astype(np.float64) for values in (answers.targets, answers.answers))
     known = np.isfinite(targets) & np.isfinite(found)
-    targets, found = targets[known], found[known]
-    if not len(targets):
+    if not known.any():
         return ""
-    words = in_words(targets, found)
+    words = in_words(np.where(known, targets, np.nan), found)
+    targets, found = targets[known], found[known]
     shown = np.arange(min(len(targets), _MOST_POINTS)) * len(targets) // min(len(targets), _MOST_POINTS)
     x = Scale.covering(targets.tolist())
     y = Scale.covering([*found.tolist(), x.low, x.high])
@@ -34,14 +34,21 @@ def scatter(answers: ValueAnswers) -> str:
     return figure(body, caption)
 
 
-def in_words(targets: Float[np.ndarray, " n"], found: Float[np.ndarray, " n"]) -> str:
-    """How near answers come, in a sentence.
+def in_words(targets: Float[np.ndarray, "n *K"], found: Float[np.ndarray, "n *K"]) -> str:
+    """How near answers come, in a sentence. The variance is that about the mean of each output: on the last axis, if there are
+    more axes than that of samples.
+
+    Args:
+        targets: what was asked for, at least one number, NaN where nothing was.
+        found: the answers.
 
     Example:
         >>> in_words(np.array([0.0, 2.0]), np.array([0.5, 1.5]))
         'Root mean squared error 0.5; 75.0% of the variance of targets is explained.'
     """
-    squares, spread = float(((found - targets) ** 2).mean()), float(targets.var())
+    asked = np.ma.masked_invalid(targets)
+    means = asked.mean(tuple(range(max(1, asked.ndim - 1))))
+    squares, spread = float(((found - asked) ** 2).mean()), float(((asked - means) ** 2).mean())
     text = f"Root mean squared error {squares**0.5:.4g}"
     return (
         f"{text}; {100 * (1 - squares / spread):.1f}% of the variance of targets is explained."

@@ -82,6 +82,11 @@ _MOST_NUMBERS = 1_000_000
 
 
 def _shown(values: Tensor, steps: int) -> Tensor:
-    """What a network shows of the first sample in `steps` steps, `(steps, N)`; of a layer that runs twice, the last time."""
+    """What a network shows of the first sample in `steps` steps, `(steps, N)`; of a layer that runs twice, the last time.
+
+    Fewer steps are those in front of a `Hold`, each shown as often; or else a layer adds steps, in which those before it show
+    nothing.
+    """
     rows = values[-steps:, 0].flatten(1)
-    return rows.repeat_interleave(steps // len(rows), 0)
+    times, more = divmod(steps, len(rows))
+    return nn.functional.pad(rows, (0, 0, 0, more)) if more else rows.repeat_interleave(times, 0)
