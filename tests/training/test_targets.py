@@ -164,6 +164,12 @@ def test_what_does_not_fit_is_refused(every_step: bool) -> None:
         fit(narrow, rest, validation, settings=settings(), display=Display())
     with pytest.raises(ValueError, match="validation must have a target at every step where train has"):
         fit(network(), rest, targets(not every_step), settings=settings(), display=Display())
+    classes = rb.data.ArrayDataset(data.x, np.arange(N) % 2)
+    for one, other in ((classes, validation), (rest, classes)):
+        with pytest.raises(
+            ValueError, match=r"both have classes, or both targets, got ArrayDataset\(.*TargetDataset\("
+        ):
+            fit(network(), one, other, settings=settings(), display=Display())
     with pytest.raises(ValueError, match=r"must decode to \((T, )?B, \*K\) with B = 40 samples"):
         evaluate(network(), data, decode=lambda output: output[:1, :3], loss=lambda output, wanted: output.mean())
 

@@ -268,7 +268,9 @@ def check_dataset(dataset: object, name: str) -> None:
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):
         raise TypeError(f"{got}; write dataset.subset(indices), or rheobase.data.split(dataset, fraction, seed)")
     if isinstance(dataset, Tensor | np.ndarray | list | tuple) or not hasattr(dataset, "__getitem__"):
-        raise TypeError(f"{got}; for tensors, rheobase.data.ArrayDataset(x, labels) with x as (T, n, *features)")
+        raise TypeError(
+            f"{got}; for tensors, rheobase.data.ArrayDataset(x, labels), or TargetDataset(x, y), with x as (T, n, *features)"
+        )
     lacks = ", ".join(member for member in _MEMBERS if not hasattr(dataset, member))
     raise TypeError(
         f"{got}, which lacks {lacks}, see rheobase.data.Dataset; for a data set of PyTorch that gives pairs of a sample "

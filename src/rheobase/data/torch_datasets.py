@@ -156,4 +156,7 @@ def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:
     try:
         return x, index(label)
     except TypeError:
-        raise DataError(f"dataset: sample {number} has the label {label!r}, expected an integer") from None
+        raise DataError(
+            f"dataset: sample {number} has the label {label!r}, expected an integer; numbers that a network is to come close "
+            "to are rheobase.data.TargetDataset(x, y)"
+        ) from None

@@ -17,9 +17,9 @@ from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
 from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 FIXED, LEARNED, POSITIVE = "fixed 1.25", "learned threshold", "learned, kept positive"
-GRID = (0.25, 0.5, 0.75, 1.0, 2.5, 5.0)
-"""Fixed thresholds beside the default: the paper's grid without 0, at which a neuron at rest fires, and two above, the last one
-for the best not to be at the end. The quick version has two of them."""
+GRID = (0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
+"""Fixed thresholds beside the default: the paper's grid without 0, at which a neuron at rest fires, and three above, the last
+one for the best not to be at the end. The quick version has two of them."""
 
 
 def experiments(quick: bool) -> Sequence[Experiment]:

@@ -154,6 +154,9 @@ def fit(
     tests = {**({} if test is None else {"test": test}), **(also_test or {})}
     for name, dataset in {"train": train, "validation": validation, **tests}.items():
         check_dataset(dataset, name)
+        if bool(dataset.classes) != bool(train.classes):
+            has, lacks = (train, dataset) if train.classes else (dataset, train)
+            raise ValueError(f"train and {name} must both have classes, or both targets, got {has!r} and {lacks!r}")
         if dataset.classes != train.classes:
             raise ValueError(
                 f"{name} must have the classes of train, {train.classes}, got {dataset.classes}; name them when the data sets "
