@@ -15,6 +15,7 @@ from rheobase.training import Training
     [
         ("epochs", 0, "at least 1"),
         ("batch_size", 0, "at least 1"),
+        ("accumulate", 0, "at least 1"),
         ("patience", 0, "at least 1"),
         ("seed", -1, "at least 0"),
         ("learning_rate", 0.0, "above 0"),

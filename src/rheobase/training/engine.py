@@ -84,6 +84,10 @@ class Engine:
         """The block in which the network runs forward."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
+    def apart(self, wrapped: nn.Module) -> AbstractContextManager[object]:
+        """The block in which gradients are added up in each process, and not averaged over all yet."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
     @contextmanager
     def main_first(self) -> Iterator[None]:
         """A block that the main process goes through before all others: what it downloads, they find."""

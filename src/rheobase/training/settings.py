@@ -22,6 +22,9 @@ class Training:
     """Passes over the training set."""
     batch_size: int = 64
     """Samples per step, over all processes together."""
+    accumulate: int = 1
+    """Compute each step in so many parts, one after another, and add up their gradients: less memory for the same step, but for
+    batch normalisation, penalties on a batch's mean activity, and what is drawn at random."""
     learning_rate: float = 3e-3
     """Peak learning rate of the optimiser, which is AdamW, reached after the warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -54,7 +57,9 @@ class Training:
     """Decides the order of samples, their augmentation and the dropout masks; at the command line, the weights too."""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("threads", 1), ("seed", 0)):
+        for name, low in (
+            ("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("threads", 1), ("seed", 0),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is None and name in ("patience", "threads"):
                 continue
@@ -88,7 +93,7 @@ class Training:
     @property
     def evaluation_batch_size(self) -> int:
         """Samples per step where nothing is learned, which takes half of the memory."""
-        return 2 * self.batch_size
+        return max(1, 2 * self.batch_size // self.accumulate)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide what a run comes to: all but the device."""

@@ -45,7 +45,7 @@ torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decays are in 
 
 @dataclass(frozen=True)
 class Step:
-    """One process's part of one step."""
+    """One process's share of one step, or a part of that."""
 
     x: Tensor
     labels: Tensor
@@ -54,6 +54,15 @@ class Step:
     """Which steps are there, `(T, B)`, where samples have different lengths."""
     share: float
     """The part of the whole batch that these samples are; 0 where a batch has fewer samples than there are processes."""
+
+    def parts(self, count: int, axis: int) -> list["Step"]:
+        """The same in `count` parts, some of them empty where samples are fewer; `axis` is where these are in `labels`."""
+        if count == 1:
+            return [self]
+        samples = max(self.x.shape[1], 1)
+        masks = [None] * count if self.mask is None else self.mask.tensor_split(count, 1)
+        whole = zip(self.x.tensor_split(count, 1), self.labels.tensor_split(count, axis), masks, strict=True)
+        return [Step(x, labels, mask, self.share * x.shape[1] / samples) for x, labels, mask in whole]
 
 
 class Trainer:
@@ -134,36 +143,57 @@ class Trainer:
         set_progress(self.network, progress)
         total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
         for number, step in enumerate(self._steps(epoch), start=1):
-            x, labels, mask = step.x, step.labels, step.mask
             rate = self._rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
                 group["lr"] = rate * scale
             place = settings.seed, epoch, number
-            randomness.seed_layers(*place, engine.process, engine.device)
-            with engine.precision(), under(self.network, mask), self._activity() as activity:
-                output = self.wrapped(x)
-            samples = x.shape[1]
-            correct = right_answers(output, given(self.decode, mask), labels, samples, len(self.train.classes))
-            output = output.float()
-            loss = loss_on(output, labels, given(self.loss, mask)) if samples else output.sum() * 0
-            randomness.seed_penalties(*place, engine.device)
-            penalty = self._penalty(activity, progress, mask) if samples else torch.zeros_like(loss)
             self.optimizer.zero_grad()
-            # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the
-            # gradient of the whole batch's mean; a process without a sample takes part with a gradient of zero.
-            ((loss + penalty) * (step.share * engine.processes)).backward()
+            parts, sums = step.parts(self._parts_of(number), sample_axis(self.train)), []
+            for part in parts:
+                self._seed_layers(place, len(sums))
+                with nullcontext() if part is parts[-1] else engine.apart(self.wrapped):
+                    loss, correct, of_all = self._add_gradient(part, place, progress)
+                total += torch.stack((loss * part.x.shape[1], correct.to(loss.dtype)))
+                sums.append(of_all)
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
-                randomness.seed_layers(*place, engine.process, engine.device)  # the same dropout once more
-                raise self._diverged(f"in epoch {epoch}, step {number}", x, mask, (loss + penalty).item())
+                failed = next((k for k, of_all in enumerate(sums) if not torch.isfinite(of_all)), 0)
+                self._seed_layers(place, failed)  # the same dropout once more
+                part, when = parts[failed], f"in epoch {epoch}, step {number}"
+                raise self._diverged(when, part.x, part.mask, sums[failed].item())
             self.optimizer.step()
-            total += torch.stack((loss.detach() * samples, correct.to(loss.dtype)))
             self.display.step(epoch, number)
         engine.agree_on_buffers(self.network)
         loss, correct = (engine.sum(total) / len(self.train)).tolist()
         if not math.isfinite(loss):
             raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", *self._first_batch(self.train), loss)
         return loss, correct
+
+    def _parts_of(self, number: int) -> int:
+        """Into how many parts step `number` of an epoch is cut, the same in every process: no more than one has samples."""
+        size = self.settings.batch_size
+        samples = min(size, len(self.train) - (number - 1) * size)
+        return min(self.settings.accumulate, math.ceil(samples / self.engine.processes))
+
+    def _seed_layers(self, place: tuple[int, int, int], part: int) -> None:
+        """Each part of each process's share draws for itself."""
+        engine = self.engine
+        randomness.seed_layers(*place, engine.process + part * engine.processes, engine.device)
+
+    def _add_gradient(self, part: Step, place: tuple[int, int, int], progress: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the gradient of a part of a step; its mean loss, how many answers are right, and the loss with penalties."""
+        engine, mask, samples = self.engine, part.mask, part.x.shape[1]
+        with engine.precision(), under(self.network, mask), self._activity() as activity:
+            output = self.wrapped(part.x)
+        correct = right_answers(output, given(self.decode, mask), part.labels, samples, len(self.train.classes))
+        output = output.float()
+        loss = loss_on(output, part.labels, given(self.loss, mask)) if samples else output.sum() * 0
+        randomness.seed_penalties(*place, engine.device)
+        penalty = self._penalty(activity, progress, mask) if samples else torch.zeros_like(loss)
+        # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the gradient
+        # of the whole batch's mean; a process without a sample takes part with a gradient of zero.
+        ((loss + penalty) * (part.share * engine.processes)).backward()
+        return loss.detach(), correct, (loss + penalty).detach()
 
     def is_settled(self, epoch: int) -> bool:
         """Whether the network is what it is to become after `epoch`: modules are done changing, penalties have come in."""
