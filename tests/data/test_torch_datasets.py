@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from rheobase.data import ArrayDataset, Dataset, batches, from_torch, split
+import rheobase as rb
+from rheobase.data import ArrayDataset, Dataset, TargetDataset, batches, from_torch, split
 from rheobase.data.dataset import check_dataset
 from rheobase.errors import DataError
 
@@ -107,13 +108,78 @@ good = (torch.zeros(4, 3), 0)
         ((good, (torch.zeros(4, 5), 0)), r"sample 1 is torch.float32 of shape \(4, 5\), expected .* of shape \(4, 3\)"),
         (((torch.full((4, 3), torch.nan), 0),), "sample 0 is NaN or infinite"),
         ((good, (torch.full((4, 3), torch.inf), 0)), "sample 1 is NaN or infinite"),
-        ((good, (torch.zeros(4, 3), 0.5)), r"sample 1 has the label 0\.5, expected an integer"),
+        ((good, (torch.zeros(4, 3), 0.5)), r"sample 1 has a target of shape \(\), expected .* first, the label 0"),
+        ((good, (torch.zeros(4, 3), "yes")), r"sample 1 has the label 'yes', expected an integer, or numbers"),
+        (((torch.zeros(4, 3), [0.5]),), r"sample 0 has the label \[0\.5\], expected an integer, or numbers"),
+        (((torch.zeros(4, 3), np.array(["a"])),), r"sample 0 has the label array\(\['a'\].*, expected an integer"),
+        (
+            ((torch.zeros(4, 3), torch.zeros(2)), (torch.zeros(4, 3), torch.zeros(3))),
+            r"sample 1 .* shape \(3,\), .*\(2,\)",
+        ),
+        (((torch.zeros(4, 3), torch.zeros(4).long()),), r"sample 0 .*torch.int64 and shape \(4,\), .*every_step=True"),
+        (((torch.zeros(4, 3), float("nan")),), "sample 0 has a target that is NaN or infinite"),
         ((good, (torch.zeros(4, 3), -1)), "labels: sample 1 has -1, expected 0 to"),
     ],
 )
 def test_wrong_samples_are_refused_by_their_number(samples, message):
     with pytest.raises(DataError, match=message):
         from_torch(Samples(*samples))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (((torch.zeros(4, 3), 0),), r"sample 0 has the label 0, expected a target at every step, \(4, \*K\)"),
+        (((torch.zeros(4, 3), torch.zeros(3, 2)),), r"sample 0 has a target of shape \(3, 2\), expected .* \(4, \*K\)"),
+        (
+            ((torch.zeros(4, 3), torch.zeros(4, 2)), (torch.zeros(5, 3), torch.zeros(5))),
+            r"sample 1 .*\(5,\), .*\(4, 2\)",
+        ),
+    ],
+)
+def test_wrong_targets_at_every_step_are_refused_by_their_number(samples, message):
+    with pytest.raises(DataError, match=message):
+        from_torch(Samples(*samples), every_step=True)
+
+
+def test_classes_have_names_and_targets_have_not():
+    with pytest.raises(
+        DataError, match=r"sample 0 has a target of shape \(\), expected an integer, for classes are named"
+    ):
+        from_torch(Samples((torch.zeros(4, 3), 0.5)), ("a",))
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("differ", [False, True])
+def test_targets_are_those_of_a_target_data_set(every_step, differ):
+    rng = torch.Generator().manual_seed(0)
+    lengths = [2, 5, 1, 4] if differ else [5] * 4
+    samples = [(torch.rand(length, 3, generator=rng), torch.rand(length, 2, generator=rng)) for length in lengths]
+    if not every_step:
+        samples = [(x, y.mean(0)) for x, y in samples]
+    data = from_torch(Samples(*samples), every_step=every_step)
+    assert isinstance(data, Dataset)
+    x = torch.nn.utils.rnn.pad_sequence([x for x, _ in samples])
+    targets = [y for _, y in samples]
+    y = torch.nn.utils.rnn.pad_sequence(targets) if every_step else torch.stack(targets)
+    same = TargetDataset(x, y, every_step=every_step, lengths=lengths if differ else None)
+    for ours, theirs in zip(data.batch(np.array([2, 0])), same.batch(np.array([2, 0])), strict=True):
+        assert torch.equal(ours, theirs)
+    for k in range(4):
+        assert all(torch.equal(one, other) for one, other in zip(data[k], same[k], strict=True))
+    assert data.classes == ()
+    assert np.array_equal(data.labels, same.labels)
+    part = split(data, 0.5, seed=0)[1]
+    assert np.array_equal(part.labels, split(same, 0.5, seed=0)[1].labels)
+    network = rb.Sequential(torch.nn.Linear(3, 8), rb.LIF(8), torch.nn.Linear(8, 2), rb.LeakyReadout(2))
+    assert rb.evaluate(network, data).loss == rb.evaluate(network, same).loss
+
+
+def test_the_fingerprint_tells_targets():
+    x, y = torch.rand(4, 5, 3), torch.rand(4, 5)
+    of = lambda y, **how: from_torch(Samples(*zip(x, y, strict=True)), **how).fingerprint()  # noqa: E731
+    assert len({of(y), of(y, every_step=True), of(y + 1), of([0, 1, 0, 1]), of([0.0, 1.0, 0.0, 1.0])}) == 5
+    assert of(y) == of(y.clone())
 
 
 def test_samples_that_change_are_refused():

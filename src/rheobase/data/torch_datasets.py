@@ -1,30 +1,32 @@
 """PyTorch's own data sets as data sets for training.
 
 A map-style data set of PyTorch can be asked for a sample and for their number, and that is all. Training asks for more: the
-labels of all samples, to split them by class, and a fingerprint, so that a run resumes with the data that it was started with.
-Neither can be known without reading every sample, so each is read once when the data set is made, and checked on the way:
-a wrong sample is found before the training and not in the middle of it. This takes as long as loading an epoch.
+labels of all samples, to split them by class, or their targets, and a fingerprint, so that a run resumes with the data that it
+was started with. Neither can be known without reading every sample, so each is read once when the data set is made, and checked
+on the way: a wrong sample is found before the training and not in the middle of it. This takes as long as loading an epoch.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from rheobase.data.dataset import Dataset, IndexedDataset, bytes_of, check_labels, digest
 from rheobase.data.lengths import padded
 from rheobase.errors import DataError
+from rheobase.ops.arguments import state_type
 
 
 @runtime_checkable
 class MapStyle(Protocol):
-    """What PyTorch calls a map-style data set: `dataset[index]` is a sample and its label."""
+    """What PyTorch calls a map-style data set: `dataset[index]` is a sample and its label, or its target."""
 
     def __len__(self) -> int: ...
 
@@ -37,11 +39,12 @@ class TorchDataset(IndexedDataset):
 
     Args:
         dataset: the data set of PyTorch.
-        classes: the names of the classes.
+        classes: the names of the classes; none, where there are targets.
         steps: the number of time steps T, of the longest sample.
         features: the shape of one time step.
-        all_labels: the label of every sample of `dataset`, int64.
+        all_labels: the label of every sample of `dataset`, int64; or its target, samples first.
         content: a SHA-256 over every sample of `dataset`.
+        every_step: whether there is a target at each step.
         indices: the samples chosen from `dataset`; by default all.
         lengths: the number of steps of every sample of this data set; None where all have `steps`.
     """
@@ -50,31 +53,41 @@ class TorchDataset(IndexedDataset):
     classes: tuple[str, ...]
     steps: int
     features: tuple[int, ...]
-    all_labels: Int[np.ndarray, " all"]
+    all_labels: Shaped[np.ndarray, "all ..."]
     content: str
+    every_step: bool = False
     indices: Int[np.ndarray, " m"] | None = None
     lengths: Int[np.ndarray, " k"] | None = None
 
     @property
-    def _all_labels(self) -> Int[np.ndarray, " all"]:
+    def _all_labels(self) -> Shaped[np.ndarray, "all ..."]:
         return self.all_labels
 
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
-    ) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
-        """The samples at `indices`, (T, B, *features), zeros at their ends, and their labels, (B,); `seed` has no effect."""
+    ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
+        """The samples at `indices`, (T, B, *features), zeros at their ends, and their labels, (B,), or targets; `seed` has no
+        effect."""
         chosen = self._in_full_set(indices)
         labels = torch.from_numpy(self.all_labels[chosen])
+        if self.every_step:
+            labels = labels.movedim(0, 1)
         if len(chosen) == 0:
             return torch.zeros(self.steps, 0, *self.features), labels
         return padded([_sample(self.dataset, number)[0] for number in chosen.tolist()], self.steps), labels
 
+    def _only(self, labels: Shaped[Tensor, "..."], index: int | np.integer) -> Any:
+        if self.classes:
+            return int(labels[0])
+        return labels[: None if self.lengths is None else self.lengths[index], 0] if self.every_step else labels[0]
+
     def fingerprint(self) -> str:
-        """A SHA-256 over every sample as it was when this was made, the labels, the classes and the choice of samples."""
-        return digest(str((self.content, self.classes)), self.all_labels, *self._decisive)
+        """A SHA-256 over every sample as it was when this was made, labels or targets, classes, and the choice of samples."""
+        asked = self.classes if self.classes else self.every_step
+        return digest(str((self.content, asked)), self.all_labels, *self._decisive)
 
 
-def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset:
+def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: bool = False) -> TorchDataset:
     """Make a data set for training from a map-style data set of PyTorch.
 
     Every sample is read once now, for its label, to check it, and for the fingerprint; and again whenever it is in a batch.
@@ -83,16 +96,18 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
 
     Args:
         dataset: has a length, and gives pairs of a sample, `(T, *features)`, floating point and finite, a tensor or an array of
-            NumPy, all of one type and with the same features; and its label, an integer from 0. Samples that are shorter than
-            the longest are padded with zeros at the end, and the data set has their `lengths`.
+            NumPy, all of one type and with the same features; and its label, an integer from 0, or its target: numbers to come
+            close to, `(*K)`, see `rheobase.data.TargetDataset`. Samples that are shorter than the longest are padded with zeros
+            at the end, and the data set has their `lengths`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
+        every_step: whether there is a target at each step of a sample, `(T, *K)`: numbers, or whole ones such as a class.
 
     Returns:
         The data set; `subset` and `split` work on it as on any other.
 
     Raises:
         TypeError: if `dataset` cannot be asked for samples by their number, or is a data set for training already.
-        DataError: if a sample or a label is not as said above, or the first sample changes when it is read again.
+        DataError: if a sample, a label or a target is not as said above, or the first sample changes when it is read again.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -101,6 +116,8 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
         (torch.Size([5, 2, 3]), ('0', '1'))
         >>> from_torch([(torch.rand(2, 3), 0), (torch.rand(7, 3), 1)]).lengths
         array([2, 7])
+        >>> from_torch([(torch.rand(5, 3), 0.5), (torch.rand(5, 3), 2.0)]).labels
+        array([0.5, 2. ], dtype=float32)
     """
     if isinstance(dataset, DataLoader):
         raise TypeError("dataset: got a DataLoader, expected what it loads; write from_torch(loader.dataset)")
@@ -112,16 +129,18 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
         )
     if len(dataset) == 0:
         raise DataError("dataset: the data set is empty, expected at least one sample")
-    first, _ = _sample(dataset, 0)
-    if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0)[0])):
+    first, asked = _sample(dataset, 0, every_step)
+    if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0, every_step)[0])):
         raise DataError(
             "dataset: sample 0 has changed when it was read again, expected the same; leave random changes out of it"
         )
-    labels, lengths = np.empty((2, len(dataset)), np.int64)
+    labels: list[Any] = []
+    lengths = np.empty(len(dataset), np.int64)
     sha = hashlib.sha256(f"{first.dtype}{tuple(first.shape)}".encode())
     for number in range(len(dataset)):
-        x, labels[number] = _sample(dataset, number)
+        x, label = _sample(dataset, number, every_step)
         lengths[number] = len(x)
+        labels.append(label)
         if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
             raise DataError(
                 f"dataset: sample {number} is {x.dtype} of shape {tuple(x.shape)}, expected {first.dtype} of shape "
@@ -129,15 +148,32 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = ()) -> TorchDataset
             )
         if not torch.isfinite(x).all():
             raise DataError(f"dataset: sample {number} is NaN or infinite somewhere, expected finite values")
+        if _shape(label, every_step) != _shape(asked, every_step):
+            raise DataError(f"dataset: sample {number} has {_said(label)}, expected one like the first, {_said(asked)}")
         sha.update(bytes_of(x).data)
-    labels, classes = check_labels(labels, classes, "dataset: labels")
     steps, features = int(lengths.max()), tuple(first.shape[1:])
+    if isinstance(asked, int):
+        labels_of_all, classes = check_labels(np.array(labels), classes, "dataset: labels")
+    elif classes:
+        raise DataError(f"dataset: sample 0 has {_said(asked)}, expected an integer, for classes are named: {classes}")
+    else:
+        whole = padded(labels, steps).movedim(0, 1) if every_step else torch.stack(labels)
+        labels_of_all = whole.contiguous().numpy()
     differ = None if (lengths == steps).all() else lengths
-    return TorchDataset(dataset, classes, steps, features, labels, sha.hexdigest(), lengths=differ)
+    return TorchDataset(dataset, classes, steps, features, labels_of_all, sha.hexdigest(), every_step, lengths=differ)
 
 
-def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:
-    """One sample, (T, *features), on the CPU, and its label, checked."""
+def _shape(label: int | Tensor, every_step: bool) -> tuple[int, ...] | None:
+    """The shape of a target, or of one step of it; None of a class."""
+    return None if isinstance(label, int) else tuple(label.shape[1:] if every_step else label.shape)
+
+
+def _said(label: int | Tensor) -> str:
+    return f"the label {label}" if isinstance(label, int) else f"a target of shape {tuple(label.shape)}"
+
+
+def _sample(dataset: MapStyle, number: int, every_step: bool = False) -> tuple[Tensor, int | Tensor]:
+    """One sample, (T, *features), on the CPU, and its label or target, checked."""
     pair = dataset[number]
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         got = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
@@ -153,10 +189,30 @@ def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, int]:
         )
     if not x.is_floating_point():
         raise DataError(f"dataset: sample {number} is {x.dtype}, expected floating point; convert it with x.float()")
-    try:
-        return x, index(label)
-    except TypeError:
+    return x, _label(label, x, number, every_step)
+
+
+def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Tensor:
+    if not every_step:
+        with suppress(TypeError):
+            return index(label)  # pyright: ignore[reportArgumentType]
+    if not isinstance(label, float | np.number | np.ndarray | Tensor) or (
+        isinstance(label, np.ndarray) and label.dtype.kind not in "fiub"
+    ):
+        wanted = f"a target at every step, ({len(x)}, *K)" if every_step else "an integer, or numbers to come close to"
+        raise DataError(f"dataset: sample {number} has the label {label!r}, expected {wanted}")
+    target = torch.as_tensor(label).detach().cpu()
+    if target.is_floating_point():
+        target = target.to(state_type(x))
+    elif not every_step:
         raise DataError(
-            f"dataset: sample {number} has the label {label!r}, expected an integer; numbers that a network is to come close "
-            "to are rheobase.data.TargetDataset(x, y)"
-        ) from None
+            f"dataset: sample {number} has a label of {target.dtype} and shape {tuple(target.shape)}, expected an integer; "
+            "numbers to come close to are floating point, y.float(), and classes at every step are every_step=True"
+        )
+    if every_step and target.shape[:1] != x.shape[:1]:
+        raise DataError(
+            f"dataset: sample {number} has a target of shape {tuple(target.shape)}, expected one at every step, ({len(x)}, *K)"
+        )
+    if not torch.isfinite(target).all():
+        raise DataError(f"dataset: sample {number} has a target that is NaN or infinite, expected finite values")
+    return target
