@@ -225,7 +225,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
             if row["batch"] == batch:
                 at = steps.index(row["steps"]), neurons.index(row["neurons"])
                 gain[at] = total(row, name) / total(row, "ours")
-        image = panel.imshow(gain.numpy(), norm=LogNorm(0.5, 32), cmap="RdYlBu", aspect="auto")
+        image = panel.imshow(gain.numpy(), norm=LogNorm(1 / 16, 16), cmap="RdYlBu", aspect="auto")
         for (i, j), value in zip(product(range(len(steps)), range(len(neurons))), gain.flatten().tolist(), strict=True):
             panel.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7)
         panel.set(xticks=range(len(neurons)), xticklabels=neurons, yticks=range(len(steps)), yticklabels=steps)

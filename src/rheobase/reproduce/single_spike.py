@@ -242,9 +242,7 @@ STUDY = Study(
         Claim(
             "Training is up to 13.98 times faster than a loop (Yin-Yang, on a GPU)",
             "13.98",
-            lambda _: not_comparable(
-                "measured on CPUs by `benchmarks/single_spike.py`: see single-spike-speed-quick.md"
-            ),
+            lambda _: not_comparable("measured on CPUs by `benchmarks/single_spike.py`: see single-spike-speed.md"),
         ),
     ),
 )
