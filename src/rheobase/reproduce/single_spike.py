@@ -48,9 +48,12 @@ def experiments(quick: bool) -> Sequence[Experiment]:
             _experiment("spoken-digits", _epochs(replace(digits, hidden=(100,)), 15)),
             _from_silence("yin-yang", few),
         ]
+    # Chosen on MNIST's validation set: 97.4 % after 20 epochs, and 97.0 at the authors' rate of 0.001; 0.00025 and 0.004 were
+    # behind after 7 epochs and stopped.
+    slow = replace(plain, training=replace(plain.training, learning_rate=5e-4))
     images = {
-        "mnist": replace(plain, task="mnist", hidden=(800,)),
-        "fashion-mnist": replace(plain, task="fashion-mnist", hidden=(1000,)),
+        "mnist": replace(slow, task="mnist", hidden=(800,)),
+        "fashion-mnist": replace(slow, task="fashion-mnist", hidden=(1000,)),
     }
     n_mnist = replace(plain, task="n-mnist-simulated", hidden=(300,), samples=10_000)
     return [
@@ -58,9 +61,9 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         _experiment("spoken-digits", _epochs(digits, 50)),
         _from_silence("yin-yang", _epochs(yin_yang, 50)),
         _from_silence("spoken-digits", _epochs(digits, 50), 0.01),  # whose inputs are counts: a tenth is not silent
-        _from_silence("mnist", _epochs(replace(images["mnist"], samples=10_000), 10)),
+        _from_silence("mnist", _epochs(replace(plain, task="mnist", hidden=(800,), samples=10_000), 10)),
         _experiment("n-mnist-simulated", _epochs(n_mnist, 15), arms=(BLOCK, LOOP, MULTI)),
-        *(_experiment(name, _epochs(recipe, 20), arms=(BLOCK, LOOP, MULTI, FIXED)) for name, recipe in images.items()),
+        *(_experiment(name, _epochs(recipe, 30), arms=(BLOCK, LOOP, MULTI, FIXED)) for name, recipe in images.items()),
         *(
             _experiment(f"{name}-conv", _epochs(SingleSpikeConvolutions(task=name), 10), arms=(BLOCK, MULTI))
             for name in ("mnist", "fashion-mnist")
