@@ -148,7 +148,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
             )
         if not torch.isfinite(x).all():
             raise DataError(f"dataset: sample {number} is NaN or infinite somewhere, expected finite values")
-        if _shape(label, every_step) != _shape(asked, every_step):
+        if _kind(label, every_step) != _kind(asked, every_step):
             raise DataError(f"dataset: sample {number} has {_said(label)}, expected one like the first, {_said(asked)}")
         sha.update(bytes_of(x).data)
     steps, features = int(lengths.max()), tuple(first.shape[1:])
@@ -163,13 +163,15 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
     return TorchDataset(dataset, classes, steps, features, labels_of_all, sha.hexdigest(), every_step, lengths=differ)
 
 
-def _shape(label: int | Tensor, every_step: bool) -> tuple[int, ...] | None:
-    """The shape of a target, or of one step of it; None of a class."""
-    return None if isinstance(label, int) else tuple(label.shape[1:] if every_step else label.shape)
+def _kind(label: int | Tensor, every_step: bool) -> tuple[torch.dtype, torch.Size] | None:
+    """The type and the shape of a target, or of one step of it; None of a class."""
+    return None if isinstance(label, int) else (label.dtype, label.shape[1:] if every_step else label.shape)
 
 
 def _said(label: int | Tensor) -> str:
-    return f"the label {label}" if isinstance(label, int) else f"a target of shape {tuple(label.shape)}"
+    return (
+        f"the label {label}" if isinstance(label, int) else f"a target of {label.dtype} and shape {tuple(label.shape)}"
+    )
 
 
 def _sample(dataset: MapStyle, number: int, every_step: bool = False) -> tuple[Tensor, int | Tensor]:
@@ -210,9 +212,7 @@ def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Ten
             "numbers to come close to are floating point, y.float(), and classes at every step are every_step=True"
         )
     if every_step and target.shape[:1] != x.shape[:1]:
-        raise DataError(
-            f"dataset: sample {number} has a target of shape {tuple(target.shape)}, expected one at every step, ({len(x)}, *K)"
-        )
+        raise DataError(f"dataset: sample {number} has {_said(target)}, expected one at every step, ({len(x)}, *K)")
     if not torch.isfinite(target).all():
         raise DataError(f"dataset: sample {number} has a target that is NaN or infinite, expected finite values")
     return target
