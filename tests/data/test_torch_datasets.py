@@ -177,6 +177,13 @@ def test_targets_are_those_of_a_target_data_set(every_step, differ):
     assert rb.evaluate(network, data).loss == rb.evaluate(network, same).loss
 
 
+def test_a_class_at_every_step_is_a_target():
+    samples = [(torch.rand(length, 3), torch.arange(length) % 2) for length in (4, 2)]
+    data = from_torch(Samples(*samples), every_step=True)
+    assert data.batch(np.array([1, 0]))[1].tolist() == [[0, 0], [1, 1], [0, 0], [0, 1]]
+    assert all(torch.equal(data[k][1], y) for k, (_, y) in enumerate(samples))
+
+
 def test_the_fingerprint_tells_targets():
     x, y = torch.rand(4, 5, 3), torch.rand(4, 5)
     of = lambda y, **how: from_torch(Samples(*zip(x, y, strict=True)), **how).fingerprint()  # noqa: E731

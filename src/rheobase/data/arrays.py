@@ -7,7 +7,6 @@ for different things: of classes there are names, a share that is right, and spl
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -203,11 +202,6 @@ class TargetDataset(_InMemory):
         """The samples at `indices`, `(T, B, *features)`, and their targets, `(B, *K)` or `(T, B, *K)`; `seed` has no effect."""
         chosen = torch.from_numpy(self._in_full_set(indices))
         return self._samples(chosen), self._targets.index_select(self._axis, chosen)
-
-    def _only(self, labels: Shaped[Tensor, "..."], index: int | np.integer) -> Any:
-        if self.lengths is None or not self.every_step:
-            return labels.select(self._axis, 0)
-        return labels[: np.asarray(self.lengths)[index], 0]
 
     def fingerprint(self) -> str:
         """A SHA-256 over the tensor, the targets, the choice of samples and their lengths."""

@@ -134,8 +134,12 @@ class IndexedDataset(ABC):
         return x[: None if self.lengths is None else self.lengths[index], 0], self._only(label, index)
 
     def _only(self, labels: Shaped[Tensor, "..."], index: int | np.integer) -> Any:
-        """The label in a batch of the one sample at `index`."""
-        return int(labels[0])
+        """The label or target in a batch of the one sample at `index`, without padding."""
+        if cast(Dataset, self).classes:
+            return int(labels[0])
+        if not getattr(self, "every_step", False):
+            return labels[0]
+        return labels[: None if self.lengths is None else self.lengths[index], 0]
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "T *features"], Any]]:
         return (self[index] for index in range(len(self)))

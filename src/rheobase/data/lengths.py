@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from rheobase.errors import DataError
@@ -50,8 +50,8 @@ def check_lengths(lengths: Any, samples: int, steps: int, source: str) -> Int[np
     return lengths.astype(np.int64)
 
 
-def padded(samples: Sequence[Tensor], steps: int) -> Float[Tensor, "T B *features"]:
-    """Samples `(length, *features)` side by side, each with zeros at its end up to `steps`.
+def padded(samples: Sequence[Tensor], steps: int) -> Shaped[Tensor, "T B *features"]:
+    """Samples `(length, *features)`, or targets, side by side, each with zeros at its end up to `steps`.
 
     Example:
         >>> import torch

@@ -76,11 +76,6 @@ class TorchDataset(IndexedDataset):
             return torch.zeros(self.steps, 0, *self.features), labels
         return padded([_sample(self.dataset, number)[0] for number in chosen.tolist()], self.steps), labels
 
-    def _only(self, labels: Shaped[Tensor, "..."], index: int | np.integer) -> Any:
-        if self.classes:
-            return int(labels[0])
-        return labels[: None if self.lengths is None else self.lengths[index], 0] if self.every_step else labels[0]
-
     def fingerprint(self) -> str:
         """A SHA-256 over every sample as it was when this was made, labels or targets, classes, and the choice of samples."""
         asked = self.classes if self.classes else self.every_step
@@ -129,8 +124,9 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
         )
     if len(dataset) == 0:
         raise DataError("dataset: the data set is empty, expected at least one sample")
-    first, asked = _sample(dataset, 0, every_step)
-    if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0, every_step)[0])):
+    first, label = _sample(dataset, 0)
+    asked = _label(label, first, 0, every_step)
+    if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0)[0])):
         raise DataError(
             "dataset: sample 0 has changed when it was read again, expected the same; leave random changes out of it"
         )
@@ -138,7 +134,8 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
     lengths = np.empty(len(dataset), np.int64)
     sha = hashlib.sha256(f"{first.dtype}{tuple(first.shape)}".encode())
     for number in range(len(dataset)):
-        x, label = _sample(dataset, number, every_step)
+        x, label = _sample(dataset, number)
+        label = _label(label, x, number, every_step)
         lengths[number] = len(x)
         labels.append(label)
         if x.shape[1:] != first.shape[1:] or x.dtype != first.dtype:
@@ -174,8 +171,8 @@ def _said(label: int | Tensor) -> str:
     )
 
 
-def _sample(dataset: MapStyle, number: int, every_step: bool = False) -> tuple[Tensor, int | Tensor]:
-    """One sample, (T, *features), on the CPU, and its label or target, checked."""
+def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, Any]:
+    """One sample, (T, *features), on the CPU, checked, and its label or target as it is."""
     pair = dataset[number]
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         got = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
@@ -191,10 +188,11 @@ def _sample(dataset: MapStyle, number: int, every_step: bool = False) -> tuple[T
         )
     if not x.is_floating_point():
         raise DataError(f"dataset: sample {number} is {x.dtype}, expected floating point; convert it with x.float()")
-    return x, _label(label, x, number, every_step)
+    return x, label
 
 
 def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Tensor:
+    """The label of a sample, or its target on the CPU, checked."""
     if not every_step:
         with suppress(TypeError):
             return index(label)  # pyright: ignore[reportArgumentType]
