@@ -399,8 +399,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         Console(stderr=True).print(f"interrupted{hints.get(command, '')}")
         return 130
-    finally:
-        Engine.end()
     return 0
 
 

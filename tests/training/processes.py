@@ -4,6 +4,8 @@ A network without dropout: dropout is drawn by each process for its own samples,
 differs, as it should, from that of one process.
 """
 
+import atexit
+import os
 import sys
 from pathlib import Path
 
@@ -93,6 +95,12 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def say_threads() -> None:
+    """The threads that are still there, by their names (on Linux)."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    say(f"process {os.environ['RANK']} ends with threads {sorted(name for name in names if 'gloo' in name)}")
+
+
 def diverge(path: Path, engine: Engine) -> None:
     """NaN in the samples of one process alone: both must stop, and say where."""
     net = network(dropout=0.0)
@@ -108,6 +116,7 @@ def diverge(path: Path, engine: Engine) -> None:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
+    atexit.register(say_threads)  # what is registered later runs before
     engine = Engine.start(settings())
     assert engine.processes == 2
     assert engine.agree(f"name of {engine.process}") == "name of 0"

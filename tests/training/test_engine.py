@@ -143,6 +143,12 @@ def test_only_the_main_process_prints_and_writes(launched) -> None:
     }  # fmt: skip
 
 
+def test_no_thread_talks_to_other_processes_at_exit(launched) -> None:
+    """One that needs the interpreter when it is gone aborts the process, now and then."""
+    said = [line for line in launched[1].stderr.splitlines() if "ends with threads" in line]
+    assert sorted(said) == [f"process {number} ends with threads []" for number in range(2)]
+
+
 def test_every_process_has_all_metrics_after_a_resume(launched) -> None:
     said = [line for line in launched[1].stderr.splitlines() if line.startswith("process ") and "epochs" in line]
     assert sorted(said) == [f"process {number} has {EPOCHS} epochs" for number in range(2)]

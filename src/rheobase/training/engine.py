@@ -6,6 +6,8 @@ processes together, and each takes its share of every batch; so two processes co
 on the mean activity of a batch, which is here that of a process's own samples.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rheobase.training.batch_norm import share_statistics
 from rheobase.training.settings import Training
+
+if torch.distributed.is_available():
+    # Before there is a group: its functions take that of the moment of their import for a default, and would keep it for good.
+    import torch.distributed.nn.functional
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Engine:
             raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
         cpu = settings.device == "cpu" or not gpu
         state = PartialState(cpu=cpu)
+        if state.num_processes > 1:
+            atexit.register(cls.end)
         # Accelerate keeps the device of the first call in a process; another may be asked for by now.
         device = torch.device("cpu") if cpu or state.device is None else state.device
         if not cpu and device.type == "cpu" and "ACCELERATE_TORCH_DEVICE" not in os.environ:
@@ -138,9 +146,15 @@ class Engine:
 
     @staticmethod
     def end() -> None:
-        """Take leave of the other processes: one that ends without it may be aborted by the threads that talk to them."""
+        """Take leave of the other processes, as every process does by itself when it exits.
+
+        One that exits without it may be aborted by the threads that talk to the others: they need the interpreter to let go of
+        the last tensors, and it is no longer there. They end with the last reference to their group, so wrapped networks, which
+        hold one and themselves in a circle, are collected here.
+        """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+            gc.collect()
 
     def wait_for_all(self) -> None:
         """Go on when every process has come here."""
