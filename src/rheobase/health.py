@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from rheobase.layers.delayed_linear import DelayedLinear
+from rheobase.layers.parametrised import kind_of
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF, SingleSpike
@@ -275,7 +276,7 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
     for path, module in network.named_modules():
         if isinstance(module, Neuron):
             features = "" if module.features is None else f"({module.features})"
-            yield f"{path} {type(module).__name__}{features}".strip(), module
+            yield f"{path} {kind_of(module)}{features}".strip(), module
 
 
 def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:

@@ -156,6 +156,13 @@ def test_containers_and_standardised_weights() -> None:
     assert "0_layer_1_lif" in graph.nodes
 
 
+def test_weights_of_few_bits_recurrent_ones_too() -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 8), rb.RecurrentLIF(8, self_connections=False), nn.Linear(8, 4), rb.LeakyReadout(4)
+    graph = agree(rb.quantise(rb.Sequential(*layers), bits=3), (6,))
+    assert all(len(set(row)) <= 7 for row in graph.nodes["1_recurrentlif"].nodes["w_rec"].weight.tolist())
+
+
 @pytest.mark.parametrize("shortcut", [None, "convolution"])
 def test_connections_past_layers(shortcut: str | None) -> None:
     torch.manual_seed(0)

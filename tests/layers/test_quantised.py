@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rheobase as rb
+from rheobase.layers.parametrised import weight_name
 from rheobase.layers.quantised import QuantisedWeight, quantised
 
 LAYERS: dict[str, Any] = {
     "linear": lambda: (nn.Linear(12, 5), torch.rand(7, 3, 12)),
     "convolution": lambda: (nn.Conv2d(2, 5, 3), torch.rand(4, 2, 6, 6)),
+    "recurrent": lambda: (rb.RecurrentLIF(5, reset="zero"), 2 * torch.rand(9, 3, 5)),
+    "recurrent, no self-connections": lambda: (rb.RecurrentLIF(5, self_connections=False), 2 * torch.rand(9, 3, 5)),
+    "recurrent, adaptive": lambda: (rb.RecurrentAdaptiveLIF(5, refractory=2), 2 * torch.rand(9, 3, 5)),
 }
 
 
@@ -35,13 +39,16 @@ def test_weights_are_the_nearest_whole_numbers_of_steps(bits, over, seed):
 def test_the_gradient_is_that_of_plain_weights_of_the_same_values(kind, over):
     torch.manual_seed(0)
     layer, x = LAYERS[kind]()
+    name = weight_name(layer)
     rb.quantise(layer, 4, over=over)
     layer(x).square().sum().backward()
     plain = rb.fold(layer)
     plain.zero_grad()
     plain(x).square().sum().backward()
     assert torch.equal(layer(x), plain(x))
-    assert torch.allclose(layer.get_parameter("parametrizations.weight.original").grad, plain.weight.grad)
+    on_weight = plain.get_parameter(name).grad
+    assert on_weight.any()
+    assert torch.allclose(layer.get_parameter(f"parametrizations.{name}.original").grad, on_weight)
 
 
 @pytest.mark.parametrize("over", ["output", "layer"])
@@ -49,12 +56,23 @@ def test_the_gradient_is_that_of_plain_weights_of_the_same_values(kind, over):
 def test_integers_and_steps_make_the_weights(kind, over):
     torch.manual_seed(0)
     layer, _ = LAYERS[kind]()
+    name = weight_name(layer)
     rb.quantise(layer, 5, over=over)
     integers, step = rb.integer_weights(layer)
     assert integers.dtype == torch.int16
     assert int(integers.abs().amax()) == 15
     product = integers * step.view(-1, *[1] * (integers.ndim - 1))
-    assert torch.allclose(product, layer.weight, rtol=1e-6, atol=0)
+    assert torch.allclose(product, getattr(layer, name), rtol=1e-6, atol=0)
+
+
+def test_what_no_neuron_hears_is_no_weight():
+    layer = rb.RecurrentLIF(3, self_connections=False)
+    with torch.no_grad():
+        layer.recurrent_weight.copy_(torch.tensor([[9.0, 0.3, 0.1], [0.2, 9.0, 0.2], [0.0, 0.3, 9.0]]))
+    rb.quantise(layer, 3)
+    integers, step = rb.integer_weights(layer)
+    assert integers.tolist() == [[0, 3, 1], [3, 0, 3], [0, 3, 0]]
+    assert step.tolist() == pytest.approx([0.1, 0.2 / 3, 0.1])
 
 
 def test_a_unit_without_weights_stays_without():
@@ -99,12 +117,13 @@ def test_it_goes_with_standardised_weights():
 
 def test_the_doctor_sees_its_gradient():
     torch.manual_seed(0)
-    network = rb.Sequential(nn.Linear(20, 32), rb.LIF(32), nn.Linear(32, 2), rb.LeakyReadout(2))
+    network = rb.Sequential(nn.Linear(20, 32), rb.RecurrentLIF(32), nn.Linear(32, 2), rb.LeakyReadout(2))
     x = (torch.rand(15, 8, 20) < 0.2).float()
 
     def gradient() -> float:
         measures = rb.doctor(network, x).measures
         assert measures is not None
+        assert measures.layers[0].name == "1 RecurrentLIF(32)"
         return measures.layers[0].gradient
 
     before = gradient()
@@ -115,7 +134,7 @@ def test_the_doctor_sees_its_gradient():
 def test_a_run_is_resumed_and_loaded(tmp_path):
     def network() -> rb.Sequential:
         torch.manual_seed(0)
-        return rb.quantise(rb.Sequential(nn.Linear(6, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), 4)
+        return rb.quantise(rb.Sequential(nn.Linear(6, 8), rb.RecurrentLIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), 4)
 
     data = rb.data.ArrayDataset((torch.rand(5, 16, 6) < 0.3).float(), torch.arange(16) % 2)
     trained = network()
@@ -127,6 +146,14 @@ def test_a_run_is_resumed_and_loaded(tmp_path):
     assert torch.equal(again.eval()(x), trained.eval()(x))
 
 
+def test_stabilize_asks_to_come_first():
+    network = rb.Sequential(nn.Linear(6, 8), rb.quantise(rb.RecurrentLIF(8)), nn.Linear(8, 2), rb.LeakyReadout(2))
+    with pytest.raises(
+        ValueError, match=r"recurrent weights of 1 RecurrentLIF\(8\) cannot be scaled: .* stabilise the network"
+    ):
+        rb.stabilize(network, (torch.rand(10, 16, 6) < 0.3).float())
+
+
 @pytest.mark.usefixtures("as_a_user")
 def test_what_is_refused():
     for bits in (1, 17, 4.0):
@@ -135,7 +162,7 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="quantise: over must be 'output' or 'layer', got 'row'"):
         rb.quantise(nn.Linear(3, 2), 4, over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(
-        TypeError, match="quantise: module must be a linear or a convolutional layer, or hold some, got LIF"
+        TypeError, match="module must be a linear or a convolutional layer or recurrent neurons, or hold some, got LIF"
     ):
         rb.quantise(rb.LIF(3))
     layer = rb.quantise(nn.Linear(3, 2), 4)

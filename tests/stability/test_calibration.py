@@ -437,7 +437,7 @@ def test_what_cannot_be_scaled_is_named():
     x = spikes(20, 4, 60)
     network = dense(rb.LIF)
     parametrizations.weight_norm(network[2])
-    with pytest.raises(ValueError, match=r"ParametrizedLinear in front of 3 LIF\(50\) cannot be scaled"):
+    with pytest.raises(ValueError, match=r"Linear in front of 3 LIF\(50\) cannot be scaled"):
         stabilize(network, x)
     torch.manual_seed(0)
     normal = rb.Sequential(nn.Linear(60, 20), nn.BatchNorm1d(20, affine=False), rb.LIF(20), nn.Linear(20, 2))

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rheobase.layers.parametrised import kind_of
+
 
 def _count(tensor: Tensor) -> int:
     return int((~torch.isfinite(tensor)).sum())
@@ -36,10 +38,10 @@ def explain(network: nn.Module, x: Tensor, loss: float) -> str:
             return
         for name, parameter in module.named_parameters(recurse=False):
             if bad := _count(parameter):
-                found.append(f"layer {path} ({type(module).__name__}): {bad} values of its {name} are not finite")
+                found.append(f"layer {path} ({kind_of(module)}): {bad} values of its {name} are not finite")
                 return
         if isinstance(output, Tensor) and (bad := _count(output)):
-            found.append(f"layer {path} ({type(module).__name__}): {bad} values of its output are not finite")
+            found.append(f"layer {path} ({kind_of(module)}): {bad} values of its output are not finite")
 
     handles = [
         module.register_forward_hook(lambda module, _input, output, path=path: look(path, module, output))

@@ -168,8 +168,9 @@ class _Seen:
     arriving: Tensor
 
     def weights(self) -> list[Tensor]:
-        own = getattr(self.neuron, "recurrent_weight", None)
-        return [*_weights(self.before), *([own] if isinstance(own, Tensor) else [])]
+        # By its name, as a parametrised one, too, has it in the name of what is learned.
+        own = (parameter for name, parameter in self.neuron.named_parameters() if "recurrent_weight" in name)
+        return [*_weights(self.before), *(parameter for parameter in own if parameter.requires_grad)]
 
 
 def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -> Measures:

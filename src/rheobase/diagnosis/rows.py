@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rheobase.diagnosis.finding import Finding
 from rheobase.health import outside_neurons
+from rheobase.layers.parametrised import kind_of
 from rheobase.layers.sequential import Sequential
 from rheobase.modes import evaluating
 from rheobase.temporal import Temporal
@@ -57,7 +58,7 @@ def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> lis
         return [
             Finding(
                 "mixes samples",
-                f"{name} {type(layer).__name__}",
+                f"{name} {kind_of(layer)}",
                 "what it makes of a step of a sample depends on the rows around it, which are other steps and other samples: "
                 "it has a memory, or a loop over time, and a Sequential hands it all steps of all samples as rows of one batch",
                 "derive it from rb.Temporal, with run(self, x, state=None) in place of forward",

@@ -33,6 +33,7 @@ from rheobase.layers import (
     SynapticReadout,
 )
 from rheobase.layers.order import InSequence, in_order
+from rheobase.layers.parametrised import kind_of
 from rheobase.neurons import (
     LIF,
     PSN,
@@ -110,7 +111,8 @@ def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NI
         or not all(isinstance(size, int) and size > 0 for size in features)
     ):
         raise ValueError(
-            f"to_nir: features must be the shape of a step of one sample, such as (700,), got {features!r}"
+            f"to_nir: features must be the shape of a step of one sample, such as (700,), got "
+            f"{type(features).__name__ if isinstance(features, Tensor) else repr(features)}"
         )
     writer = _Writer(nir, features, check_dt(dt, "to_nir"))
     _check_known(network)
@@ -127,7 +129,7 @@ def _check_known(network: nn.Module) -> None:
     """
     forwards = [kind.forward for kind in (nn.Sequential, Sequential, Recompute, GrowingSteps)]
     for name, module in network.named_modules():
-        where = f"to_nir: {name or 'the network'}, {type(module).__name__}"
+        where = f"to_nir: {name or 'the network'}, {kind_of(module)}"
         if isinstance(module, nn.Sequential | InSequence) and type(module).forward not in forwards:
             raise InteropError(f"{where}, has a forward of its own, and nobody knows what it does with its layers")
         if module._forward_hooks or module._forward_pre_hooks:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils import parametrize
 
+from rheobase.layers.parametrised import weight_name
 from rheobase.layers.quantised import quantised
 from rheobase.layers.standardised import standardised
 
@@ -34,5 +35,5 @@ def fold(network: L) -> L:
             kind = type(layer)
             own = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
             layer.__class__ = type(kind.__name__, kind.__bases__, own)  # pyright: ignore[reportAttributeAccessIssue]
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            parametrize.remove_parametrizations(layer, weight_name(layer) or "weight", leave_parametrized=True)
     return folded

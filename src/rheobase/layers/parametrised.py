@@ -1,8 +1,8 @@
 """Layers whose weights are computed from others: which layers can be such ones, and by what their weights are computed."""
 
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
@@ -17,12 +17,38 @@ def has_rows(layer: nn.Module) -> TypeGuard[nn.Linear | _ConvNd]:
     return isinstance(layer, nn.Linear | _ConvNd) and not isinstance(layer, _ConvTransposeNd)
 
 
+def kind_of(layer: nn.Module) -> str:
+    """The name of the layer's class, for people: PyTorch gives those whose weights are computed a class of another name.
+
+    Example:
+        >>> import rheobase as rb
+        >>> layer = rb.quantise(nn.Linear(3, 2))
+        >>> type(layer).__name__, kind_of(layer)
+        ('ParametrizedLinear', 'Linear')
+    """
+    return parametrize.type_before_parametrizations(layer).__name__
+
+
+def weight_name(layer: nn.Module) -> Literal["weight", "recurrent_weight"] | None:
+    """The name of the weight whose first axis is that of the layer's output units, or of recurrent neurons; None without.
+
+    Example:
+        >>> import rheobase as rb
+        >>> [weight_name(layer) for layer in (nn.Linear(3, 2), rb.RecurrentLIF(2), rb.LIF(2))]
+        ['weight', 'recurrent_weight', None]
+    """
+    if has_rows(layer):
+        return "weight"
+    return "recurrent_weight" if isinstance(getattr(layer, "recurrent_weight", None), Tensor) else None
+
+
 def rules_of(layer: nn.Module) -> list[nn.Module]:
-    """What the weight of `layer` is computed by, in order; nothing if it is a plain one.
+    """What the weight of `layer`, that of `weight_name`, is computed by, in order; nothing if it is a plain one.
 
     Example:
         >>> rules_of(nn.Linear(3, 2))
         []
     """
-    parametrised = parametrize.is_parametrized(layer, "weight")
-    return list(layer.get_submodule("parametrizations.weight").children()) if parametrised else []
+    name = weight_name(layer)
+    parametrised = name is not None and parametrize.is_parametrized(layer, name)
+    return list(layer.get_submodule(f"parametrizations.{name}").children()) if parametrised else []

@@ -4,8 +4,8 @@ A network that is trained in floating point and rounded afterwards loses the mor
 computes with rounded weights from the start or from some epoch on, and what is learned is the number behind each: the gradient
 passes the rounding as if it were not there (straight through).
 
-It is a parametrisation of the layer's own weight, as `rheobase.standardise` is, and goes with it: first standardise, then
-quantise. The rounding itself is PyTorch's.
+It is a parametrisation of the layer's own weight, or of recurrent ones, as `rheobase.standardise` is, and goes with it: first
+standardise, then quantise. The rounding itself is PyTorch's.
 """
 
 from typing import Literal, TypeVar
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rheobase.layers.parametrised import has_rows, rules_of
+from rheobase.layers.parametrised import rules_of, weight_name
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -71,14 +71,15 @@ class QuantisedWeight(nn.Module):
 
 
 def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
-    """Let linear and convolutional layers compute with weights of so many bits from now on, and learn on.
+    """Let linear and convolutional layers and recurrent neurons compute with weights of so many bits from now on, and learn on.
 
-    Biases, decays, thresholds and recurrent weights stay as they are. A network that has been trained already needs a few
+    Biases, decays and thresholds stay as they are. A network that has been trained already needs a few
     epochs more; `rheobase.fold` then makes plain, rounded weights of it, and `integer_weights` whole numbers.
 
     Args:
         module: such a layer, or a network with such layers in it; changed in place. Scale it first: `rheobase.stabilize`, and
-            whatever else computes on weights, wants them plain or standardised.
+            whatever else computes on weights, wants them plain or standardised. Recurrent weights that have no effect, from
+            neurons to themselves without `self_connections`, become 0.
         bits: of a weight with its sign, 2 to 16.
         over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`, as simple chips want it.
 
@@ -99,16 +100,20 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
         >>> [name for name, _ in rb.fold(network).named_parameters()]
         ['0.bias', '0.weight', '2.bias', '2.weight']
     """
-    layers = [layer for layer in module.modules() if has_rows(layer)]
+    layers = [(layer, name) for layer in module.modules() if (name := weight_name(layer)) is not None]
     if not layers:
         raise TypeError(
-            f"quantise: module must be a linear or a convolutional layer, or hold some, got {type(module).__name__}"
+            "quantise: module must be a linear or a convolutional layer or recurrent neurons, or hold some, got "
+            f"{type(module).__name__}"
         )
-    if already := next((layer for layer in layers if quantised(layer) is not None), None):
+    if already := next((layer for layer, _ in layers if quantised(layer) is not None), None):
         raise ValueError(f"quantise: {already} is quantised already")
     rules = [QuantisedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
-    for layer, rule in zip(layers, rules, strict=True):
-        parametrize.register_parametrization(layer, "weight", rule)
+    for (layer, name), rule in zip(layers, rules, strict=True):
+        if not getattr(layer, "self_connections", True):
+            with torch.no_grad():
+                torch.as_tensor(layer.recurrent_weight).fill_diagonal_(0)  # or they would have a say in the step
+        parametrize.register_parametrization(layer, name, rule)
     return module
 
 
@@ -127,7 +132,7 @@ def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], F
     """The whole numbers and the steps that the weights of a quantised layer are made of, for a chip.
 
     Args:
-        layer: a layer that `quantise` has changed, and nothing else since.
+        layer: a layer that `quantise` has changed, and nothing else since; of recurrent neurons, it is their recurrent weights.
 
     Returns:
         Integers between `-(2^(bits - 1) - 1)` and its negative, int16, in the shape of the weight; and the step of each output
@@ -145,6 +150,6 @@ def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], F
     rule = quantised(layer)
     if rule is None or rule is not rules_of(layer)[-1]:
         raise ValueError(f"integer_weights: layer must be one that rheobase.quantise has changed last, got {layer}")
-    weight = torch.as_tensor(layer.weight)
+    weight = torch.as_tensor(getattr(layer, weight_name(layer) or ""))
     step = rule.step(weight)  # the largest weights are whole numbers of steps, so it is found again
     return (weight / step.view(-1, *[1] * (weight.ndim - 1))).round().to(torch.int16), step

@@ -134,7 +134,7 @@ def standardised(layer: nn.Module) -> StandardisedWeight | None:
 
 
 def free_weight(layer: nn.Module) -> nn.Parameter:
-    """What a standardised or quantised layer learns, and computes its weight from.
+    """What a standardised or quantised linear or convolutional layer learns, and computes its weight from.
 
     Raises:
         AttributeError: if the layer is neither.

@@ -1,6 +1,5 @@
 """What neuron layers share: a layer over time whose outputs are spikes, and the settings of a membrane that fires."""
 
-import copy
 from collections.abc import Collection
 from dataclasses import fields
 from typing import ClassVar
@@ -157,7 +156,9 @@ class IntegrateAndFire(Neuron):
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset; see `Neuron.distance`."""
         # The same layer with a surrogate that listens, and that no kernel knows, so that the reference asks it at every step.
-        twin, listening = copy.copy(self), Listening()
+        # Made by hand: `copy.copy` refuses layers whose recurrent weights are computed by a parametrization.
+        twin, listening = object.__new__(type(self)), Listening()
+        twin.__dict__.update(self.__dict__)
         twin.surrogate = listening
         twin.run(x.to(state_type(x)))
         return listening.distance(x)

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rheobase.health import neuron_layers
+from rheobase.layers.parametrised import kind_of
 from rheobase.layers.standardised import only_standardised, standardised
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
@@ -251,6 +252,11 @@ class _Stabilizer:
             raise ValueError(f"stabilize: no current reaches {change.name}: all of its input is 0 for this batch")
         source = self._take(in_front[-1], change.name)
         change.centred = can_be_centred(in_front[-1])  # and is, by now
+        if is_parametrized(layer, "recurrent_weight"):
+            raise ValueError(
+                f"stabilize: the recurrent weights of {change.name} cannot be scaled: they are computed by a parametrization; "
+                "stabilise the network before that is registered"
+            )
         recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
         if recurrent is not None:
             centre(recurrent)
@@ -310,7 +316,7 @@ class _Stabilizer:
 
     def _take(self, module: nn.Module, name: str) -> list[Tensor]:
         """The weight, or what it is scaled to, and the bias of a layer, to be scaled."""
-        kind, rule = type(module).__name__, standardised(module) if only_standardised(module) else None
+        kind, rule = kind_of(module), standardised(module) if only_standardised(module) else None
         weight = module._parameters.get("weight") if rule is None else rule.deviation
         if weight is None or (rule is None and is_parametrized(module, "weight")):
             raise ValueError(

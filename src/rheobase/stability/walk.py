@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from rheobase.health import outside_neurons
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import NORMALISATIONS
+from rheobase.layers.parametrised import has_rows, kind_of
 from rheobase.layers.quantised import quantised
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
@@ -68,9 +69,7 @@ def walking(
     def arrive(layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert isinstance(layer, Neuron)
         if layer in seen:
-            raise ValueError(
-                f"stabilize: the same layer of neurons runs twice: {type(layer).__name__}({layer.extra_repr()})"
-            )
+            raise ValueError(f"stabilize: the same layer of neurons runs twice: {kind_of(layer)}({layer.extra_repr()})")
         seen.add(layer)
         heard = before(layer, arguments[0], tuple(in_front))
         in_front.clear()
@@ -147,9 +146,10 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
     """Those that have a gradient: of standardised and quantised layers the free ones; of another parametrization, none."""
+    computed = (has_rows(module) and (standardised(module) or quantised(module)) is not None for module in modules)
     weights = (
-        module._parameters.get("weight") if (standardised(module) or quantised(module)) is None else free_weight(module)
-        for module in modules
+        free_weight(module) if from_free else module._parameters.get("weight")
+        for module, from_free in zip(modules, computed, strict=True)
     )
     return [weight for weight in weights if weight is not None and weight.requires_grad]
 

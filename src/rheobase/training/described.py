@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from rheobase.layers import DelayedLinear
+from rheobase.layers.parametrised import kind_of
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
@@ -72,7 +73,7 @@ def _neurons(network: nn.Module) -> dict[str, str]:
     words: dict[str, str] = {}
     for name, module in network.named_modules():
         if isinstance(module, Neuron | DelayedLinear):
-            words[name] = type(module).__name__
+            words[name] = kind_of(module)
             settings = {key: value for key, value in vars(module).items() if not key.startswith("_")}
             words |= {f"{name}.{key}": _word(value) for key, value in settings.items() if isinstance(value, _PLAIN)}
             words.pop(f"{name}.training", None)  # which changes between training and evaluation
