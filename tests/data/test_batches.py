@@ -1,12 +1,14 @@
 """Tests of rheobase.data.batches."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from rheobase import randomness
-from rheobase.data import ArrayDataset, EventDataset, ShiftChannels, batches, collate, collate_padded
+from rheobase import mask_of, randomness
+from rheobase.data import ArrayDataset, EventDataset, ShiftChannels, TargetDataset, batches, collate, collate_padded
 
 
 def arrays(n: int = 10) -> ArrayDataset:
@@ -61,8 +63,14 @@ def test_what_is_no_data_set_is_refused():
 def test_what_is_no_sample_is_refused():
     with pytest.raises(TypeError, match=r"sample 0 of the batch is a ndarray, expected a torch.Tensor"):
         collate([(np.zeros((4, 3)), 0)])
-    with pytest.raises(TypeError, match=r"sample 1 of the batch has the label 0.5, expected an integer"):
+    with pytest.raises(
+        TypeError, match=r"sample 1 .* label 0\.5, in torch.float32, expected torch.int64 as of the first"
+    ):
         collate([(torch.rand(4, 3), torch.tensor(2)), (torch.rand(4, 3), 0.5)])
+    with pytest.raises(
+        TypeError, match=r"sample 0 of the batch has the label 'cat', expected a number or a tensor of numbers"
+    ):
+        collate([(torch.rand(4, 3), "cat")])
 
 
 def test_batches_and_a_data_loader_give_the_lengths():
@@ -86,6 +94,56 @@ def test_batches_and_a_data_loader_give_the_lengths():
     assert [real.tolist() for *_, real in batches(arrays(3), 2, lengths=True)] == [[4, 4], [4]]
     with pytest.raises(ValueError, match=r"lengths: got False for samples of different lengths, .* lengths=True"):
         batches(data, 3)
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64])
+@pytest.mark.parametrize("lengths", [None, np.array([4, 1, 2, 3, 1, 4, 2])])
+def test_targets_are_put_together_as_the_data_set_does(every_step, kind, lengths):
+    torch.manual_seed(0)
+    y = (9 * torch.rand(4, 7, 2)).to(kind)
+    data = TargetDataset(torch.rand(4, 7, 3), y if every_step else y[0], every_step=every_step, lengths=lengths)
+    together = partial(collate if lengths is None else collate_padded, every_step=every_step)
+    loader = DataLoader(data, batch_size=3, collate_fn=together)
+    for ours, theirs in zip(batches(data, 3, lengths=lengths is not None), loader, strict=True):
+        steps = len(theirs[0])
+        assert torch.equal(
+            theirs[0], (ours[0] * mask_of(ours[2], 4)[..., None] if lengths is not None else ours[0])[:steps]
+        )
+        assert theirs[1].dtype == kind
+        for column in range(theirs[0].shape[1]):
+            real = 4 if lengths is None else int(ours[2][column])
+            if not every_step:
+                assert torch.equal(theirs[1][column], ours[1][column])
+                continue
+            assert torch.equal(theirs[1][:real, column], ours[1][:real, column])
+            assert not theirs[1][real:, column].any()
+
+
+def test_targets_are_numbers_as_precise_as_the_samples():
+    samples = [(torch.rand(4, 3), 0.25), (torch.rand(4, 3), np.float64(0.75))]
+    assert collate(samples)[1].tolist() == [0.25, 0.75]
+    assert collate(samples)[1].dtype == torch.float32
+    of_arrays = [(torch.rand(4, 3).double(), np.zeros((4, 2), np.float32))] * 2
+    assert collate(of_arrays, every_step=True)[1].shape == (4, 2, 2)
+    assert collate(of_arrays)[1].shape == (2, 4, 2)
+    assert collate(of_arrays)[1].dtype == torch.float64
+
+
+def test_targets_that_cannot_be_put_together_are_refused():
+    x = torch.rand(4, 3)
+    with pytest.raises(
+        ValueError, match=r"sample 1 of the batch has targets of shape \(3,\), expected \(2,\) as the first"
+    ):
+        collate([(x, torch.rand(2)), (x, torch.rand(3))])
+    with pytest.raises(
+        ValueError, match=r"sample 1 of the batch has targets of shape \(3,\), expected \(2,\) as the first"
+    ):
+        collate_padded([(x, torch.rand(2)), (x, torch.rand(3))])
+    with pytest.raises(ValueError, match=r"sample 0 .* targets of shape \(3, 2\), expected \(4, 2\), one at each step"):
+        collate_padded([(x, torch.rand(3, 2))], every_step=True)
+    with pytest.raises(ValueError, match=r"the label 1, expected a target at every step, .* every_step=False"):
+        collate([(x, 1)], every_step=True)
 
 
 def test_samples_that_cannot_be_put_together_are_refused():

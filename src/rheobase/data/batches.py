@@ -6,29 +6,29 @@ them together as they must be.
 """
 
 from collections.abc import Iterator, Sequence
-from operator import index
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rheobase import randomness
 from rheobase.data.dataset import Dataset, check_dataset, check_seed
 from rheobase.data.lengths import lengths_of, padded
+from rheobase.ops.arguments import state_type
 
 
 @overload
 def batches(
     dataset: Dataset, batch_size: int, *, seed: int | None = None, epoch: int = 0, lengths: Literal[False] = False
-) -> Iterator[tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]]: ...
+) -> Iterator[tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]]: ...
 
 
 @overload
 def batches(
     dataset: Dataset, batch_size: int, *, seed: int | None = None, epoch: int = 0, lengths: Literal[True]
-) -> Iterator[tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"], Int[Tensor, " B"]]]: ...
+) -> Iterator[tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."], Int[Tensor, " B"]]]: ...
 
 
 def batches(
@@ -46,7 +46,8 @@ def batches(
             T for all of them where the data set has no padding.
 
     Returns:
-        An iterator over batches `(T, B, *features)` and their labels `(B,)`, and their lengths `(B,)` if they are asked for.
+        An iterator over batches `(T, B, *features)` and their labels `(B,)` or targets, and their lengths `(B,)` if they are
+        asked for.
 
     Raises:
         TypeError: if `dataset` is no data set.
@@ -90,60 +91,74 @@ def batches(
 
 
 def collate(
-    samples: Sequence[tuple[Float[Tensor, "T *features"], int | Int[Tensor, ""]]],
-) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"]]:
+    samples: Sequence[tuple[Float[Tensor, "T *features"], Any]], *, every_step: bool = False
+) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
     """Put samples together to a batch, time first: for `DataLoader(dataset, batch_size=32, collate_fn=rheobase.data.collate)`.
 
     A `DataLoader` reads samples as they are: it does not ask a data set to augment them, `batches` does.
 
     Args:
-        samples: pairs of a sample `(T, *features)` and its label, all samples of one shape. Those of different lengths are put
-            together by `collate_padded`.
+        samples: pairs of a sample `(T, *features)` and its label or its targets, `(*K)`, all of one shape. Those of different
+            lengths are put together by `collate_padded`.
+        every_step: whether targets are `(T, *K)`, one at each step: `partial(collate, every_step=True)` in a loader.
 
     Returns:
-        The batch `(T, B, *features)`, and the labels `(B,)`, int64.
+        The batch `(T, B, *features)`, and the labels `(B,)`, int64, or the targets, `(B, *K)` or, of every step, `(T, B, *K)`,
+        integers as int64, other numbers in the precision of the samples, float32 at least.
 
     Raises:
-        TypeError: if a sample is no tensor or a label no integer.
-        ValueError: if there is no sample, or one has another shape than the first.
+        TypeError: if a sample is no tensor, a label or target no number and no tensor of numbers, or an integer in one sample
+            and none in another.
+        ValueError: if there is no sample, or one has another shape than the first, or other targets.
 
     Example:
         >>> x, labels = collate([(torch.rand(5, 3), 1), (torch.rand(5, 3), 0)])
         >>> x.shape, labels
         (torch.Size([5, 2, 3]), tensor([1, 0]))
+        >>> x, targets = collate([(torch.rand(5, 3), torch.rand(5, 1)) for _ in range(2)], every_step=True)
+        >>> targets.shape
+        torch.Size([5, 2, 1])
     """
-    labels = _checked(samples)
-    for number, (x, _) in enumerate(samples):
+    targets = _checked(samples, every_step)
+    for number, (x, target) in enumerate(zip((x for x, _ in samples), targets, strict=True)):
         if len(x) != len(samples[0][0]):
             raise ValueError(
                 f"samples: sample {number} of the batch has shape {tuple(x.shape)}, expected {tuple(samples[0][0].shape)} "
                 "as the first, (T, *features); for samples of different lengths, collate_fn=rheobase.data.collate_padded"
             )
-    return torch.stack([x for x, _ in samples], dim=1), labels
+        if target.shape != targets[0].shape:
+            raise ValueError(
+                f"samples: sample {number} of the batch has targets of shape {tuple(target.shape)}, expected "
+                f"{tuple(targets[0].shape)} as the first"
+            )
+    return torch.stack([x for x, _ in samples], dim=1), torch.stack(targets, dim=int(every_step))
 
 
 def collate_padded(
-    samples: Sequence[tuple[Float[Tensor, "_ *features"], int | Int[Tensor, ""]]],
-) -> tuple[Float[Tensor, "T B *features"], Int[Tensor, " B"], Int[Tensor, " B"]]:
+    samples: Sequence[tuple[Float[Tensor, "_ *features"], Any]], *, every_step: bool = False
+) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."], Int[Tensor, " B"]]:
     """As `collate`, of samples of different lengths: zeros are put at their ends, up to the longest of the batch.
 
     Args:
-        samples: pairs of a sample `(length, *features)` and its label, all samples with the same features.
+        samples: pairs of a sample `(length, *features)` and its label or its targets, all samples with the same features.
+        every_step: whether targets are `(length, *K)`, one at each step of the sample; they get zeros at their ends, too.
 
     Returns:
-        The batch `(T, B, *features)`, the labels `(B,)`, and the lengths `(B,)`, for `rheobase.mask_of(lengths, len(x))`.
+        The batch `(T, B, *features)`, the labels `(B,)` or targets, as from `collate`, and the lengths `(B,)`, for
+        `rheobase.mask_of(lengths, len(x))`.
 
     Raises:
-        TypeError: if a sample is no tensor, or of another type than the first, or a label no integer.
-        ValueError: if there is no sample, one has no step, or other features than the first.
+        TypeError: as for `collate`, or if a sample is of another type than the first.
+        ValueError: if there is no sample, one has no step, other features than the first, other targets, or not as many of
+            them as steps.
 
     Example:
         >>> x, labels, lengths = collate_padded([(torch.rand(5, 3), 1), (torch.rand(2, 3), 0)])
         >>> x.shape, lengths
         (torch.Size([5, 2, 3]), tensor([5, 2]))
     """
-    labels = _checked(samples)
-    for number, (x, _) in enumerate(samples):
+    targets = _checked(samples, every_step)
+    for number, (x, target) in enumerate(zip((x for x, _ in samples), targets, strict=True)):
         if x.dtype != samples[0][0].dtype:
             raise TypeError(
                 f"samples: sample {number} of the batch is {x.dtype}, expected {samples[0][0].dtype} as the first"
@@ -152,16 +167,24 @@ def collate_padded(
             raise ValueError(
                 f"samples: sample {number} of the batch has shape {tuple(x.shape)}, expected at least one step; leave it out"
             )
+        expected = (len(x), *targets[0].shape[1:]) if every_step else targets[0].shape
+        if target.shape != expected:
+            raise ValueError(
+                f"samples: sample {number} of the batch has targets of shape {tuple(target.shape)}, expected {tuple(expected)}"
+                + (", one at each step and otherwise as the first" if every_step else " as the first")
+            )
     lengths = torch.tensor([len(x) for x, _ in samples])
-    return padded([x for x, _ in samples], int(lengths.max())), labels, lengths
+    longest = int(lengths.max())
+    together = padded(targets, longest) if every_step else torch.stack(targets)
+    return padded([x for x, _ in samples], longest), together, lengths
 
 
-def _checked(samples: Sequence[tuple[Tensor, int | Tensor]]) -> Int[Tensor, " B"]:
-    """The labels of samples that have the same features and labels as they must be."""
+def _checked(samples: Sequence[tuple[Tensor, Any]], every_step: bool) -> list[Tensor]:
+    """The labels or targets of samples that have the same features, as tensors of one type."""
     if not samples:
         raise ValueError("samples: got none, expected at least one")
-    labels = []
-    for number, (x, label) in enumerate(samples):
+    targets = []
+    for number, (x, given) in enumerate(samples):
         if not isinstance(x, Tensor):
             raise TypeError(f"samples: sample {number} of the batch is a {type(x).__name__}, expected a torch.Tensor")
         if x.ndim == 0 or x.shape[1:] != samples[0][0].shape[1:]:
@@ -170,9 +193,21 @@ def _checked(samples: Sequence[tuple[Tensor, int | Tensor]]) -> Int[Tensor, " B"
                 "as the first, (T, *features), of which T alone may differ"
             )
         try:
-            labels.append(index(label))
-        except TypeError:
+            target = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
             raise TypeError(
-                f"samples: sample {number} of the batch has the label {label!r}, expected an integer"
+                f"samples: sample {number} of the batch has the label {given!r}, expected a number or a tensor of numbers"
             ) from None
-    return torch.tensor(labels)
+        target = target.to(state_type(x)) if target.is_floating_point() else target.long()
+        if targets and target.dtype != targets[0].dtype:
+            raise TypeError(
+                f"samples: sample {number} of the batch has the label {given!r}, in {target.dtype}, expected "
+                f"{targets[0].dtype} as of the first"
+            )
+        if every_step and target.ndim == 0:
+            raise ValueError(
+                f"samples: sample {number} of the batch has the label {given!r}, expected a target at every step, (T, *K); for "
+                "a label of the sample, every_step=False"
+            )
+        targets.append(target)
+    return targets
