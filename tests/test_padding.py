@@ -1,5 +1,6 @@
 """Padding neither drives a neuron nor fires, whatever stands in it."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -121,14 +122,55 @@ def test_losses_are_those_of_each_sample_alone():
         assert gradient[mask].isfinite().all()
 
 
-def test_a_batch_normalisation_does_not_learn_from_padding():
-    layers = rb.Sequential(nn.Linear(2, 5), nn.BatchNorm1d(5), rb.LIF(5))
-    x = torch.rand(T, B, 2)
-    with rb.masked(layers, rb.mask_of([3, 5, T], T)):
-        with pytest.raises(ValueError, match=r"masked: BatchNorm1d at '1' .* padding too, .* use a LayerNorm"):
-            layers(x)
-        layers.eval()(x)
-    layers.train()(x)
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_batch_normalisation_knows_the_steps_that_are_there_alone(momentum, running, pictures):
+    torch.manual_seed(0)
+    kind, shape = (nn.BatchNorm2d, (4, 3)) if pictures else (nn.BatchNorm1d, ())
+    norm = kind(5, momentum=momentum, track_running_stats=running)
+    nn.init.uniform_(norm.weight)
+    alone = copy.deepcopy(norm)
+    network = rb.Sequential(norm)
+    lengths = [3, 5, T]
+    mask = rb.mask_of(lengths, T)
+    x = torch.rand(T, B, 5, *shape)
+    x[~mask] = torch.nan
+    x.requires_grad_()
+    with rb.masked(network, mask):
+        y = network(x)
+    expected = alone(x[mask])
+    assert torch.equal(y[mask], expected)
+    assert not y[~mask].any()
+    (on_x,) = torch.autograd.grad(y.square().sum() + y.sum(), x)
+    (expected_on_x,) = torch.autograd.grad(expected.square().sum() + expected.sum(), x)
+    assert torch.equal(on_x, expected_on_x.nan_to_num(0.0))
+    for name, buffer in alone.named_buffers():
+        assert torch.equal(norm.get_buffer(name), buffer)
+    if running:
+        with rb.masked(network.eval(), mask):
+            assert torch.equal(network(x)[mask], alone.eval()(x[mask]))
+    assert "forward" not in vars(norm)
+    assert mask_on(norm) is None
+    network.train()(torch.rand(T, B, 5, *shape))  # a call like any other
+
+
+def test_a_mask_within_a_mask_counts_for_a_batch_normalisation_too():
+    norm, x = nn.BatchNorm1d(5), torch.rand(T, B, 5)
+    network, outer, inner = rb.Sequential(norm), rb.mask_of([3, 5, T], T), rb.mask_of([T, 2, 6], T)
+    with rb.masked(network, outer):
+        with rb.masked(network, inner):
+            torch.testing.assert_close(network(x)[inner & outer].mean(0), torch.zeros(5), atol=1e-6, rtol=0)
+        torch.testing.assert_close(network(x)[outer].mean(0), torch.zeros(5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(network(x).mean((0, 1)), torch.zeros(5), atol=1e-6, rtol=0)
+
+
+def test_a_batch_normalisation_that_sees_something_else_than_rows_is_refused():
+    norm = nn.BatchNorm1d(T)
+    with rb.masked(norm, rb.mask_of([3, 5, T], T)), pytest.raises(
+        ValueError, match=r"masked: BatchNorm1d at '' must get the T \* B = 36 steps .* got shape \(3, 12, 5\)"
+    ):  # fmt: skip
+        norm.train()(torch.rand(B, T, 5))
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -2,7 +2,8 @@
 
 A neuron does not know that a recording is over. A bias drives it on through the padding, its membrane potential decays
 through the threshold, and one that fires by chance at rest fires there as everywhere. So what enters and what leaves each layer
-of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent.
+of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent. And the
+mean and variance of a batch normalisation are those of the steps that are there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,8 @@ def only(
 def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
 
+    Batch normalisation in training takes its mean and variance over the steps that are there, and hands on 0 elsewhere.
+
     Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
     stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To decode
     the output by these steps alone, `decoding.mean(output, mask)`; `max`, `last`, `sum` and `losses` take the mask too.
@@ -104,9 +107,9 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
 
     Raises:
         TypeError: when the network is called, if `mask` is not boolean.
-        ValueError: when the network is called with another number of steps or samples, or holds a batch normalisation that
-            takes its statistics over the batch, in which the padding counts; or neurons that fire by the end of the batch
-            (`fire_by_end`), where a sequence has ended before.
+        ValueError: when the network is called with another number of steps or samples, or holds neurons that fire by the end
+            of the batch (`fire_by_end`), where a sequence has ended before; or a batch normalisation in training gets anything
+            but all steps of all samples as the rows of one batch, as `rheobase.Sequential` hands them to it.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
             not masked; or when `network.run` is called, which would mask none.
 
@@ -173,20 +176,20 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         stack.callback(network.register_forward_hook(check).remove)
         stack.callback(network.register_forward_hook(leave_network, always_call=True).remove)
         if isinstance(network, Temporal):
-            stack.callback(_put_back_run, network, vars(network).get("run"))
+            stack.callback(_put_back, network, "run", vars(network).get("run"))
             network.run = MethodType(run, network)
         for name, module in network.named_modules():
             if isinstance(module, _BatchNorm):
-                stack.callback(module.register_forward_pre_hook(partial(_refuse, name)).remove)
+                _set_mask(stack, module, mask)
+                stack.callback(_put_back, module, "forward", vars(module).get("forward"))
+                module.forward = partial(_normalise, module, name)  # pyright: ignore[reportAttributeAccessIssue]
         for module in masks.values():
             before = module.register_forward_pre_hook(enter)
             # First of all hooks, so that those who count spikes see them masked.
             after = module.register_forward_hook(leave, prepend=True)
             stack.callback(before.remove)
             stack.callback(after.remove)
-            outer = mask_on(module)
-            _masks[module] = mask if outer is None else mask & outer
-            stack.callback(_put_back, module, outer)
+            _set_mask(stack, module, mask)
         stack.enter_context(in_one_piece(network))
         yield
 
@@ -223,24 +226,34 @@ def refuse_mask(network: nn.Module, what: str) -> None:
         )
 
 
-def _refuse(name: str, layer: nn.Module, _given: tuple[Tensor, ...]) -> None:
-    if layer.training or getattr(layer, "running_mean", None) is None:
+def _normalise(layer: _BatchNorm, name: str, x: Tensor) -> Tensor:
+    """What the layer's `forward` makes of the rows that are there, by their statistics alone; 0 in the others."""
+    normalise = partial(type(layer).forward, layer)
+    if not layer.training and layer.running_mean is not None:
+        return normalise(x)
+    mask = _masks[layer]
+    if len(x) != mask.numel():
         raise ValueError(
-            f"masked: {type(layer).__name__} at {name!r} takes its mean and variance over the padding too, got a call in "
-            "training mode; use a LayerNorm, train on sequences of one length, or normalise by running statistics with "
-            "its eval()"
+            f"masked: {type(layer).__name__} at {name!r} must get the T * B = {mask.numel()} steps of all samples as rows of "
+            f"one batch, to know which of them are there, got shape {tuple(x.shape)}; rb.Sequential hands them on so"
         )
+    there = mask.to(x.device).flatten().nonzero().squeeze(1)
+    y = normalise(x.index_select(0, there))
+    return y.new_zeros(x.shape).index_copy(0, there, y)
 
 
-def _put_back_run(network: Temporal, outer: Any) -> None:
+def _set_mask(stack: ExitStack, layer: nn.Module, mask: Tensor) -> None:
+    """Let `layer` have this mask, within another such block besides the outer one, until the stack is left."""
+    outer = mask_on(layer)
+    _masks[layer] = mask if outer is None else mask & outer
     if outer is None:
-        del network.run
-    else:  # within another such block
-        network.run = outer
-
-
-def _put_back(layer: nn.Module, mask: Tensor | None) -> None:
-    if mask is None:
-        del _masks[layer]
+        stack.callback(_masks.pop, layer)
     else:
-        _masks[layer] = mask
+        stack.callback(_masks.__setitem__, layer, outer)
+
+
+def _put_back(module: nn.Module, name: str, outer: Any) -> None:
+    if outer is None:
+        delattr(module, name)
+    else:  # within another such block
+        setattr(module, name, outer)

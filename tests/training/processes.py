@@ -75,10 +75,10 @@ def of_lengths(samples: int = 37, seed: int = 1) -> ArrayDataset:
     return ArrayDataset(data.x * rb.mask_of(lengths, STEPS).unsqueeze(-1), data.y, data.classes, lengths=lengths)
 
 
-def run_of_lengths(path: Path, batch_size: int = 4, accumulate: int = 1) -> Result:
+def run_of_lengths(path: Path, net: rb.Sequential | None = None, batch_size: int = 4, accumulate: int = 1) -> Result:
     """A run on samples of different lengths, with a penalty that is a mean over samples; a process goes without at times."""
     return fit(
-        network(dropout=0.0),
+        net or network(dropout=0.0),
         of_lengths(),
         of_lengths(3, 2),
         of_lengths(11, 3),
@@ -131,6 +131,7 @@ def main(folder: Path) -> None:
     say(f"process {engine.process} has {len(result.metrics)} epochs")
     fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
     run_of_lengths(folder / "of lengths")
+    run_of_lengths(folder / "of lengths, normalised", normalised(), batch_size=5)
     run_of_lengths(folder / "of lengths, in parts", batch_size=5, accumulate=3)  # of which one process has two
     diverge(folder / "diverged", engine)
 

@@ -65,3 +65,13 @@ def test_what_is_no_batch_is_refused() -> None:
     share_statistics(network)
     with pytest.raises(ValueError, match=r"x must be \(B, features, ...\), got shape \(3,\)"):
         network(torch.randn(3))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_single_value_has_no_variance(rows: int) -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3))
+    share_statistics(network)
+    with pytest.raises(
+        ValueError, match=f"more than one value for each feature, in all processes together, got {rows}"
+    ):
+        network(torch.randn(rows, 3))

@@ -118,6 +118,11 @@ def test_two_processes_compute_the_losses_of_one_on_samples_of_different_lengths
     assert_close_runs(launched[0] / "of lengths", tmp_path / "one")
 
 
+def test_two_processes_normalise_by_the_steps_that_are_there(launched, tmp_path: Path) -> None:
+    run_of_lengths(tmp_path / "one", normalised(), batch_size=5)
+    assert_close_runs(launched[0] / "of lengths, normalised", tmp_path / "one")
+
+
 def test_two_processes_add_up_the_gradients_of_parts(launched, tmp_path: Path) -> None:
     run_of_lengths(tmp_path / "one", batch_size=5)
     assert_close_results(launched[0] / "of lengths, in parts", tmp_path / "one")

@@ -20,7 +20,6 @@ from rheobase.regularizers import RateBounds, Sparsity, TotalRate, constant
 from rheobase.training import Display, Result, evaluate, fit
 from training.processes import of_lengths
 from training.tiny import (
-    CHANNELS,
     CLASSES,
     STEPS,
     Killed,
@@ -78,19 +77,28 @@ def assert_close(one: Any, other: Any) -> None:
         assert one == other
 
 
-def train_doubly(more: int, keep: bool = True) -> tuple[Result, dict[str, Tensor]]:
+def normalised() -> rb.Sequential:
+    """The same with batch normalisation behind each linear layer."""
+    net = lively()
+    return rb.Sequential(net[0], nn.BatchNorm1d(10), *net[1:], nn.BatchNorm1d(CLASSES))
+
+
+def train_doubly(
+    more: int, keep: bool = True, network: Callable[[], rb.Sequential] = lively
+) -> tuple[Result, dict[str, Tensor]]:
     """A training in float64 on samples with more padding; without their lengths, on all steps."""
     sets = [padded(double(of_lengths(samples, seed)), more) for samples, seed in ((37, 1), (7, 2), (11, 3))]
     if not keep:
         sets = [replace(data, lengths=None) for data in sets]
-    net = lively().double()
+    net = network().double()
     return fit(net, *sets, settings(), regularizers=PENALTIES, display=QUIET), weights(net)
 
 
-def test_more_padding_and_other_values_in_it_change_nothing() -> None:
-    result, learned = train_doubly(0)
+@pytest.mark.parametrize("network", [lively, normalised])
+def test_more_padding_and_other_values_in_it_change_nothing(network: Callable[[], rb.Sequential]) -> None:
+    result, learned = train_doubly(0, network=network)
     for more in (1, 7):
-        other, others = train_doubly(more)
+        other, others = train_doubly(more, network=network)
         assert_close(untimed(result.metrics), untimed(other.metrics))
         assert_close(result.test.loss, other.test.loss)
         assert torch.equal(result.test.confusion, other.test.confusion)
@@ -99,7 +107,7 @@ def test_more_padding_and_other_values_in_it_change_nothing() -> None:
         for name, value in learned.items():
             torch.testing.assert_close(value, others[name], rtol=1e-4, atol=1e-6)
     # It would, if padding were taken for steps: the test tells it.
-    wrong, others = train_doubly(7, keep=False)
+    wrong, others = train_doubly(7, keep=False, network=network)
     assert abs(wrong.metrics[0]["loss"] - result.metrics[0]["loss"]) > 1e-2
     assert not torch.allclose(others["0.weight"], learned["0.weight"], rtol=1e-2)
 
@@ -264,12 +272,7 @@ def test_functions_of_the_user_are_given_the_mask_of_the_batch() -> None:
     assert torch.cat(masks, dim=1).sum(0)[:37].tolist() == data.lengths[order].tolist()
 
 
-def test_batch_normalisation_and_bad_lengths_are_refused() -> None:
-    net = rb.Sequential(nn.Linear(CHANNELS, CLASSES), nn.BatchNorm1d(CLASSES), rb.LeakyReadout(CLASSES))
-    with pytest.raises(
-        ValueError, match=r"masked: BatchNorm1d at '1' takes its mean and variance over the padding too"
-    ):
-        fit(net, of_lengths(), of_lengths(7, 2), settings=settings(), display=QUIET)
+def test_bad_lengths_are_refused() -> None:
     own = OwnWithLengths(of_lengths())
     own.inner = replace(own.inner, x=own.inner.x[:3], lengths=None)
     object.__setattr__(own.inner, "lengths", np.full(37, 4))

@@ -47,6 +47,10 @@ class SharedBatchNorm(_BatchNorm):
         sums = _Sum.apply(torch.cat((values.sum(axes), own)))
         assert isinstance(sums, Tensor)
         count = sums[-1].detach()
+        if x.numel() // x.shape[1] < 2 and count < 2:  # as PyTorch's own; and no process waits for its GPU in vain
+            raise ValueError(
+                f"SharedBatchNorm: x must hold more than one value for each feature, in all processes together, got {count:g}"
+            )
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
         # About the mean, in a second round: the difference of two large sums would lose the digits of a small variance.

@@ -89,7 +89,7 @@ def fit(
 
     Samples may have different lengths, see `rheobase.data.Dataset`. Padding then neither drives neurons nor fires, and `loss`,
     `decode` and `regularizers` are called with `mask=`, `(T, B)`, True where a step is there, as those of this library take it.
-    Batch normalisation is refused, which would learn from padding.
+    Batch normalisation takes its mean and variance over the steps that are there.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out. It is trained in place and left in evaluation mode, with the best
