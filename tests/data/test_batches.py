@@ -126,8 +126,8 @@ def test_targets_are_numbers_as_precise_as_the_samples():
     assert collate(samples)[1].dtype == torch.float32
     of_arrays = [(torch.rand(4, 3).double(), np.zeros((4, 2), np.float32))] * 2
     assert collate(of_arrays, every_step=True)[1].shape == (4, 2, 2)
-    assert collate(of_arrays)[1].shape == (2, 4, 2)
-    assert collate(of_arrays)[1].dtype == torch.float64
+    assert collate(of_arrays, every_step=False)[1].shape == (2, 4, 2)
+    assert collate(of_arrays, every_step=False)[1].dtype == torch.float64
 
 
 def test_targets_that_cannot_be_put_together_are_refused():
@@ -142,6 +142,11 @@ def test_targets_that_cannot_be_put_together_are_refused():
         collate_padded([(x, torch.rand(2)), (x, torch.rand(3))])
     with pytest.raises(ValueError, match=r"sample 0 .* targets of shape \(3, 2\), expected \(4, 2\), one at each step"):
         collate_padded([(x, torch.rand(3, 2))], every_step=True)
+    for together in (collate, collate_padded):
+        with pytest.raises(
+            ValueError, match=r"sample 0 .* as many targets, of shape \(4, 2\), as steps; .* every_step=True"
+        ):
+            together([(x, torch.rand(4, 2))])
     with pytest.raises(ValueError, match=r"the label 1, expected a target at every step, .* every_step=False"):
         collate([(x, 1)], every_step=True)
 

@@ -91,7 +91,7 @@ def batches(
 
 
 def collate(
-    samples: Sequence[tuple[Float[Tensor, "T *features"], Any]], *, every_step: bool = False
+    samples: Sequence[tuple[Float[Tensor, "T *features"], Any]], *, every_step: bool | None = None
 ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
     """Put samples together to a batch, time first: for `DataLoader(dataset, batch_size=32, collate_fn=rheobase.data.collate)`.
 
@@ -100,7 +100,8 @@ def collate(
     Args:
         samples: pairs of a sample `(T, *features)` and its label or its targets, `(*K)`, all of one shape. Those of different
             lengths are put together by `collate_padded`.
-        every_step: whether targets are `(T, *K)`, one at each step: `partial(collate, every_step=True)` in a loader.
+        every_step: whether targets are `(T, *K)`, one at each step, in a loader `partial(collate, every_step=True)`; None means
+            no, and refuses targets of which there are as many as steps.
 
     Returns:
         The batch `(T, B, *features)`, and the labels `(B,)`, int64, or the targets, `(B, *K)` or, of every step, `(T, B, *K)`,
@@ -131,17 +132,17 @@ def collate(
                 f"samples: sample {number} of the batch has targets of shape {tuple(target.shape)}, expected "
                 f"{tuple(targets[0].shape)} as the first"
             )
-    return torch.stack([x for x, _ in samples], dim=1), torch.stack(targets, dim=int(every_step))
+    return torch.stack([x for x, _ in samples], dim=1), torch.stack(targets, dim=int(bool(every_step)))
 
 
 def collate_padded(
-    samples: Sequence[tuple[Float[Tensor, "_ *features"], Any]], *, every_step: bool = False
+    samples: Sequence[tuple[Float[Tensor, "_ *features"], Any]], *, every_step: bool | None = None
 ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."], Int[Tensor, " B"]]:
     """As `collate`, of samples of different lengths: zeros are put at their ends, up to the longest of the batch.
 
     Args:
         samples: pairs of a sample `(length, *features)` and its label or its targets, all samples with the same features.
-        every_step: whether targets are `(length, *K)`, one at each step of the sample; they get zeros at their ends, too.
+        every_step: as for `collate`, targets of every step are `(length, *K)`; they get zeros at their ends, too.
 
     Returns:
         The batch `(T, B, *features)`, the labels `(B,)` or targets, as from `collate`, and the lengths `(B,)`, for
@@ -179,11 +180,11 @@ def collate_padded(
     return padded([x for x, _ in samples], longest), together, lengths
 
 
-def _checked(samples: Sequence[tuple[Tensor, Any]], every_step: bool) -> list[Tensor]:
+def _checked(samples: Sequence[tuple[Tensor, Any]], every_step: bool | None) -> list[Tensor]:
     """The labels or targets of samples that have the same features, as tensors of one type."""
     if not samples:
         raise ValueError("samples: got none, expected at least one")
-    targets = []
+    targets: list[Tensor] = []
     for number, (x, given) in enumerate(samples):
         if not isinstance(x, Tensor):
             raise TypeError(f"samples: sample {number} of the batch is a {type(x).__name__}, expected a torch.Tensor")
@@ -208,6 +209,11 @@ def _checked(samples: Sequence[tuple[Tensor, Any]], every_step: bool) -> list[Te
             raise ValueError(
                 f"samples: sample {number} of the batch has the label {given!r}, expected a target at every step, (T, *K); for "
                 "a label of the sample, every_step=False"
+            )
+        if every_step is None and target.ndim and len(target) == len(x):
+            raise ValueError(
+                f"samples: sample {number} of the batch has as many targets, of shape {tuple(target.shape)}, as steps; say "
+                "whether there is one at every step: collate_fn=functools.partial(rheobase.data.collate, every_step=True), or False"
             )
         targets.append(target)
     return targets
