@@ -127,6 +127,9 @@ def test_layers_that_died_are_named_in_the_words_of_training(tmp_path: Path) -> 
     assert "<b>2 LIF(128)</b>: 40 % of its neurons are dead: no sample makes them fire. Remedy: <code>rb.stab" in page
     assert "<b>2 LIF(128)</b>: 25 % of its neurons are saturated" in page
     assert f"<code>rheobase doctor &#x27;{run}&#x27;</code> looks closer" in page
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "recipe": None}))
+    assert "<code>rb.doctor(network, batch)</code> looks closer" in write_report(run).read_text()
 
 
 def test_neurons_that_fire_once_have_a_remedy_of_their_own(tmp_path: Path) -> None:
@@ -237,6 +240,9 @@ def test_unfinished_run_says_so(tmp_path: Path, epochs: int) -> None:
     page = Page(write_report(run))
     assert f"Unfinished. This run has ended {epochs} of 40 epochs" in page.text
     assert f"rheobase resume {run}" in page.text
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "recipe": None}))
+    assert f"go on with rb.fit(..., run='{run}', resume=True)" in Page(write_report(run)).text
     assert "best validation accuracy so far" in page.text
     assert "Confusions" not in page.text
     assert "1 LIF(256) 5.0%" in page.text

@@ -1,5 +1,6 @@
 """Numbers as targets: their shapes, their types, parts of them, and what is refused. (Labels are in `test_dataset`.)"""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import rheobase as rb
 from rheobase.data import ArrayDataset, TargetDataset, batches, split
 from rheobase.errors import DataError
 
@@ -101,8 +104,13 @@ def test_a_single_feature_with_any_stride_has_a_fingerprint() -> None:
         (np.zeros(4), {}, DataError, r"y: got shape \(4,\), expected \(5, \*K\), one target for each sample"),
         (np.zeros((6, 5, 1)), {}, DataError, r"got shape \(6, 5, 1\), .*a target at every step is every_step=True"),
         (np.zeros(5), {"every_step": True}, DataError, r"got shape \(5,\), expected \(T, 5, \*K\), a target at every"),
-        (np.full(5, np.nan), {}, DataError, "y: a target is NaN or infinite in torch.float32"),
-        (np.full(5, 1e300), {}, DataError, "y: a target is NaN or infinite in torch.float32"),
+        (
+            np.full(5, np.nan),
+            {},
+            DataError,
+            "y: the target of sample 0, in torch.float32, is NaN or infinite, expected",
+        ),
+        (np.full(5, 1e300), {}, DataError, "y: the target of sample 0, in torch.float32, is NaN or infinite, expected"),
         (np.zeros((7, 5)), {"every_step": True, "lengths": [1] * 5}, DataError, "lengths: y has 7 steps and x has 6; "),
         (np.zeros(5), {"lengths": [1, 2, 3, 4, 7]}, DataError, "lengths: sample 4 has 7, expected 1 to 6"),
     ],
@@ -110,6 +118,29 @@ def test_a_single_feature_with_any_stride_has_a_fingerprint() -> None:
 def test_bad_targets_are_refused(y: Any, settings: dict[str, Any], kind: type, message: str, as_a_user: None) -> None:
     with pytest.raises(kind, match=message):
         TargetDataset(X, y, **settings)
+
+
+def test_what_stands_in_padding_may_be_anything() -> None:
+    lengths = [6, 2, 3, 6, 1]
+    there = rb.mask_of(lengths, 6).unsqueeze(2)
+    x, y = torch.where(there, X, torch.nan), torch.where(there, X[..., :1], torch.inf)
+    classes = ArrayDataset(x, np.arange(5), lengths=lengths)
+    TargetDataset(x, np.zeros(5), lengths=lengths)
+    follow = TargetDataset(x, y, every_step=True, lengths=lengths)
+    assert follow.subset(np.array([4, 1]))[1][1].isfinite().all()  # whose lengths are of the chosen samples alone
+    assert classes.subset(np.array([2]))[0][0].isfinite().all()
+    with pytest.raises(DataError, match="x: sample 4 is NaN or infinite at step 1, expected finite values"):
+        ArrayDataset(x, np.arange(5), lengths=[6, 2, 3, 6, 2])
+    with pytest.raises(
+        DataError, match=r"y: the target of sample 2, in torch\.float32, is NaN or infinite at step 3, expected"
+    ):
+        TargetDataset(X, y, every_step=True, lengths=[6, 2, 4, 6, 1])
+    with pytest.raises(DataError, match="x: sample 4 is NaN or infinite at step 1"):
+        ArrayDataset(x, np.arange(5))
+    network = rb.Sequential(nn.Linear(3, 4), rb.LIF(4), nn.Linear(4, 1), rb.LeakyReadout(1))
+    result = rb.fit(network, follow, follow, settings=rb.Training(epochs=1), display=rb.training.Display())
+    assert math.isfinite(result.metrics[0]["loss"])
+    assert math.isfinite(result.validation.loss)
 
 
 def test_numbers_in_place_of_labels_name_the_remedy() -> None:

@@ -398,6 +398,12 @@ def no_version():
         return drawn()
 
 
+def test_a_network_is_built_in_inference_mode():
+    with torch.inference_mode():
+        network = rb.Sequential(nn.Linear(5, 4), rb.LIF(4), nn.Linear(4, 4), rb.LIF(4))
+        rb.Sequential(network, nn.Linear(4, 3), rb.LeakyReadout(3))(torch.rand(6, 2, 5))
+
+
 def zeroed():
     layer = skip_init(nn.Linear, 40, 30)
     for parameter in layer.parameters():

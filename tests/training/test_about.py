@@ -35,6 +35,11 @@ def test_the_command_of_a_module_is_one_that_can_be_typed(monkeypatch: pytest.Mo
     assert found["command"] == "python -m rheobase train mnist"
 
 
+def test_the_command_of_a_script_is_one_that_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["experiments/mine.py", "--seed", "3"])
+    assert about.command() == "python experiments/mine.py --seed 3"
+
+
 @pytest.mark.parametrize("error", [OSError("no git"), subprocess.CalledProcessError(128, "git")])
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -144,12 +144,76 @@ def test_weights_are_not_put_behind_another_reset_or_into_other_neurons(tmp_path
     path = of_a_run(tmp_path / "run", reset="zero")
     net = neurons()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(RunError, match=r"other neurons: 1.reset is zero, here subtract"):
+    with pytest.raises(RunError, match=r"other layers: 1.reset is zero, here subtract"):
         checkpoint.load(path, net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    with pytest.raises(RunError, match=r"other neurons: 1 is LIF, here SingleSpike"):
+    with pytest.raises(RunError, match=r"other layers: 1 is LIF, here SingleSpike"):
         checkpoint.load(path, neurons(rb.SingleSpike))
     checkpoint.load(path, neurons(reset="zero"))
+
+
+LAYERS: dict[str, tuple[Any, Any, str | None]] = {
+    "bits": (lambda: rb.quantise(nn.Linear(8, 8), 8), lambda: rb.quantise(nn.Linear(8, 8), 2), r"0\.bits is 8, here 2"),
+    "delay": (lambda: rb.Delay(1), lambda: rb.Delay(2), r"steps is 1, here 2"),
+    "activation": (nn.ReLU, nn.Tanh, "1 is ReLU, here Tanh"),
+    "stride": (
+        lambda: nn.AvgPool1d(3, 1, 1),
+        lambda: nn.AvgPool1d(3, 1, 1, count_include_pad=False),
+        "include_pad is True",
+    ),
+    "the same in other words": (lambda: nn.AvgPool1d(1), lambda: nn.AvgPool1d((1,)), None),
+    "the same computed otherwise": (lambda: nn.Linear(8, 8), lambda: rb.SpikeLinear(8, 8), None),
+    "dropout": (lambda: nn.Dropout(0.1), lambda: nn.Dropout(0.5), None),
+    "another dropout": (lambda: nn.Dropout(0.1), lambda: rb.Dropout(0.1), None),
+    "nothing": (nn.Identity, nn.Identity, None),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_layers_that_compute_something_else_with_the_same_weights_are_refused(tmp_path: Path, case: str) -> None:
+    trained, other, message = LAYERS[case]
+
+    def network(layer: Any) -> rb.Sequential:
+        return rb.Sequential(rb.LIF(8), layer(), nn.Linear(8, 3), rb.LeakyReadout(3))
+
+    settings = rb.Training(epochs=1)
+    rb.fit(network(trained), arrays(), arrays(9), settings=settings, run=tmp_path / "run", display=Display())
+    path = tmp_path / "run" / "best.safetensors"
+    checkpoint.load(path, network(trained))
+    if message is None:
+        checkpoint.load(path, network(other))
+    else:
+        with pytest.raises(RunError, match=f"other layers: .*{message}"):
+            checkpoint.load(path, network(other))
+
+
+def test_a_run_does_not_go_on_with_another_dropout(tmp_path: Path) -> None:
+    def go_on(p: float, **more: Any) -> None:
+        net = rb.Sequential(nn.Linear(8, 5), rb.LIF(5), rb.Dropout(p), nn.Linear(5, 3), rb.LeakyReadout(3))
+        rb.fit(
+            net, arrays(), arrays(9), settings=rb.Training(epochs=1), run=tmp_path / "run", display=Display(), **more
+        )
+
+    go_on(0.1)
+    with pytest.raises(RunError, match=r"was started with 2\.p 0\.1, not 0\.5"):
+        go_on(0.5, resume=True)
+
+
+class Counting(nn.Linear):
+    """A layer of one's own that remembers something."""
+
+    calls = 0
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(input)
+
+
+def test_what_layers_of_ones_own_remember_is_theirs(tmp_path: Path) -> None:
+    net = rb.Sequential(Counting(8, 5), rb.LIF(5), nn.Linear(5, 3), rb.LeakyReadout(3))
+    rb.fit(net, arrays(), arrays(9), settings=rb.Training(epochs=1), run=tmp_path / "run", display=Display())
+    assert net[0].calls > 1
+    checkpoint.load(tmp_path / "run" / "best.safetensors", net)
 
 
 def test_what_changes_gradients_alone_may_differ(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def read(paper: TextIO) -> str:
 
 def plan(**changes: object) -> Plan:
     values = {"title": "mine", "epochs": 10, "epochs_done": 0, "steps": 5, "samples": {"train": 1234}, "parameters": 5678,
-              "layers": ("1 LIF(4)",), "device": "cpu", "processes": 1, "run": None}  # fmt: skip
+              "layers": ("1 LIF(4)",), "device": "cpu", "processes": 1, "run": None, "recipe": False}  # fmt: skip
     return Plan(**{**values, **changes})
 
 
@@ -193,7 +193,7 @@ def layers(**changes: float) -> list[dict[str, object]]:
 
 def test_a_layer_that_dies_or_saturates_is_told_once(paper: TextIO) -> None:
     shown = PlainLines(paper)
-    shown.start(plan(run="runs/my run"))
+    shown.start(plan(run="runs/my run", recipe=True))
     states = [{}, {"dead": 0.5}, {"dead": 1.0}, {}, {"dead": 0.5, "saturated": 0.3}]
     for epoch, state in enumerate(states, start=1):
         shown.epoch(metrics(epoch, layers=layers(**state)))
@@ -226,20 +226,17 @@ def test_programs_are_told_once_with_the_remedy(paper: TextIO) -> None:
     assert saturated["remedy"].startswith("rb.stabilize(network, batch), or in training regularizers=[")
 
 
-def test_without_a_folder_there_is_nothing_to_look_closer_at(paper: TextIO) -> None:
+def test_without_a_recipe_the_command_line_cannot_look_closer(paper: TextIO) -> None:
     shown = PlainLines(paper)
-    shown.start(plan())
+    shown.start(plan(run="runs/a"))
     shown.epoch(metrics(1))  # a quarter is dead
-    assert (
-        read(paper)
-        .splitlines()[-1]
-        .endswith("no sample makes them fire; remedy, before training: rb.stabilize(network, batch)")
-    )
+    remedy = "remedy, before training: rb.stabilize(network, batch); rb.doctor(network, batch) looks closer"
+    assert read(paper).splitlines()[-1].endswith(f"no sample makes them fire; {remedy}")
 
 
 def test_the_live_display_keeps_warnings_above_its_picture() -> None:
     shown, out = live()
-    shown.start(plan(run="runs/a"))
+    shown.start(plan(run="runs/a", recipe=True))
     for epoch in range(1, 4):
         shown.epoch(metrics(epoch))
     shown.close()
@@ -268,5 +265,5 @@ def test_a_run_that_dies_says_so(tmp_path: Path, paper: TextIO) -> None:
     lines = [line for line in read(paper).splitlines() if line.startswith("warning")]
     assert lines == [
         "warning: 1 LIF(10): all of its neurons are dead: no sample makes them fire; "
-        f"remedy, before training: rb.stabilize(network, batch); rheobase doctor {tmp_path / 'a'} looks closer"
+        "remedy, before training: rb.stabilize(network, batch); rb.doctor(network, batch) looks closer"
     ]

@@ -40,6 +40,20 @@ class _InMemory(IndexedDataset):
         # `index_select` is the faster, but first copies all of a view, such as what `encoding.direct` returns.
         return x.index_select(1, there) if x.is_contiguous() else x[:, there]
 
+    def _check_finite(self, values: Shaped[Tensor, "steps n *rest"], what: str, *, at_steps: bool = True) -> None:
+        """Refuse NaN and infinity, but in padding, where nobody looks."""
+        wrong = ~torch.isfinite(values)
+        if not wrong.any():
+            return
+        wrong = wrong.reshape(*wrong.shape[:2], -1).any(2).cpu()
+        if self.lengths is not None and at_steps:
+            there = torch.zeros(wrong.shape, dtype=torch.bool)
+            there[:, self.chosen] = torch.arange(len(wrong)).unsqueeze(1) < torch.as_tensor(self.lengths)
+            wrong &= there
+        for step, sample in wrong.nonzero().tolist():
+            when = f" at step {step}" if at_steps else ""
+            raise DataError(f"{what.format(sample=sample)} NaN or infinite{when}, expected finite values")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArrayDataset(_InMemory):
@@ -89,11 +103,11 @@ class ArrayDataset(_InMemory):
                 f"labels: got {len(labels)} for {self.x.shape[1]} samples: x has shape {tuple(self.x.shape)}, "
                 "read as (T, n, *features), time first"
             )
-        _check_finite(self.x)
         object.__setattr__(self, "y", labels)
         object.__setattr__(self, "classes", classes)
         if self.lengths is not None:
             object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
+        self._check_finite(self.x, "x: sample {sample} is")
 
     @property
     def _all_labels(self) -> Int[np.ndarray, " all"]:
@@ -163,11 +177,8 @@ class TargetDataset(_InMemory):
                 f"y: got shape {tuple(y.shape)}, expected {wanted}: x has shape {tuple(self.x.shape)}, read as "
                 f"(T, n, *features), time first{remedy}"
             )
-        _check_finite(self.x)
         if y.is_floating_point():  # as precise as a loss is
             y = y.to(state_type(self.x))
-        if not bool(torch.isfinite(y).all()):
-            raise DataError(f"y: a target is NaN or infinite in {y.dtype}, expected finite values")
         object.__setattr__(self, "y", y)
         if self.lengths is not None:
             if axis and len(y) != self.steps:
@@ -176,6 +187,9 @@ class TargetDataset(_InMemory):
                     "targets for the steps of x, or leave out lengths"
                 )
             object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
+        self._check_finite(self.x, "x: sample {sample} is")
+        what = "y: the target of sample {sample}, in " + f"{y.dtype}, is"
+        self._check_finite(y if axis else y.unsqueeze(0), what, at_steps=bool(axis))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -218,12 +232,6 @@ def _check_samples(x: object) -> None:
         raise DataError(f"x: got {x.dtype}, expected a floating point tensor; convert it with x.float()")
     if x.shape[1] == 0:
         raise DataError(f"x: got shape {tuple(x.shape)}: the data set is empty, expected at least one sample")
-
-
-def _check_finite(x: Tensor) -> None:
-    if not torch.isfinite(x).all():
-        step, sample = (torch.nonzero(~torch.isfinite(x))[0, :2]).tolist()
-        raise DataError(f"x: sample {sample} is NaN or infinite at step {step}, expected finite values")
 
 
 def _tensor(y: object) -> Tensor:

@@ -213,7 +213,7 @@ def _checked(samples: Sequence[tuple[Tensor, Any]], every_step: bool | None) -> 
         if every_step is None and target.ndim and len(target) == len(x):
             raise ValueError(
                 f"samples: sample {number} of the batch has as many targets, of shape {tuple(target.shape)}, as steps; say "
-                "whether there is one at every step: collate_fn=functools.partial(rheobase.data.collate, every_step=True), or False"
+                "whether there is one at every step: functools.partial(rheobase.data.collate, every_step=True), or False"
             )
         targets.append(target)
     return targets

@@ -260,7 +260,7 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
 def _hear(layer: _Synapses, neurons: _Known, heard: Neuron) -> None:
     """Scale the first layer of a network that became a part of another for the neurons that it turns out to hear."""
     assumed, version = _as_first.pop(layer, (0.0, -1))
-    if layer.weight._version != version:
+    if layer.weight.is_inference() or layer.weight._version != version:
         return
     rate, correlation = _activity_of(heard)
     before, now = (

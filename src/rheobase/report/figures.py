@@ -161,8 +161,8 @@ def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
     return findings
 
 
-def raster(evaluation: Evaluation) -> str:
-    """One test sample on its way through the network: input, spikes of every layer, output."""
+def raster(evaluation: Evaluation, split: str) -> str:
+    """One sample, of the data set `split`, on its way through the network: input, spikes of every layer, output."""
     time = _time_scale(evaluation)
     lanes = [_lane("input", _channels(evaluation.raster_input), evaluation.raster_input)]
     for name, spikes in zip(evaluation.layers, evaluation.rasters, strict=True):
@@ -182,7 +182,7 @@ def raster(evaluation: Evaluation) -> str:
         " Neighbouring neurons share a row where there are many: the stronger, the more spikes." if pooled_rows else ""
     )
     caption = (
-        f"One test sample{verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
+        f"One {split} sample{verdict}. Time runs to the right in all panels; each row is a neuron, each mark a spike, "
         f"and the strip on the right adds up every row.{shade} At the bottom, {last}."
     )
     return figure(body, caption)

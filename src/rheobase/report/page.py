@@ -29,13 +29,15 @@ def render(run: Run) -> str:
     sections = [
         _section("Learning", figures.learning_curves(run) + _epoch_table(run) if run.epochs else _EMPTY),
         _answers(evaluation) if evaluation else "",
-        _section("One sample, layer by layer", figures.raster(evaluation)) if evaluation else "",
+        _section("One sample, layer by layer", figures.raster(evaluation, run.summary.split if run.summary else "test"))
+        if evaluation
+        else "",
         _section("Health of the layers", _warnings(run) + figures.layers(run)) if run.epochs else "",
         _section("Spikes and cost", _cost(run)) if run.epochs or run.summary else "",
         _section("Also measured", _measures(run.summary)) if run.summary and run.summary.measures else "",
         _section("How to reproduce", _reproduction(run)),
     ]
-    title = escape(f"{run.setup.recipe} · {run.folder.name}")
+    title = escape(f"{run.setup.title} · {run.folder.name}")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -125,7 +127,7 @@ def _headline(run: Run) -> str:
     facts.append(("parameters", f"{setup.parameters:,}"))
     stats = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return (
-        f'<header>\n<p class="eyebrow">Rheobase run · {escape(run.folder.name)}</p>\n<h1>{escape(setup.recipe)}</h1>\n'
+        f'<header>\n<p class="eyebrow">Rheobase run · {escape(run.folder.name)}</p>\n<h1>{escape(setup.title)}</h1>\n'
         f'<p class="lead">{escape(setup.description)}</p>\n{result}\n<dl class="facts">{stats}</dl>\n</header>\n'
     )
 
@@ -175,7 +177,8 @@ def _progress(run: Run) -> tuple[str, list[tuple[str, str]]]:
     best = figures.best_epoch(run)
     done = len(run.epochs)
     planned = f" of {run.epochs[-1].epochs}" if done else ""
-    resume = shlex.join(["rheobase", "resume", str(run.folder)])
+    own = f"rb.fit(..., run={str(run.folder)!r}, resume=True)"
+    resume = shlex.join(["rheobase", "resume", str(run.folder)]) if run.setup.recipe else own
     text = (
         f'<p class="note"><b>Unfinished.</b> This run has ended {done}{planned} epochs and has not been tested. '
         f"If it is not running any more, go on with <code>{escape(resume)}</code>.</p>"
@@ -233,7 +236,7 @@ def _warnings(run: Run) -> str:
         for layer in run.epochs[-1].layers
         for finding in activity_findings(layer.name, layer.dead, layer.saturated, layer.fires_once_in)
     ]
-    doctor = shlex.join(["rheobase", "doctor", str(run.folder)])
+    doctor = shlex.join(["rheobase", "doctor", str(run.folder)]) if run.setup.recipe else "rb.doctor(network, batch)"
     return "".join(
         f'<p class="note"><b>{escape(finding.layer or "")}</b>: {escape(finding.what)}. Remedy: '
         f"<code>{escape(finding.remedy)}</code>; <code>{escape(doctor)}</code> looks closer.</p>"

@@ -27,7 +27,8 @@ from rheobase.report.fields import Fields, parse, read_text
 class Setup:
     """What was asked for and where it ran: `config.json`."""
 
-    recipe: str
+    recipe: str | None
+    """None for a network of the user's own, of which the command line knows nothing more."""
     description: str
     command: str
     seed: int
@@ -37,6 +38,11 @@ class Setup:
     config: dict[str, Any]
     versions: dict[str, Any]
     machine: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What the report is called."""
+        return self.recipe or "A network of your own"
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ def read_run(folder: Path) -> Run:
 def _read_setup(path: Path) -> Setup:
     fields = parse(str(path), read_text(path))
     return Setup(
-        recipe=fields.optional_text("recipe") or "A network of your own",
+        recipe=fields.optional_text("recipe"),
         description=fields.optional_text("description") or "",
         command=fields.text("command"),
         seed=fields.whole("seed"),

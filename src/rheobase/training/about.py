@@ -45,9 +45,12 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
 
 
 def command() -> str:
-    """The command that this process was started with; `python -m rheobase` leaves a path to `__main__.py` in its place."""
+    """The command that this process was started with; `python -m rheobase` leaves a path to `__main__.py` in its place, and
+    `python` in front of a script is not told."""
     program = Path(sys.argv[0])
-    name = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    name = ["python", str(program)] if program.suffix == ".py" else [program.name]
+    if program.name == "__main__.py":
+        name = ["python", "-m", program.parent.name]
     return shlex.join([*name, *sys.argv[1:]])
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from rheobase import decoding
 from rheobase.data import Dataset
 from rheobase.losses import squared_error
+from rheobase.ops.arguments import state_type
 from rheobase.training.engine import Engine
 from rheobase.training.lengths import given
 
@@ -55,6 +56,11 @@ def loss_for(dataset: Dataset, decode: Decode) -> Loss:
         return squared_error(given(decode, mask)(output), targets, mask=mask if at_every_step else None)
 
     return cross_entropy if dataset.classes else mean_squared_error
+
+
+def precise(output: Tensor) -> Tensor:
+    """An output as precise as losses and answers are computed: that of half precision in float32."""
+    return output.to(state_type(output))
 
 
 def check_functions(loss: object, decode: object) -> None:
@@ -111,7 +117,7 @@ def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], cla
         ValueError: if the output is not `(T, B, C)`, or what `decode` makes of it is not one value for each of the `classes`.
     """
     output = _check_output(output, len(labels), ndim=3)
-    decoded = decode(output.detach().float())
+    decoded = decode(precise(output.detach()))
     if decoded.shape != (len(labels), classes):
         raise ValueError(
             f"the network's output must decode to (B, C) with B = {len(labels)} samples and C = {classes} classes as in the "
@@ -128,7 +134,7 @@ def values_found(output: object, decode: Decode, samples: int, axis: int) -> Sha
         ValueError: if the output is not `(T, B, ...)`, or what `decode` makes of it not `(B, *K)`, at axis 1 `(T, B, *K)`.
     """
     output = _check_output(output, samples)
-    decoded = decode(output.detach().float())
+    decoded = decode(precise(output.detach()))
     if decoded.ndim <= axis or decoded.shape[axis] != samples:
         wanted = "(T, B, *K)" if axis else "(B, *K)"
         raise ValueError(

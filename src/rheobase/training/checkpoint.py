@@ -85,8 +85,8 @@ def _number(optimizer: torch.optim.Optimizer, key: str, value: object) -> Tensor
 def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
     """Fill `network` and, if given, `optimizer` from `path`; nothing is changed unless everything fits.
 
-    Surrogates and rules of gradients are no weights, and stay as they are in `network`. All else that neurons are told when
-    they are made must be as it was in training, such as a reset: the weights would fit, and compute something else.
+    Surrogates, rules of gradients and dropout are no weights, and stay as they are in `network`. All else that layers are told
+    when they are made must be as it was in training, such as a reset: the weights would fit, and compute something else.
 
     Returns:
         Where the run stood.
@@ -100,7 +100,7 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
     if different := differences(network, _words(position)):
-        raise RunError(f"{path}: a checkpoint of a network with other neurons: {'; '.join(different[:3])}")
+        raise RunError(f"{path}: a checkpoint of a network with other layers: {'; '.join(different[:3])}")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         _load_weights(path, network, weights)

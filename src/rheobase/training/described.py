@@ -9,17 +9,21 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from rheobase.layers import DelayedLinear
-from rheobase.layers.parametrised import kind_of
+from rheobase.layers import DelayedLinear, Dropout
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
 _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
 """What a group of an optimiser has beside its settings, and settings that those of training decide."""
-_WITHOUT_EFFECT = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature", "features"}
-"""Settings of neurons that change no output: those of gradients, and a number that the weights have, too."""
+_OF_GRADIENTS = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature"}
+_OF_TRAINING = {"p", "momentum"}
+_WITHOUT_EFFECT = _OF_GRADIENTS | _OF_TRAINING | {"features", "inplace", "path"}
+"""Settings of layers that change no output in evaluation: besides these a number that the weights have, too, and how it is
+computed."""
 _PLAIN = bool | int | float | str | Surrogate | None
 
 
@@ -29,7 +33,8 @@ def described(
     """A word for each thing that must be the same when a run goes on, by its name.
 
     Args:
-        network: of its neurons, and of delayed synapses, the kind and all settings that are no tensors.
+        network: of its neurons, and of the other layers of PyTorch and of this library, the kind and all settings that are no
+            tensors. Other layers of your own may keep anything in their attributes, and are not described.
         loss: by the name of the function; likewise `decode`.
         decode: from the output to one value per class.
         regularizers: by their settings.
@@ -41,8 +46,8 @@ def described(
         >>> network = nn.Sequential(nn.Linear(2, 2), rb.LIF())
         >>> sgd = torch.optim.SGD(network.parameters(), momentum=0.9)
         >>> words = described(network, None, rb.decoding.mean, [rb.regularizers.Sparsity()], sgd)
-        >>> words["decode"], words["1"], words["1.reset"], words["optimizer"], words["optimizer.momentum"]
-        ('mean', 'LIF', 'subtract', 'SGD', '0.9')
+        >>> words["decode"], words["0"], words["1.reset"], words["optimizer"], words["optimizer.momentum"]
+        ('mean', 'Linear', 'subtract', 'SGD', '0.9')
         >>> words["regularizers"]
         '[Sparsity(target=0.01, weight=1.0, schedule=linear_annealing)]'
     """
@@ -52,32 +57,48 @@ def described(
     for name in sorted(optimizer.param_groups[0].keys() - _ELSEWHERE):
         settings = [_word(group[name]) for group in optimizer.param_groups]
         words[f"optimizer.{name}"] = settings[0] if len(set(settings)) == 1 else _word(settings)
-    return words | _neurons(network)
+    return words | _layers(network)
 
 
 def differences(network: nn.Module, words: Mapping[str, Any]) -> list[str]:
     """What makes `network` compute something else with the same weights than the network that `words` describe.
 
-    What changes gradients alone is left out, such as surrogates; and so is what one of the two has no word for.
+    What changes training alone is left out, such as surrogates and dropout; and so is what one of the two has no word for.
 
     Example:
         >>> import rheobase as rb
         >>> differences(nn.Sequential(rb.LIF(reset="zero")), {"0": "LIF", "0.reset": "subtract"})
         ['0.reset is subtract, here zero']
     """
-    ours = {name: word for name, word in _neurons(network).items() if name.rpartition(".")[2] not in _WITHOUT_EFFECT}
+    of_training = {name for name, module in network.named_modules() if isinstance(module, Dropout | _DropoutNd)}
+    ours = {
+        name: word
+        for name, word in _layers(network).items()
+        if name not in of_training and name.rpartition(".")[2] not in _WITHOUT_EFFECT
+    }
     return [f"{name} is {words[name]}, here {word}" for name, word in ours.items() if words.get(name, word) != word]
 
 
-def _neurons(network: nn.Module) -> dict[str, str]:
+def _layers(network: nn.Module) -> dict[str, str]:
     words: dict[str, str] = {}
     for name, module in network.named_modules():
-        if isinstance(module, Neuron | DelayedLinear):
-            words[name] = kind_of(module)
-            settings = {key: value for key, value in vars(module).items() if not key.startswith("_")}
-            words |= {f"{name}.{key}": _word(value) for key, value in settings.items() if isinstance(value, _PLAIN)}
-            words.pop(f"{name}.training", None)  # which changes between training and evaluation
+        kind = parametrize.type_before_parametrizations(module)
+        holds_layers = any(child != "parametrizations" for child, _ in module.named_children())
+        known = kind.__module__.startswith(("torch.", "rheobase.")) and not holds_layers
+        if not (known or isinstance(module, Neuron | DelayedLinear)):
+            continue
+        words[name] = _kind(kind)
+        for key, value in vars(module).items():
+            if isinstance(value, _PLAIN | tuple) and not key.startswith("_"):
+                words[f"{name}.{key}"] = _word(value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value)
+        words.pop(f"{name}.training", None)  # which changes between training and evaluation
     return words
+
+
+def _kind(kind: type) -> str:
+    """The name of a class; of one that computes what a layer of PyTorch computes, that layer's."""
+    of_torch = next(base for base in kind.__mro__ if base.__module__.startswith("torch."))
+    return kind.__name__ if of_torch is nn.Module else of_torch.__name__
 
 
 def _word(value: Any) -> str:

@@ -40,6 +40,8 @@ class Plan:
     processes: int
     run: str | None
     """The run's folder."""
+    recipe: bool
+    """Whether it was started from a recipe, with which the command line can look closer."""
 
 
 class Display:
@@ -242,7 +244,10 @@ class _Warnings:
     """What is wrong with the layers: once for each layer and cause, not every epoch anew."""
 
     def start(self, plan: Plan) -> None:
-        self._hint = f"; rheobase doctor {shlex.quote(plan.run)} looks closer" if plan.run else ""
+        command = (
+            f"rheobase doctor {shlex.quote(plan.run)}" if plan.run and plan.recipe else "rb.doctor(network, batch)"
+        )
+        self._hint = f"; {command} looks closer"
         self._given: set[tuple[str | None, str]] = set()
 
     def new(self, layers: list[Metrics]) -> list[Finding]:

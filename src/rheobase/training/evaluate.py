@@ -22,6 +22,7 @@ from rheobase.training.answers import (
     decode_for,
     loss_for,
     loss_on,
+    precise,
     sample_axis,
 )
 from rheobase.training.engine import Engine
@@ -126,7 +127,7 @@ def evaluate(
                 output = network(x)
             count.add(indices, output, given(decode, mask), labels)
             if len(indices):
-                total += loss_on(output.float(), labels, given(loss, mask)).cpu().double() * len(indices)
+                total += loss_on(precise(output), labels, given(loss, mask)).cpu().double() * len(indices)
     recorder.combine(engine.sum)
     return Evaluation(
         **count.result(engine),

@@ -239,6 +239,7 @@ class _Run:
                 device=str(trainer.engine.device),
                 processes=trainer.engine.processes,
                 run=None if folder is None else str(folder.path),
+                recipe=folder is not None and bool(folder.config.get("recipe")),
             )
         )
         while position.epoch < self.settings.epochs and not self._is_stale(position):

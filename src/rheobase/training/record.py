@@ -12,7 +12,7 @@ from rheobase.data import Dataset
 from rheobase.data.lengths import lengths_of
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
-from rheobase.training.answers import Decode, has_target_at_every_step, sample_axis
+from rheobase.training.answers import Decode, has_target_at_every_step, precise, sample_axis
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation
 from rheobase.training.lengths import given, mask_for, under
@@ -37,13 +37,13 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
         spikes, output = record_spikes(network, x.to(device))
     shown = slice(None if mask is None else int(mask.sum()))
     if dataset.classes:
-        said = _of_classes(dataset, seen, label, given(decode, mask)(output.float()))
+        said = _of_classes(dataset, seen, label, given(decode, mask)(precise(output)))
     else:
         said = _of_targets(dataset, seen)
     arrays: dict[str, Any] = {
         **said,
         "layers": np.array([layer.name for layer in seen.layers]),
-        "raster_input": _shown(x, len(output))[shown].numpy(),
+        "raster_input": precise(_shown(x, len(output))[shown]).cpu().numpy(),
         "output": output[shown, :1].float().flatten(1).cpu().numpy(),
         "dt": np.array(getattr(dataset, "dt", np.nan), dtype=np.float64),
     }

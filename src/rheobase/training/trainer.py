@@ -21,7 +21,7 @@ from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
-from rheobase.training.answers import Decode, Loss, loss_on, right_answers, sample_axis
+from rheobase.training.answers import Decode, Loss, loss_on, precise, right_answers, sample_axis
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
@@ -186,7 +186,7 @@ class Trainer:
         with engine.precision(), under(self.network, mask), self._activity() as activity:
             output = self.wrapped(part.x)
         correct = right_answers(output, given(self.decode, mask), part.labels, samples, len(self.train.classes))
-        output = output.float()
+        output = precise(output)
         loss = loss_on(output, part.labels, given(self.loss, mask)) if samples else output.sum() * 0
         randomness.seed_penalties(*place, engine.device)
         penalty = self._penalty(activity, progress, mask) if samples else torch.zeros_like(loss)
