@@ -210,7 +210,8 @@ STUDY = Study(
         "published standard single-spike loop, whose mask is part of the gradient in some versions of its program; *product* "
         "is that of a loop whose mask is differentiated; *multi-spike* has a soft reset in the gradient, as published. Not "
         "less accurate means by less than a point; as accurate as published, that the mean is not below; less accurate than "
-        "published, that the whole interval is. Seconds per epoch are those of kernels in all arms, on one thread."
+        "published, that the whole interval is. Seconds per epoch are those of kernels in all arms, on one thread, by "
+        "the clock on the wall of a machine with other work beside: speed is compared in single-spike-speed.md."
     ),
     experiments=experiments,
     claims=(
