@@ -12,7 +12,7 @@ a spike also crosses the synapses to its own layer.
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from rheobase.compiled import as_written, path_without_wrappers
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.parametrised import kind_of
 from rheobase.layers.recompute import in_one_piece
@@ -108,8 +109,10 @@ class Recorder:
         self._longest: dict[str, int] = {}  # sequence, of layers of neurons that fire once in it
         self._samples = torch.zeros((), dtype=torch.float64)
         self._handles: list[RemovableHandle] = []
+        self._stack = ExitStack()
 
     def __enter__(self) -> "Recorder":
+        self._stack.enter_context(as_written())
         self._handles.append(self._network.register_forward_pre_hook(self._on_input))
         self._handles.append(self._network.register_forward_hook(self._on_output))
         for module in self._network.modules():
@@ -122,6 +125,7 @@ class Recorder:
     def __exit__(self, *exception: object) -> None:
         while self._handles:
             self._handles.pop().remove()
+        self._stack.close()
 
     def _on_input(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         self._samples = self._samples + arguments[0].shape[1]
@@ -257,7 +261,7 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     handles = [network.register_forward_pre_hook(lambda *_: recorded.clear())]
     handles += [module.register_forward_hook(partial(add, name)) for name, module in neuron_layers(network)]
     try:
-        with in_one_piece(network):
+        with in_one_piece(network), as_written():
             yield recorded
     finally:
         for handle in handles:
@@ -276,7 +280,7 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
     for path, module in network.named_modules():
         if isinstance(module, Neuron):
             features = "" if module.features is None else f"({module.features})"
-            yield f"{path} {kind_of(module)}{features}".strip(), module
+            yield f"{path_without_wrappers(path)} {kind_of(module)}{features}".strip(), module
 
 
 def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.compiled import as_written
 from rheobase.health import listening, neuron_layers, outside_neurons
 from rheobase.neurons import Neuron
 from rheobase.ops.arguments import check_batch
@@ -46,6 +47,7 @@ class InitialRates:
         return "\n".join([*rows, f"target {self.target:.2%}, {end} after {self.steps} steps"])
 
 
+@as_written()
 def fit_initial_rates(
     network: nn.Module,
     batch: Float[Tensor, "T B *features"],

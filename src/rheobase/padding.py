@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rheobase.compiled import as_written
 from rheobase.layers.recompute import in_one_piece
 from rheobase.parameters import FeatureParameters
 from rheobase.temporal import Temporal
@@ -191,6 +192,7 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
             stack.callback(after.remove)
             _set_mask(stack, module, mask)
         stack.enter_context(in_one_piece(network))
+        stack.enter_context(as_written())
         yield
 
 

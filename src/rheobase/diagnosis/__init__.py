@@ -19,6 +19,7 @@ from rich.console import Console, RenderableType
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rheobase.compiled import as_written, original
 from rheobase.diagnosis.divergence import explain
 from rheobase.diagnosis.finding import SHARE, Finding, Kind, activity_findings
 from rheobase.diagnosis.judge import judge, judge_axes, judge_input, judge_labels, judge_sight, judge_size
@@ -79,6 +80,7 @@ class Diagnosis:
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
+@as_written()
 def doctor(
     network: nn.Module,
     batch: Float[Tensor, "T B *features"],
@@ -122,6 +124,7 @@ def doctor(
         >>> print(diagnosis.findings[0])
         1 LIF(50): all of its neurons are dead: no sample makes them fire
     """
+    network = original(network)
     check_sequence(batch, "doctor")
     refuse_mask(network, "doctor")
     if batch.numel() == 0:

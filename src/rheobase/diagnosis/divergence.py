@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rheobase.compiled import as_written
 from rheobase.layers.parametrised import kind_of
 
 
@@ -18,6 +19,7 @@ def _count(tensor: Tensor) -> int:
 
 
 @torch.no_grad()
+@as_written()
 def explain(network: nn.Module, x: Tensor, loss: float) -> str:
     """Where the first value that is not finite appears, when `network` (holding its gradients) sees `x`.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from rheobase.compiled import original
 from rheobase.errors import InteropError
 from rheobase.files import atomic_write
 from rheobase.interop.dynamics import nodes_of
@@ -115,6 +116,7 @@ def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NI
             f"{type(features).__name__ if isinstance(features, Tensor) else repr(features)}"
         )
     writer = _Writer(nir, features, check_dt(dt, "to_nir"))
+    network = original(network)
     _check_known(network)
     with torch.no_grad():
         writer.write(copy.deepcopy(network).eval().to("cpu", torch.float32))

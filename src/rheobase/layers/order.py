@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from rheobase.compiled import original
 from rheobase.temporal import Temporal
 
 
@@ -25,11 +26,10 @@ def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         >>> [name for name, _ in in_order(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(2, 1), nn.Tanh())))]
         ['0', '1.0', '1.1']
     """
+    network = original(network)
     if isinstance(network, nn.Sequential | InSequence):
-        for (
-            child,
-            layer,
-        ) in network._modules.items():  # `named_children` would name a layer that is used twice only once
+        # `named_children` would name a layer that is used twice only once.
+        for child, layer in network._modules.items():
             if layer is not None:
                 yield from in_order(layer, f"{name}.{child}" if name else child)
     else:

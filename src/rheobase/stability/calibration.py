@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from rheobase.compiled import as_written, original
 from rheobase.health import neuron_layers
 from rheobase.layers.parametrised import kind_of
 from rheobase.layers.standardised import only_standardised, standardised
@@ -121,6 +122,7 @@ class Calibration:
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
+@as_written()
 def stabilize(
     network: nn.Module,
     batch: Float[Tensor, "T B *features"],
@@ -175,6 +177,7 @@ def stabilize(
         [0.2, 0.2]
     """
     check_batch(batch, "stabilize")
+    network = original(network)
     refuse_mask(network, "stabilize")
     if not 0 < rate < 1:
         raise ValueError(f"stabilize: rate must be in (0, 1), got {rate}")

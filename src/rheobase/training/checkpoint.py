@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from rheobase.compiled import original
 from rheobase.errors import RunError
 from rheobase.files import atomic_write
 from rheobase.training.described import differences
@@ -48,7 +49,7 @@ class Position:
 
 def save(path: Path, network: nn.Module, position: Position, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Write weights, position and, if given, the optimiser's state, atomically."""
-    tensors = {_WEIGHTS + name: tensor for name, tensor in network.state_dict().items()}
+    tensors = {_WEIGHTS + name: tensor for name, tensor in original(network).state_dict().items()}
     if optimizer is not None:
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{_MOMENTS}{index}.{key}": _number(optimizer, key, value) for key, value in moments.items()}
@@ -95,7 +96,7 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
         RunError: if there is no such file, it is damaged, or it is of another network or another optimiser; the message names
             what differs.
     """
-    path = Path(path)
+    path, network = Path(path), original(network)
     tensors, position, kind = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)

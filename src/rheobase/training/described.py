@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
@@ -97,6 +98,8 @@ def _layers(network: nn.Module) -> dict[str, str]:
 
 def _kind(kind: type) -> str:
     """The name of a class; of one that computes what a layer of PyTorch computes, that layer's."""
+    if issubclass(kind, _BatchNorm):  # several processes have their own in its place
+        return "BatchNorm"
     of_torch = next(base for base in kind.__mro__ if base.__module__.startswith("torch."))
     return kind.__name__ if of_torch is nn.Module else of_torch.__name__
 

@@ -185,8 +185,8 @@ def fit(
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
             folder = _open(None if run is None else Path(run), trainer, resume, about or {})
-            title = str((about or {}).get("recipe") or type(network).__name__)
-            words = described(network, loss, decode, regularizers, trainer.optimizer, schedule)
+            title = str((about or {}).get("recipe") or type(trainer.network).__name__)
+            words = described(trainer.network, loss, decode, regularizers, trainer.optimizer, schedule)
             return _Run(trainer, validation, folder, measure, words).all(test, also_test or {}, resume, title)
     finally:
         display.close()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase import randomness
+from rheobase.compiled import original
 from rheobase.data import Dataset
 from rheobase.diagnosis.divergence import explain
 from rheobase.errors import DivergenceError
@@ -98,7 +99,7 @@ class Trainer:
         schedule: Callable[[float], float] | None,
         display: Display,
     ) -> None:
-        self.network = network
+        self.network = original(network)  # whose weights have the names that they have without `torch.compile`
         self.train = train
         self.settings = settings
         self.engine = engine
