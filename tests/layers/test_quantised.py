@@ -15,6 +15,7 @@ from rheobase.layers.quantised import QuantisedWeight, quantised
 LAYERS: dict[str, Any] = {
     "linear": lambda: (nn.Linear(12, 5), torch.rand(7, 3, 12)),
     "convolution": lambda: (nn.Conv2d(2, 5, 3), torch.rand(4, 2, 6, 6)),
+    "delayed": lambda: (rb.DelayedLinear(12, 5, longest=4), torch.rand(7, 3, 12)),
     "recurrent": lambda: (rb.RecurrentLIF(5, reset="zero"), 2 * torch.rand(9, 3, 5)),
     "recurrent, no self-connections": lambda: (rb.RecurrentLIF(5, self_connections=False), 2 * torch.rand(9, 3, 5)),
     "recurrent, adaptive": lambda: (rb.RecurrentAdaptiveLIF(5, refractory=2), 2 * torch.rand(9, 3, 5)),
@@ -165,6 +166,11 @@ def test_what_is_refused():
         TypeError, match="module must be a linear or a convolutional layer or recurrent neurons, or hold some, got LIF"
     ):
         rb.quantise(rb.LIF(3))
+    for left in (nn.ConvTranspose2d(2, 2, 3), rb.PSN(5), nn.Embedding(3, 4)):
+        with pytest.raises(TypeError, match=f"quantise: layer 1, {type(left).__name__}, has weights .* one by one"):
+            rb.quantise(nn.Sequential(nn.Linear(3, 2), left))
+    maps = rb.AdaptiveLIF(4, learn=("decay",))
+    rb.quantise(nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm((3, 3)), maps, rb.SlidingPSN(3)))
     layer = rb.quantise(nn.Linear(3, 2), 4)
     with pytest.raises(ValueError, match="is quantised already"):
         rb.quantise(nn.Sequential(nn.Linear(2, 2), layer), 4)

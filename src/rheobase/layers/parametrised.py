@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from rheobase.layers.delayed_linear import DelayedLinear
+
 
 def has_rows(layer: nn.Module) -> TypeGuard[nn.Linear | _ConvNd]:
     """Whether the first axis of the layer's weight is that of its output units: of linear and convolutional layers.
@@ -34,10 +36,11 @@ def weight_name(layer: nn.Module) -> Literal["weight", "recurrent_weight"] | Non
 
     Example:
         >>> import rheobase as rb
-        >>> [weight_name(layer) for layer in (nn.Linear(3, 2), rb.RecurrentLIF(2), rb.LIF(2))]
-        ['weight', 'recurrent_weight', None]
+        >>> layers = nn.Linear(3, 2), rb.DelayedLinear(3, 2, longest=4), rb.RecurrentLIF(2), rb.LIF(2)
+        >>> [weight_name(layer) for layer in layers]
+        ['weight', 'weight', 'recurrent_weight', None]
     """
-    if has_rows(layer):
+    if has_rows(layer) or isinstance(layer, DelayedLinear):
         return "weight"
     return "recurrent_weight" if isinstance(getattr(layer, "recurrent_weight", None), Tensor) else None
 

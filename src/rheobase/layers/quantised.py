@@ -8,6 +8,7 @@ It is a parametrisation of the layer's own weight, or of recurrent ones, as `rhe
 standardise, then quantise. The rounding itself is PyTorch's.
 """
 
+from collections.abc import Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -15,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rheobase.layers.parametrised import rules_of, weight_name
+from rheobase.layers.parametrised import kind_of, rules_of, weight_name
+from rheobase.parameters import FeatureParameters
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -73,7 +75,7 @@ class QuantisedWeight(nn.Module):
 def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
     """Let linear and convolutional layers and recurrent neurons compute with weights of so many bits from now on, and learn on.
 
-    Biases, decays and thresholds stay as they are. A network that has been trained already needs a few
+    Biases, decays, thresholds and delays stay as they are. A network that has been trained already needs a few
     epochs more; `rheobase.fold` then makes plain, rounded weights of it, and `integer_weights` whole numbers.
 
     Args:
@@ -87,7 +89,7 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
         The module.
 
     Raises:
-        TypeError: if there is no such layer.
+        TypeError: if there is no such layer, or another one that learns weights, such as an `nn.ConvTranspose2d`.
         ValueError: if a layer is quantised already, or an argument is out of range.
 
     Source: the straight-through estimator of Bengio, Leonard and Courville, arXiv 1308.3432.
@@ -106,6 +108,11 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
             "quantise: module must be a linear or a convolutional layer or recurrent neurons, or hold some, got "
             f"{type(module).__name__}"
         )
+    if left := next(_others(module), None):
+        raise TypeError(
+            f"quantise: {left} has weights that cannot be quantised; quantise the other layers one by one, such as "
+            "rb.quantise(network[0])"
+        )
     if already := next((layer for layer, _ in layers if quantised(layer) is not None), None):
         raise ValueError(f"quantise: {already} is quantised already")
     rules = [QuantisedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
@@ -115,6 +122,17 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
                 torch.as_tensor(layer.recurrent_weight).fill_diagonal_(0)  # or they would have a say in the step
         parametrize.register_parametrization(layer, name, rule)
     return module
+
+
+def _others(module: nn.Module) -> Iterator[str]:
+    """The layers with weights, of two axes and more, that are none of those whose rows are those of units."""
+    for path, layer in module.named_modules():
+        if weight_name(layer) is not None or isinstance(layer, nn.LayerNorm | nn.RMSNorm) or "parametrizations" in path:
+            continue
+        values = {f"raw_{name}" for name in layer.learn} if isinstance(layer, FeatureParameters) else set()
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.ndim >= 2 and name not in values:
+                yield f"layer {path}, {kind_of(layer)}," if path else kind_of(layer)
 
 
 def quantised(layer: nn.Module) -> QuantisedWeight | None:

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from rheobase.health import outside_neurons
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.initialisation import NORMALISATIONS
-from rheobase.layers.parametrised import has_rows, kind_of
+from rheobase.layers.parametrised import kind_of, weight_name
 from rheobase.layers.quantised import quantised
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.standardised import free_weight, standardised
@@ -146,7 +146,10 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
     """Those that have a gradient: of standardised and quantised layers the free ones; of another parametrization, none."""
-    computed = (has_rows(module) and (standardised(module) or quantised(module)) is not None for module in modules)
+    computed = (
+        weight_name(module) == "weight" and (standardised(module) or quantised(module)) is not None
+        for module in modules
+    )
     weights = (
         free_weight(module) if from_free else module._parameters.get("weight")
         for module, from_free in zip(modules, computed, strict=True)
