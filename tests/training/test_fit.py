@@ -123,6 +123,17 @@ def test_weight_decay_pulls_at_matrices_alone() -> None:
         torch.testing.assert_close(value, expected)
 
 
+def test_what_cannot_learn_is_told_why() -> None:
+    frozen = network().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"network has nothing to learn: .* requires_grad_\(True\) lets one learn"):
+        fit(frozen, *splits(), settings(), display=QUIET)
+    lazy = rb.Sequential(nn.LazyLinear(CLASSES), rb.LeakyReadout(CLASSES))
+    with pytest.raises(ValueError, match=r"network: 0\.weight has no shape yet, .* call network\(x\) once before"):
+        fit(lazy, *splits(), settings(), display=QUIET)
+    lazy(arrays().x)
+    fit(lazy, *splits(), settings(epochs=1), display=QUIET)
+
+
 def test_a_frozen_parameter_stays() -> None:
     net = network()
     net[0].weight.requires_grad_(False)

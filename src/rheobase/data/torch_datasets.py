@@ -199,7 +199,11 @@ def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Ten
     if not isinstance(label, float | np.number | np.ndarray | Tensor) or (
         isinstance(label, np.ndarray) and label.dtype.kind not in "fiub"
     ):
-        wanted = f"a target at every step, ({len(x)}, *K)" if every_step else "an integer, or numbers to come close to"
+        wanted = (
+            f"a target at every step, ({len(x)}, *K)"
+            if every_step
+            else "an integer, or numbers to come close to as a tensor"
+        )
         raise DataError(f"dataset: sample {number} has the label {label!r}, expected {wanted}")
     target = torch.as_tensor(label).detach().cpu()
     if target.is_floating_point():

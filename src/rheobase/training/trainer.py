@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from rheobase import randomness
 from rheobase.compiled import original
@@ -113,6 +114,12 @@ class Trainer:
             )
         self.schedule = schedule
         self.display = display
+        if lazy := [
+            name for name, parameter in self.network.named_parameters() if isinstance(parameter, UninitializedParameter)
+        ]:
+            raise ValueError(
+                f"network: {lazy[0]} has no shape yet, as of a lazy layer that has seen no batch; call network(x) once before"
+            )
         self.wrapped = engine.prepare(network)
         rates = {
             "threshold": settings.threshold_learning_rate,
@@ -125,6 +132,11 @@ class Trainer:
             rates={name: rate for name, rate in rates.items() if rate is not None},
             weight_decay=settings.weight_decay,
         )
+        if not groups:
+            raise ValueError(
+                "network has nothing to learn: it has no parameter that requires a gradient; parameter.requires_grad_(True) "
+                "lets one learn, rb.evaluate looks without learning"
+            )
         self._scales = [group["lr"] / settings.learning_rate for group in groups]
         self.optimizer = _adamw(groups) if optimize is None else _optimizer_of(optimize, groups)
         self.steps = math.ceil(len(train) / settings.batch_size)
