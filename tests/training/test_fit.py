@@ -125,10 +125,10 @@ def test_weight_decay_pulls_at_matrices_alone() -> None:
 
 def test_what_cannot_learn_is_told_why() -> None:
     frozen = network().requires_grad_(False)
-    with pytest.raises(ValueError, match=r"network has nothing to learn: .* requires_grad_\(True\) lets one learn"):
+    with pytest.raises(ValueError, match=r"network has nothing to learn: .*requires_grad_\(True\) lets one learn"):
         fit(frozen, *splits(), settings(), display=QUIET)
     lazy = rb.Sequential(nn.LazyLinear(CLASSES), rb.LeakyReadout(CLASSES))
-    with pytest.raises(ValueError, match=r"network: 0\.weight has no shape yet, .* call network\(x\) once before"):
+    with pytest.raises(ValueError, match=r"network: 0\.weight has no shape yet, .*call network\(x\) once before"):
         fit(lazy, *splits(), settings(), display=QUIET)
     lazy(arrays().x)
     fit(lazy, *splits(), settings(epochs=1), display=QUIET)
