@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheobase.losses import cross_entropy_per_step, rate_mse
+from rheobase.losses import NO_CLASS, cross_entropy_per_step, rate_mse
 
 both = pytest.mark.parametrize("loss", [cross_entropy_per_step, rate_mse])
 
@@ -51,6 +51,20 @@ def test_a_class_at_every_step_is_the_mean_over_the_steps_that_are_there(steps, 
     labels[~mask.numpy()] = -100
     loss = cross_entropy_per_step(torch.from_numpy(output), torch.from_numpy(labels), mask=mask if padded else None)
     assert loss.item() == pytest.approx(total / batch, rel=1e-10, abs=1e-12)
+
+
+@given(st.integers(2, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 2**32 - 1), st.booleans())
+def test_steps_without_a_class_do_not_count(steps, batch, classes, seed, padded):
+    random = np.random.default_rng(seed)
+    output = torch.from_numpy(random.normal(size=(steps, batch, classes))).requires_grad_()
+    labels = torch.from_numpy(random.integers(0, classes, (steps, batch)))
+    asked = torch.from_numpy(random.random((steps, batch)) < 0.6)
+    mask = torch.from_numpy(random.random((steps, batch)) < 0.8) if padded else None
+    loss = cross_entropy_per_step(output, torch.where(asked, labels, NO_CLASS), mask=mask)
+    both_say = asked if mask is None else asked & mask
+    torch.testing.assert_close(loss, cross_entropy_per_step(output, labels, mask=both_say))
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert not gradient[~both_say].any()
 
 
 def test_the_same_class_at_every_step_is_a_class_of_the_sample():

@@ -562,7 +562,7 @@ def test_confusions_are_named_in_order(tmp_path: Path) -> None:
 def test_no_confusion_is_said(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", epochs=1, classes=("a", "b"))
     edit_arrays(run / "evaluation.npz", confusion=np.array([[3, 0], [0, 0]]))
-    assert "No test sample was misclassified." in Page(write_report(run)).text
+    assert "No sample was misclassified." in Page(write_report(run)).text
 
 
 @given(correct=st.integers(0, 500), more=st.integers(0, 500))

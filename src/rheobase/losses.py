@@ -12,6 +12,9 @@ from torch.nn import functional
 from rheobase import decoding
 from rheobase.padding import only
 
+NO_CLASS = -100
+"""Stands where a step has no class, as it does for PyTorch's cross-entropy."""
+
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
     """Refuse classes that are not one for each sample."""
@@ -48,10 +51,10 @@ def cross_entropy_per_step(
 
     Args:
         output: the readout's membrane potential, used as logits at each step, `(T, B, C)`.
-        labels: the classes, `(B,)`; or a class at every step, `(T, B)`.
+        labels: the classes, `(B,)`; or a class at every step, `(T, B)`, -100 (`NO_CLASS`) at steps that have none.
         label_smoothing: the share of the target that is spread over all classes, in [0, 1).
-        mask: True where a step is there, `(T, B)`; None is all. The mean is over these steps of each sample, then over
-            samples, so that a long one does not count for more; one without any step adds 0.
+        mask: True where a step is there, `(T, B)`; None is all. The mean is over these steps of each sample that have a class,
+            then over samples, so that a long one does not count for more; one without any step adds 0.
 
     Returns:
         The loss, a scalar.
@@ -66,6 +69,10 @@ def cross_entropy_per_step(
         >>> cross_entropy_per_step(torch.zeros(5, 2, 4), torch.tensor([0, 3]))  # log(4)
         tensor(1.3863)
     """
+    if labels.ndim == 2 and labels.shape == output.shape[:2]:
+        asked = labels != NO_CLASS
+        if mask is not None or not asked.all():
+            mask = asked if mask is None else mask & asked
     if mask is not None:
         # Beforehand too, for at a NaN in the padding the gradient would be one, even of a loss that does not count.
         output = only(output, mask, "cross_entropy_per_step")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import rheobase as rb
 from rheobase.data import Dataset, TargetDataset, split
@@ -101,17 +102,75 @@ def test_a_loss_and_a_decoder_of_the_user() -> None:
     assert seen.loss == pytest.approx(float((last - data.y).abs().mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize("lengths", [False, True])
-def test_classes_at_every_step_are_whole_targets_with_a_loss(lengths: bool) -> None:
+def classes_at_steps(lengths: bool) -> TargetDataset:
+    """Which half of the inputs was busier so far; at the first two steps nobody asks."""
     source = targets(True, lengths)
     busier = torch.as_tensor(source.y).argmax(2)
-    data = TargetDataset(source.x, busier, every_step=True, lengths=source.lengths)
-    rest, validation = split(data, 0.25, seed=0)
-    loss = rb.losses.cross_entropy_per_step
-    result = fit(network(), rest, validation, settings=settings(epochs=8), loss=loss, display=Display())
-    answers, wanted = result.validation.answers.argmax(2), validation.batch(np.arange(len(validation)))[1]
-    there = rb.mask_of(torch.as_tensor(validation.lengths), T) if lengths else torch.ones(T, len(validation)).bool()
-    assert (answers == wanted)[there].float().mean() > 0.7
+    busier[:2] = rb.losses.NO_CLASS
+    return TargetDataset(source.x, busier, every_step=True, lengths=source.lengths)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+def test_a_class_at_every_step_is_learned_and_counted_sample_by_sample(tmp_path: Path, lengths: bool) -> None:
+    rest, validation = split(classes_at_steps(lengths), 0.25, seed=0)
+    net, run = network(), tmp_path / "run"
+    result = fit(net, rest, validation, settings=settings(epochs=8), run=run, display=Display())
+    shares, losses, confusion = [], [], torch.zeros(2, 2, dtype=torch.int64)
+    for index, (x, wanted) in enumerate(validation):
+        output = net(x.unsqueeze(1))[:, 0]
+        asked, said = wanted >= 0, output.argmax(1)
+        shares.append((said == wanted)[asked].float().mean().item())
+        losses.append(functional.cross_entropy(output[asked], wanted[asked]).item())
+        for true, found in zip(wanted[asked].tolist(), said[asked].tolist(), strict=True):
+            confusion[true, found] += 1
+        answers = result.validation.answers[:, index]
+        assert torch.equal(answers[: len(x)][asked], said[asked])
+        assert answers[: len(x)][~asked].eq(rb.losses.NO_CLASS).all()
+        assert answers[len(x) :].eq(rb.losses.NO_CLASS).all()
+    assert result.validation.accuracy == pytest.approx(np.mean(shares), rel=1e-6)
+    assert result.validation.accuracy > 0.7
+    assert result.validation.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert torch.equal(result.validation.confusion, confusion)
+    # Chosen by accuracy, as among samples.
+    best = max(
+        read_lines(run / "metrics.jsonl"), key=lambda line: (line["validation_accuracy"], -line["validation_loss"])
+    )
+    assert best["epoch"] == result.best_epoch
+    assert 0.4 < read_lines(run / "metrics.jsonl")[-1]["train_accuracy"] < 1
+    page = write_report(run).read_text()
+    assert "Confusions" in page
+    assert "of its steps)" in page
+    assert "numbers are steps" in page
+
+
+def test_training_counts_the_steps_that_are_right() -> None:
+    """In a single step at a learning rate of 0, by hand."""
+    data, net = classes_at_steps(True), network()
+    plan = settings(epochs=1, batch_size=N, learning_rate=1e-30)
+    result = fit(net, data, data, settings=plan, display=Display())
+    shares = []
+    for x, wanted in data:
+        asked = wanted >= 0
+        shares.append((net(x.unsqueeze(1))[:, 0].argmax(1) == wanted)[asked].float().mean().item())
+    assert result.metrics[0]["train_accuracy"] == pytest.approx(np.mean(shares), rel=1e-6)
+
+
+@pytest.mark.parametrize(("worst", "kept"), [(2, -100), (-1, 0)])
+def test_classes_that_there_are_not_are_named(worst: int, kept: int) -> None:
+    data = classes_at_steps(False)
+    y = torch.as_tensor(data.y).clone()
+    y[3, 5], y[4, 6] = worst, kept
+    wrong = TargetDataset(data.x, y, every_step=True)
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        return output.square().mean()
+
+    with pytest.raises(ValueError, match=r"must be one of the 2 .*, 0 to 1, or -100 where there is none, got"):
+        evaluate(network(), wrong, loss=loss)
+    with pytest.raises(
+        ValueError, match=r"must decode to \(T, B, C\), with a class at every step .* got shape \(12, 40\)"
+    ):
+        evaluate(network(), data, loss=loss, decode=lambda output: output.argmax(2))
 
 
 def test_whole_targets_have_no_squared_error(as_a_user: None) -> None:

@@ -131,13 +131,14 @@ class TargetDataset(_InMemory):
     """Samples in memory with numbers that a network is to come close to, in place of classes; no augmentation.
 
     `rheobase.fit` and `rheobase.evaluate` take it as any other: the loss is the mean squared error unless you give one, the
-    best epoch is that of the smallest loss, and there is no accuracy (it is NaN).
+    best epoch is that of the smallest loss, and there is no accuracy (it is NaN). Integers `(T, n)` are classes, one at every
+    step: the loss is `rheobase.losses.cross_entropy_per_step`, and accuracy is the share of steps that are right.
 
     Args:
         x: `(T, n, *features)`, floating point, finite.
         y: the targets, a tensor or a NumPy array, finite: `(n, *K)`, or with `every_step` `(T, n, *K)`, in which T may be
-            another one than that of `x`, if the network's output has it. Floating point becomes float32, float64 where `x` is;
-            integers stay, such as a class at every step, which `rheobase.losses.cross_entropy_per_step` takes.
+            another one than that of `x`, if the network's output has it. Floating point becomes float32, float64 where `x` is.
+            Integers stay; of classes at every step, -100 stands where there is none.
         every_step: whether there is a target at each step, and the network's output is compared step by step. Otherwise what is
             decoded from it, its mean over time unless you say otherwise, is.
         indices: the samples chosen from `x`; by default all.

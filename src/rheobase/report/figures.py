@@ -133,7 +133,7 @@ def confusion_matrix(answers: ClassAnswers) -> str:
         f'<div class="axis">predicted class</div></div>'
         f'<ul class="findings">{"".join(f"<li>{escape(finding)}</li>" for finding in findings)}</ul>'
     )
-    numbers = "numbers are samples, " if size <= _NUMBERED_CLASSES else ""
+    numbers = f"numbers are {answers.counted}s, " if size <= _NUMBERED_CLASSES else ""
     caption = (
         "Each row is a true class, each column what the network said, so that the diagonal is right; "
         f"{numbers}the stronger the colour, the larger the share of the row."
@@ -152,9 +152,11 @@ def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
         if count := int(wrong[row, column]):
             times = "once" if count == 1 else f"{count} times"
             share = percent(count / totals[row])
-            findings.append(f"“{classes[row]}” was taken for “{classes[column]}” {times} ({share} of its samples).")
+            findings.append(
+                f"“{classes[row]}” was taken for “{classes[column]}” {times} ({share} of its {answers.counted}s)."
+            )
     if not findings:
-        return ["No test sample was misclassified."]
+        return [f"No {answers.counted} was misclassified."]
     recall = np.diagonal(confusion) / np.maximum(totals, 1)
     hardest = int(np.argmin(np.where(totals > 0, recall, 2.0)))
     findings.append(f"Hardest class: “{classes[hardest]}”, {percent(float(recall[hardest]))} of it recognised.")
@@ -173,9 +175,10 @@ def raster(evaluation: Evaluation, split: str) -> str:
     answers = evaluation.answers
     verdict, last = "", "the output, with what was asked for"
     if isinstance(answers, ClassAnswers):
+        last = "the output of each class"
+    if isinstance(answers, ClassAnswers) and answers.label is not None and answers.prediction is not None:
         true, said = answers.classes[answers.label], answers.classes[answers.prediction]
         verdict = f", rightly recognised as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
-        last = "the output of each class"
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
     shade = (
@@ -275,8 +278,11 @@ def _class_traces(
         f'<i class="trace {style(k)}" style="bottom:{100 * at:.2f}%">{escape(classes[k])}</i>'
         for k, at in zip(named, _apart([float(heights[k]) for k in named], 1 / _NAMED_TRACES), strict=True)
     )
+    said = "" if answers.prediction is None else f"; predicted: {classes[answers.prediction]}"
     if not one_each:
         key = legend([("faint", f"{len(outputs)} outputs for {len(classes)} classes")])
+    elif answers.label is None:
+        key = legend([("faint", "classes")])
     elif answers.prediction == answers.label:
         key = legend([("c1", "predicted and true"), ("faint", "other classes")])
     else:
@@ -285,7 +291,7 @@ def _class_traces(
         drawing,
         names,
         key,
-        f"Membrane of the {len(outputs)} outputs over time; predicted: {classes[answers.prediction]}.",
+        f"Membrane of the {len(outputs)} outputs over time{said}.",
     )
 
 

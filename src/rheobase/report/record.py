@@ -129,12 +129,18 @@ class Summary:
 
 @dataclass(frozen=True)
 class ClassAnswers:
-    """How samples were classified, and what the one that is shown in detail is, and was taken for."""
+    """How samples were classified, or steps, and what the sample that is shown in detail is, and was taken for."""
 
     classes: tuple[str, ...]
     confusion: Int[np.ndarray, "C C"]
-    label: int
-    prediction: int
+    label: int | None
+    """None where every step has a class; likewise the prediction."""
+    prediction: int | None
+
+    @property
+    def counted(self) -> str:
+        """What has a class, in the singular."""
+        return "step" if self.label is None else "sample"
 
 
 @dataclass(frozen=True)
@@ -330,7 +336,9 @@ def _read_evaluation(path: Path) -> Evaluation:
         confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
         if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
             raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
-        label, prediction = (index(key, len(classes)) for key in ("sample_label", "sample_prediction"))
+        at_steps = "answers" in arrays and arrays["answers"].ndim == 2
+        names = ("sample_label", "sample_prediction")
+        label, prediction = (None, None) if at_steps else (index(key, len(classes)) for key in names)
         return ClassAnswers(classes, confusion, label, prediction)
 
     def value_answers() -> ValueAnswers:

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from rheobase import decoding
+from rheobase import decoding, losses
 from rheobase.data import Dataset
-from rheobase.losses import squared_error
 from rheobase.ops.arguments import state_type
 from rheobase.training.engine import Engine
-from rheobase.training.lengths import given
+from rheobase.training.lengths import Mask, given
 
 Loss = Callable[..., Tensor]
 """Of the network's output `(T, B, C)` and the labels `(B,)` or targets, the mean over the batch, a scalar. With samples of
@@ -40,22 +39,35 @@ def sample_axis(dataset: Dataset) -> int:
     return 1 if has_target_at_every_step(dataset) else 0
 
 
+def has_class_at_every_step(dataset: Dataset) -> bool:
+    """Whether the targets of a data set are classes, `(T, B)`."""
+    if not has_target_at_every_step(dataset):
+        return False
+    targets = np.asarray(dataset.labels)
+    return targets.dtype.kind in "iu" and targets.ndim == 2
+
+
 def decode_for(dataset: Dataset) -> Decode:
     """The decoder unless the user says otherwise: the mean over time; for targets at every step, the output itself."""
     return decoding.every_step if has_target_at_every_step(dataset) else decoding.mean
 
 
 def loss_for(dataset: Dataset, decode: Decode) -> Loss:
-    """The loss of the decoded output unless the user says otherwise: the cross-entropy; of targets, the mean squared error."""
+    """The loss of the decoded output unless the user says otherwise: the cross-entropy; of numbers, the mean squared error."""
     at_every_step = has_target_at_every_step(dataset)
 
     def cross_entropy(output: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
         return functional.cross_entropy(given(decode, mask)(output), labels)
 
     def mean_squared_error(output: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-        return squared_error(given(decode, mask)(output), targets, mask=mask if at_every_step else None)
+        return losses.squared_error(given(decode, mask)(output), targets, mask=mask if at_every_step else None)
 
-    return cross_entropy if dataset.classes else mean_squared_error
+    def cross_entropy_per_step(output: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+        return losses.cross_entropy_per_step(given(decode, mask)(output), labels, mask=mask)
+
+    if dataset.classes:
+        return cross_entropy
+    return cross_entropy_per_step if has_class_at_every_step(dataset) else mean_squared_error
 
 
 def precise(output: Tensor) -> Tensor:
@@ -97,16 +109,38 @@ def loss_on(output: Tensor, labels: Shaped[Tensor, "..."], loss: Loss) -> Tensor
     return value
 
 
-def right_answers(output: object, decode: Decode, labels: Shaped[Tensor, "..."], samples: int, classes: int) -> Tensor:
-    """How many of the samples of a batch are answered rightly; NaN where there are no classes.
+Right = Callable[[object, Decode, Tensor, Mask | None], Tensor]
+"""How many samples of a batch are answered rightly, from output, decoder, labels and mask."""
 
-    Raises:
-        TypeError, ValueError: as `classes_found`; of targets, only if the output is not `(T, B, ...)`.
+
+def right_for(dataset: Dataset) -> Right:
+    """Counts the right answers to batches of `dataset`: NaN where there are no classes; where there is one at every step, a
+    sample counts as its share of right steps.
+
+    Raises (the function):
+        TypeError, ValueError: as `classes_found`; of numbers, only if the output is not `(T, B, ...)`.
     """
-    if classes == 0:
-        _check_output(output, samples)
+    classes, axis = len(dataset.classes), sample_axis(dataset)
+
+    def of_samples(output: object, decode: Decode, labels: Tensor, _: Mask | None) -> Tensor:
+        return (classes_found(output, decode, labels, classes) == labels).sum()
+
+    def of_steps(output: object, decode: Decode, labels: Tensor, mask: Mask | None) -> Tensor:
+        asked = _asked(labels, mask)
+        right = (classes_at_steps(output, decode, labels) == labels) & asked
+        return (right.sum(0) / asked.sum(0).clamp(min=1)).sum()
+
+    def of_nothing(output: object, _: Decode, labels: Tensor, __: Mask | None) -> Tensor:
+        _check_output(output, labels.shape[axis])
         return torch.tensor(math.nan, device=labels.device)
-    return (classes_found(output, decode, labels, classes) == labels).sum()
+
+    return of_samples if classes else of_steps if has_class_at_every_step(dataset) else of_nothing
+
+
+def _asked(labels: Int[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T B"]:
+    """At which steps there is a class to be found."""
+    asked = labels != losses.NO_CLASS
+    return asked if mask is None else asked & mask
 
 
 def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
@@ -124,6 +158,22 @@ def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], cla
             f"data, got shape {tuple(decoded.shape)} from the output {tuple(output.shape)}"
         )
     return decoded.argmax(1)
+
+
+def classes_at_steps(output: object, decode: Decode, labels: Int[Tensor, "T B"]) -> Int[Tensor, "T B"]:
+    """The classes that the network's `output` stands for, at every step.
+
+    Raises:
+        TypeError: if the output is no tensor.
+        ValueError: if the output is not `(T, B, ...)`, or what `decode` makes of it not one value for each class at each step.
+    """
+    decoded = values_found(output, decode, labels.shape[1], 1)
+    if decoded.ndim != 3 or decoded.shape[:2] != labels.shape:
+        raise ValueError(
+            f"the network's output must decode to (T, B, C), with a class at every step as in the data, {tuple(labels.shape)}, "
+            f"got shape {tuple(decoded.shape)}"
+        )
+    return decoded.argmax(2)
 
 
 def values_found(output: object, decode: Decode, samples: int, axis: int) -> Shaped[Tensor, "..."]:
@@ -164,7 +214,9 @@ class ClassCount:
         self._confusion = torch.zeros(self._classes, self._classes, dtype=torch.int64, device=device)
         self._found = torch.zeros(len(dataset), dtype=torch.int64, device=device)  # of other processes' samples 0
 
-    def add(self, indices: Int[np.ndarray, " B"], output: object, decode: Decode, labels: Int[Tensor, " B"]) -> None:
+    def add(
+        self, indices: Int[np.ndarray, " B"], output: object, decode: Decode, labels: Int[Tensor, " B"], _: Mask | None
+    ) -> None:
         """Count a batch."""
         answers = classes_found(output, decode, labels, self._classes)
         self._found[torch.from_numpy(indices).to(self._found.device)] = answers
@@ -178,8 +230,52 @@ class ClassCount:
         return {"accuracy": accuracy, "confusion": confusion, "answers": engine.sum(self._found).cpu()}
 
 
+class StepCount:
+    """The same of a class at every step: right is a share of a sample's steps, and the confusion matrix counts steps."""
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self._found = torch.full((0, len(dataset)), losses.NO_CLASS, device=device)
+        self._confusion = torch.zeros(0, 0, dtype=torch.int64, device=device)
+        self._right = torch.zeros((), dtype=torch.float64, device=device)
+
+    def add(
+        self,
+        indices: Int[np.ndarray, " B"],
+        output: object,
+        decode: Decode,
+        labels: Int[Tensor, "T B"],
+        mask: Mask | None,
+    ) -> None:
+        """Count a batch."""
+        decoded, asked = values_found(output, decode, len(indices), 1), _asked(labels, mask)
+        answers = classes_at_steps(output, decode, labels)
+        size, wanted = decoded.shape[2], labels.long()[asked]
+        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < size:
+            raise ValueError(
+                f"a class at every step must be one of the {size} that the network's output decodes to, 0 to {size - 1}, or "
+                f"{losses.NO_CLASS} where there is none, got {int(wanted.min())} to {int(wanted.max())}"
+            )
+        if not self._found.numel():
+            self._found = answers.new_zeros(len(answers), self._found.shape[1])  # of other processes' samples 0
+            self._confusion = self._confusion.new_zeros(size, size)
+        self._found[:, torch.from_numpy(indices).to(answers.device)] = torch.where(asked, answers, losses.NO_CLASS)
+        right = ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
+        self._right += right.double().sum()
+        pairs = wanted * size + answers[asked]
+        self._confusion += torch.bincount(pairs, minlength=size**2).view(size, size)
+
+    def result(self, engine: Engine) -> dict[str, Any]:
+        """Accuracy, confusion matrix and answers of all processes; NO_CLASS where nothing was asked for."""
+        accuracy = engine.sum(self._right).item() / self._found.shape[1]
+        return {
+            "accuracy": accuracy,
+            "confusion": engine.sum(self._confusion).cpu(),
+            "answers": engine.sum(self._found).cpu(),
+        }
+
+
 class ValueCount:
-    """The same of a data set with targets: nothing is right or wrong, so only what was said is kept."""
+    """The same of a data set with numbers as targets: nothing is right or wrong, so only what was said is kept."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._samples = len(dataset)
@@ -187,7 +283,12 @@ class ValueCount:
         self._found = torch.zeros(0, device=device)
 
     def add(
-        self, indices: Int[np.ndarray, " B"], output: object, decode: Decode, targets: Shaped[Tensor, "..."]
+        self,
+        indices: Int[np.ndarray, " B"],
+        output: object,
+        decode: Decode,
+        _targets: Shaped[Tensor, "..."],
+        _: Mask | None,
     ) -> None:
         """Keep what is said of a batch."""
         decoded = values_found(output, decode, len(indices), self._axis)
@@ -203,6 +304,8 @@ class ValueCount:
         return {"accuracy": math.nan, "confusion": nothing, "answers": engine.sum(self._found).cpu()}
 
 
-def count_for(dataset: Dataset, device: torch.device) -> ClassCount | ValueCount:
+def count_for(dataset: Dataset, device: torch.device) -> ClassCount | StepCount | ValueCount:
     """Counts what is said of `dataset`."""
-    return (ClassCount if dataset.classes else ValueCount)(dataset, device)
+    if dataset.classes:
+        return ClassCount(dataset, device)
+    return (StepCount if has_class_at_every_step(dataset) else ValueCount)(dataset, device)

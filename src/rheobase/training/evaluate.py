@@ -35,11 +35,13 @@ class Evaluation:
     """What a network makes of a data set.
 
     Args:
-        accuracy: the share of samples whose class it finds; NaN where there are targets in place of classes.
+        accuracy: the share of samples whose class it finds; where there is a class at every step, the mean over samples of the
+            share of steps; NaN where there are numbers in place of classes.
         loss: the mean loss.
-        confusion: counts, `(C, C)`, rows the true class, columns the answer; C is 0 where there are none.
-        answers: the class found for each sample, in the order of the data set; or what was decoded for it, `(n, *K)`, with a
-            target at every step `(T, n, *K)`.
+        confusion: counts, `(C, C)`, rows the true class, columns the answer; C is 0 where there are none. Of a class at every
+            step, of steps.
+        answers: the class found for each sample, in the order of the data set; or for each step, `(T, n)`, -100 where none was
+            asked for; or what was decoded, `(n, *K)`, with a target at every step `(T, n, *K)`.
         layers: firing rates, dead and saturated neurons, synaptic operations of every layer of neurons.
         input: what the network received.
     """
@@ -73,8 +75,8 @@ def evaluate(
         network: `(T, B, *features)` in, `(T, B, C)` out.
         dataset: the samples. If it has lengths, what is padding neither fires nor counts, see `rheobase.masked`.
         batch_size: samples per step; it changes the memory needed, not the result (but for what stochastic neurons draw).
-        loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output, and of targets the
-            mean squared error.
+        loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output, at every step
+            where there is a class at every step, and of numbers the mean squared error.
         decode: from the output to one value per class, or to what is compared with targets; None is `rheobase.decoding.mean`,
             and with a target at every step the output itself.
         engine: device, precision and processes; None is where the network is now.
@@ -125,7 +127,7 @@ def evaluate(
             mask = mask_for(dataset, indices, x)
             with engine.precision(), under(network, mask):
                 output = network(x)
-            count.add(indices, output, given(decode, mask), labels)
+            count.add(indices, output, given(decode, mask), labels, mask)
             if len(indices):
                 total += loss_on(precise(output), labels, given(loss, mask)).cpu().double() * len(indices)
     recorder.combine(engine.sum)

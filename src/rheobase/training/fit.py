@@ -83,7 +83,8 @@ def fit(
     """Train `network`, keep the weights of the best epoch on `validation`, and read `test` once at the end.
 
     Targets may be numbers in place of classes, for the whole sample or at every step, see `rheobase.data.TargetDataset`: an
-    angle, a signal to follow. There is no accuracy then, and the best epoch is that of the smallest loss.
+    angle, a signal to follow. There is no accuracy then, and the best epoch is that of the smallest loss. Of a class at every
+    step, accuracy is the mean over samples of the share of steps that are right.
 
     Memory that a step has freed stays with the process for the next, see `rheobase.training.heap`.
 

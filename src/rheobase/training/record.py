@@ -12,7 +12,7 @@ from rheobase.data import Dataset
 from rheobase.data.lengths import lengths_of
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
-from rheobase.training.answers import Decode, has_target_at_every_step, precise, sample_axis
+from rheobase.training.answers import Decode, has_class_at_every_step, has_target_at_every_step, precise, sample_axis
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation
 from rheobase.training.lengths import given, mask_for, under
@@ -25,8 +25,9 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
     length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, stand in place of
     what is said of classes, for as many of the first samples as have no more than a million numbers together; targets of
-    padding are NaN. T is the number of steps of the output, without those that are padding; what runs in front of a `Hold` is
-    shown for as long as that shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
+    padding are NaN. Of a class at every step, `labels` and `answers` are (n, T), and the sample has none of its own. T is the
+    number of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that
+    shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -36,7 +37,10 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
         seed_step(0, 0)
         spikes, output = record_spikes(network, x.to(device))
     shown = slice(None if mask is None else int(mask.sum()))
-    if dataset.classes:
+    if has_class_at_every_step(dataset):
+        said = {"confusion": seen.confusion.numpy(), "classes": np.array([str(k) for k in range(len(seen.confusion))])}
+        said |= {"labels": np.asarray(dataset.labels), "answers": seen.answers.movedim(1, 0).numpy()}
+    elif dataset.classes:
         said = _of_classes(dataset, seen, label, given(decode, mask)(precise(output)))
     else:
         said = _of_targets(dataset, seen)

@@ -23,7 +23,7 @@ from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
-from rheobase.training.answers import Decode, Loss, loss_on, precise, right_answers, sample_axis
+from rheobase.training.answers import Decode, Loss, loss_on, precise, right_for, sample_axis
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
@@ -102,6 +102,7 @@ class Trainer:
     ) -> None:
         self.network = original(network)  # whose weights have the names that they have without `torch.compile`
         self.train = train
+        self._right = right_for(train)
         self.settings = settings
         self.engine = engine
         self.loss = loss
@@ -198,7 +199,7 @@ class Trainer:
         engine, mask, samples = self.engine, part.mask, part.x.shape[1]
         with engine.precision(), under(self.network, mask), self._activity() as activity:
             output = self.wrapped(part.x)
-        correct = right_answers(output, given(self.decode, mask), part.labels, samples, len(self.train.classes))
+        correct = self._right(output, given(self.decode, mask), part.labels, mask)
         output = precise(output)
         loss = loss_on(output, part.labels, given(self.loss, mask)) if samples else output.sum() * 0
         randomness.seed_penalties(*place, engine.device)
