@@ -172,7 +172,8 @@ class Events:
         """
         times, units, offsets, channels = flat(recordings, channels, sensor, unit, source)
         size = None if sensor is None else check_sensor(sensor, f"{source}: sensor")
-        labels = as_row(labels, "iu", f"{source}: labels", "integers, one per recording")
+        numbers = "; recordings with numbers to come close to, put into steps, are a rheobase.data.TargetDataset"
+        labels = as_row(labels, "iu", f"{source}: labels", f"integers, one per recording{numbers}")
         return cls(times, units, offsets, labels, channels, classes, sensor=size, source=source)
 
     def __len__(self) -> int:
