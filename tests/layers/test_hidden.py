@@ -464,12 +464,13 @@ def gradients_of(net, x):
 
 
 class TestPooling:
-    """Neurons that fire once, and average pooling behind them."""
+    """Neurons that fire once, and pooling behind them."""
 
+    @pytest.mark.parametrize("pooling", [nn.AvgPool2d(2), rb.SpikeMaxPool2d(2), rb.SpikeMaxPool2d((2, 2))], ids=str)
     @pytest.mark.parametrize("hold", [None, 6])
     @pytest.mark.parametrize("fire_by_end", [False, True])
-    def test_they_are_one_and_the_numbers_are_those_of_two(self, pooled_calls, hold, fire_by_end):
-        net, x = convolutional(hold, fire_by_end=fire_by_end), maps(steps=1 if hold else 5)
+    def test_they_are_one_and_the_numbers_are_those_of_two(self, pooled_calls, hold, fire_by_end, pooling):
+        net, x = convolutional(hold, pooling, fire_by_end=fire_by_end), maps(steps=1 if hold else 5)
         ours = gradients_of(net, x)
         assert pooled_calls == [True]
         net[0 if hold is None else 1].register_forward_hook(nothing)
@@ -527,7 +528,15 @@ class TestPooling:
 
     @pytest.mark.parametrize(
         "pooling",
-        [nn.AvgPool2d(3), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2, padding=1), nn.AvgPool2d(2, divisor_override=1)],
+        [
+            nn.AvgPool2d(3),
+            nn.AvgPool2d(2, stride=1),
+            nn.AvgPool2d(2, padding=1),
+            nn.AvgPool2d(2, divisor_override=1),
+            rb.SpikeMaxPool2d(3),
+            rb.SpikeMaxPool2d(2, padding=1),
+            rb.SpikeMaxPool2d(2, ceil_mode=True),
+        ],
         ids=str,
     )
     def test_not_with_other_windows(self, pooled_calls, pooling):

@@ -1,4 +1,4 @@
-"""Neurons that fire once and average pooling as one, against the references in a row."""
+"""Neurons that fire once and pooling as one, against the references in a row."""
 
 import math
 
@@ -19,16 +19,19 @@ pytest.importorskip("numba")
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 # Each rule with a type and a shape of its own: compiling all combinations would take minutes.
 VARIANTS = {
-    "float32-product": (F32, Arctan(sharpness=1 / 3), "product"),
-    "float64-product": (F64, Rectangular(0.7, 0.6), "product"),
-    "bfloat16-product": (BF16, Arctan(), "product"),
-    "float64-ramp": (F64, FastSigmoid(1.0, 5.0), "ramp"),
-    "bfloat16-ramp": (BF16, FastSigmoid(1.0, 5.0), "ramp"),
-    "float64-early_ramp": (F64, Sigmoid(1.0, 0.5), "early_ramp"),
-    "float32-detached": (F32, Gaussian(2.0, 0.5), "detached"),
-    "float64-detached": (F64, Triangular(0.5, 0.5), "detached"),
+    "float32-product": (F32, Arctan(sharpness=1 / 3), "product", "average"),
+    "float64-product": (F64, Rectangular(0.7, 0.6), "product", "average"),
+    "bfloat16-product": (BF16, Arctan(), "product", "average"),
+    "float64-ramp": (F64, FastSigmoid(1.0, 5.0), "ramp", "average"),
+    "bfloat16-ramp": (BF16, FastSigmoid(1.0, 5.0), "ramp", "average"),
+    "float64-early_ramp": (F64, Sigmoid(1.0, 0.5), "early_ramp", "average"),
+    "float32-detached": (F32, Gaussian(2.0, 0.5), "detached", "average"),
+    "float64-detached": (F64, Triangular(0.5, 0.5), "detached", "average"),
+    "float32-ramp-maximum": (F32, FastSigmoid(1.0, 5.0), "ramp", "maximum"),
+    "float64-product-maximum": (F64, Arctan(), "product", "maximum"),
+    "bfloat16-detached-maximum": (BF16, Gaussian(2.0, 0.5), "detached", "maximum"),
 }
-variants = pytest.mark.parametrize(("dtype", "surrogate", "credit"), VARIANTS.values(), ids=VARIANTS)
+variants = pytest.mark.parametrize(("dtype", "surrogate", "credit", "pooling"), VARIANTS.values(), ids=VARIANTS)
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +60,15 @@ def composed(x, decay, threshold, hold, rule):
     rest = [torch.zeros((), dtype=x.dtype)] * 3
     how = rule["credit"], rule["fire_by_end"], rule["surrogate"]
     spikes, *_ = reference.single_spike(sequence, decay, threshold, rest, *how, True)
-    return F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+    pool = F.max_pool2d if rule.get("pooling") == "maximum" else F.avg_pool2d
+    return pool(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
 
 
 def as_one(x, decay, threshold, hold, rule):
     """What the kernels say; they must be asked."""
     decay, threshold = (each.to(torch.float64 if x.dtype == F64 else F32) for each in (decay, threshold))
-    y = in_one(x, hold or len(x), decay, threshold, rule["credit"], rule["fire_by_end"], rule["surrogate"])
+    how = rule["credit"], rule["fire_by_end"], rule["surrogate"], rule.get("pooling", "average")
+    y = in_one(x, hold or len(x), decay, threshold, *how)
     assert y is not None
     return y
 
@@ -88,7 +93,7 @@ def assert_close(ours, theirs, steps):
 @settings(max_examples=8)
 @given(data=st.data())
 @variants
-def test_kernels_equal_the_references_in_a_row(dtype, surrogate, credit, data):
+def test_kernels_equal_the_references_in_a_row(dtype, surrogate, credit, pooling, data):
     hold = data.draw(st.sampled_from([None, 1, 3, 8, 9, 17]), "hold")
     steps = hold or data.draw(st.sampled_from([1, 2, 4, 7, 8, 9, 17]), "T")
     channels = data.draw(st.sampled_from([1, 3]), "C")
@@ -98,6 +103,7 @@ def test_kernels_equal_the_references_in_a_row(dtype, surrogate, credit, data):
     x = x + data.draw(st.sampled_from([-9.0, 0.0, 0.25, 9.0]), "drive")  # none fires, some, all at the first step
     parameters = values(channels, data.draw(st.tuples(st.booleans(), st.booleans()), "for each channel"))
     rule = {"surrogate": surrogate, "credit": credit, "fire_by_end": data.draw(st.booleans(), "fire_by_end")}
+    rule["pooling"] = pooling
     if dtype == BF16:  # parameters are in float32 there, of which these are no bfloat16 numbers
         ours = results(as_one, x, parameters, hold, rule, F32)
         assert_close(ours, results(composed, x, parameters, hold, rule, F64), steps)
@@ -147,13 +153,13 @@ def test_however_the_input_and_its_gradient_lie_in_memory(dtype, hold):
             on = layout(on_y) if as_given else layout(on_y).contiguous()
             assert leaf.is_contiguous() == on.is_contiguous() == (not as_given) or leaf.shape[0] == 1
             leaves = [each.detach().requires_grad_() for each in (leaf, *parameters)]
-            y = in_one(leaves[0], steps, *leaves[1:], "product", False, Arctan())
+            y = in_one(leaves[0], steps, *leaves[1:], "product", False, Arctan(), "average")
             found.append([y.detach(), *torch.autograd.grad(y, leaves, on)])
         assert all(map(torch.equal, *found))
 
 
 @variants
-def test_cases_are_of_all_kinds(dtype, surrogate, credit):
+def test_cases_are_of_all_kinds(dtype, surrogate, credit, pooling):
     """Neurons above never fire, fire early and late: no test sees silence alone."""
     rule = {"surrogate": surrogate, "credit": credit, "fire_by_end": False}
     y = composed(currents(17, 5, 3, 8, 8), *values(3, (True, True)), None, rule)
@@ -161,6 +167,7 @@ def test_cases_are_of_all_kinds(dtype, surrogate, credit):
     assert (per_window == 0).any() or (per_window < 4).any()
     assert (y.sum((1, 2, 3, 4)) > 0).sum() >= 8
     assert dtype is not None
+    assert pooling is not None
 
 
 def test_what_comes_when_all_is_over_is_not_looked_at():
@@ -175,9 +182,9 @@ def test_what_comes_when_all_is_over_is_not_looked_at():
 
 
 @variants
-def test_the_number_of_threads_changes_nothing(monkeypatch, dtype, surrogate, credit):
+def test_the_number_of_threads_changes_nothing(monkeypatch, dtype, surrogate, credit, pooling):
     monkeypatch.setattr(threads, "_WORTH_A_THREAD", 100)
-    rule = {"surrogate": surrogate, "credit": credit, "fire_by_end": True}
+    rule = {"surrogate": surrogate, "credit": credit, "fire_by_end": True, "pooling": pooling}
     given = currents(9, 7, 3, 8, 6), values(3, (True, False)), None, rule, F32 if dtype == BF16 else dtype
     before = torch.get_num_threads()
     try:
@@ -195,8 +202,9 @@ def test_every_number_is_written(monkeypatch, hold):
     monkeypatch.setattr(memory, "empty", lambda shape, dtype: torch.full(shape, math.nan, dtype=dtype))
     x = currents(1 if hold else 12, 3, 2, 4, 6)
     x[:, 0] = 9.0  # a sample of which all is over early
-    rule = {"surrogate": Arctan(), "credit": "product", "fire_by_end": False}
-    assert not any(each.isnan().any() for each in results(as_one, x, values(2, (True, True)), hold, rule, F32))
+    for pooling in ("average", "maximum"):
+        rule = {"surrogate": Arctan(), "credit": "product", "fire_by_end": False, "pooling": pooling}
+        assert not any(each.isnan().any() for each in results(as_one, x, values(2, (True, True)), hold, rule, F32))
 
 
 def test_a_gradient_that_nobody_wants_is_not_computed():
@@ -213,7 +221,7 @@ class TestWhoComputes:
 
     def one(self, x, decay=0.5, threshold=1.0, surrogate=None):
         decay, threshold = torch.as_tensor(decay), torch.as_tensor(threshold)
-        rule = "product", False, surrogate or Arctan()
+        rule = "product", False, surrogate or Arctan(), "average"
         return in_one(x, len(x), decay, threshold, *rule) is not None
 
     def test_the_kernels(self):
@@ -243,13 +251,15 @@ class TestWhoComputes:
             assert not self.one(torch.zeros(3, 2, 4, 6, 8))
 
 
+@pytest.mark.parametrize("pooling", ["average", "maximum"])
 @pytest.mark.parametrize("hold", [None, 6])
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])
-def test_either_way_the_operation_is_the_same(hold, size):
+def test_either_way_the_operation_is_the_same(hold, size, pooling):
     """Of odd sizes the last row and column belong to no window; there it is computed one by one."""
     x = currents(1 if hold else 6, 2, 3, *size).float()
-    spikes = pooled_single_spike(x, 0.5, torch.full((3, 1, 1), 0.75), hold=hold, surrogate=Arctan(), fire_by_end=True)
-    rule = {"surrogate": Arctan(), "credit": "product", "fire_by_end": True}
+    how = {"surrogate": Arctan(), "fire_by_end": True, "pooling": pooling}
+    spikes = pooled_single_spike(x, 0.5, torch.full((3, 1, 1), 0.75), hold=hold, **how)
+    rule = {**how, "credit": "product"}
     assert torch.equal(spikes, composed(x, torch.tensor(0.5), torch.tensor(0.75), hold, rule))
 
 
@@ -260,8 +270,10 @@ def test_no_second_derivative():
         torch.autograd.grad(y.sum(), x, create_graph=True)
 
 
-def test_refused():
+def test_refused(as_a_user: None):
     with pytest.raises(ValueError, match="hold must be at least 1 and x have one step, got 4 and 3 steps"):
         pooled_single_spike(torch.zeros(3, 2, 1, 4, 4), 0.5, hold=4)
+    with pytest.raises(ValueError, match="pooling must be 'average' or 'maximum', got 'sum'"):
+        pooled_single_spike(torch.zeros(3, 2, 1, 4, 4), 0.5, pooling="sum")
     with pytest.raises(ValueError, match="got 0 and 1 steps"):
         pooled_single_spike(torch.zeros(1, 2, 1, 4, 4), 0.5, hold=0)

@@ -1,7 +1,7 @@
 """Which layers of a `Sequential` compute as one: neurons that fire once, with what is in front of them and behind.
 
 As one they need none of the sequences that pass between them (`rheobase.ops.hidden_single_spike`, between linear layers, and
-`rheobase.ops.pooled_single_spike`, in front of average pooling), and so nobody can see these sequences. That is for networks in
+`rheobase.ops.pooled_single_spike`, in front of pooling), and so nobody can see these sequences. That is for networks in
 training, where nobody looks: as soon as a hook is registered on one of the layers, to count its spikes or to mask padding, they
 compute one after another, and so do layers of a derived class, of which nobody knows what else they do. Linear layers whose
 weights are standardised compute as those with plain weights, and so does what they fold into, bit for bit.
@@ -15,6 +15,7 @@ from torch.nn.modules import module
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rheobase.layers.hold import Hold
+from rheobase.layers.pooling import SpikeMaxPool2d
 from rheobase.layers.products import pools_2x2
 from rheobase.layers.standardised import only_standardised
 from rheobase.neurons import SingleSpike
@@ -39,9 +40,11 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | Non
     match list(layers):
         case [nn.Linear() as linear, SingleSpike() as neurons, nn.Linear() as behind]:
             y, count = _hidden(linear, neurons, behind, x), 3
-        case [Hold() as hold, SingleSpike() as neurons, nn.AvgPool2d() as pooling] if len(x) == 1 and _are_bare(hold):
+        case [Hold() as hold, SingleSpike() as neurons, nn.AvgPool2d() | SpikeMaxPool2d() as pooling] if len(
+            x
+        ) == 1 and _are_bare(hold):
             y, count = _pooled(neurons, pooling, x, hold.steps), 3
-        case [SingleSpike() as neurons, nn.AvgPool2d() as pooling, *_]:
+        case [SingleSpike() as neurons, nn.AvgPool2d() | SpikeMaxPool2d() as pooling, *_]:
             y, count = _pooled(neurons, pooling, x, len(x)), 2
     return None if y is None else (y, count)
 
@@ -57,7 +60,7 @@ def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tenso
     return in_one(x, *weights, neurons.credit, neurons.fire_by_end, neurons.surrogate)
 
 
-def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d, x: Tensor, steps: int) -> Tensor | None:
+def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d | SpikeMaxPool2d, x: Tensor, steps: int) -> Tensor | None:
     if not _are_bare(neurons, pooling) or not pools_2x2(pooling):
         return None
     if x.ndim != 5 or neurons.features not in (None, x.shape[2]):
@@ -66,13 +69,14 @@ def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d, x: Tensor, steps: int) 
     decay, threshold = (
         as_step(neurons.per_feature(name, x), name, x, "SingleSpike") for name in ("decay", "threshold")
     )
-    return pooled_in_one(x, steps, decay, threshold, neurons.credit, neurons.fire_by_end, neurons.surrogate)
+    kind = "average" if isinstance(pooling, nn.AvgPool2d) else "maximum"
+    return pooled_in_one(x, steps, decay, threshold, neurons.credit, neurons.fire_by_end, neurons.surrogate, kind)
 
 
 def _are_bare(*layers: nn.Module) -> bool:
     """Whether each of the layers is of exactly its class, but for a weight that is standardised, and a call of it is a call of
     its class's `forward`, no more."""
-    classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d
+    classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d, SpikeMaxPool2d
     return all(_class_of(layer) in classes and _is_bare(layer) for layer in layers)
 
 

@@ -64,8 +64,11 @@ _MAXIMA_OF_2X2 = [
 ]
 
 
-def pools_2x2(layer: nn.AvgPool2d) -> bool:
-    """Whether the windows are of 2 x 2 and do not overlap."""
+def pools_2x2(layer: nn.AvgPool2d | nn.MaxPool2d) -> bool:
+    """Whether the windows are of 2 x 2 and do not overlap, and averages or maxima, and no more, come out."""
+    if isinstance(layer, nn.MaxPool2d):
+        settings = {name: getattr(layer, name) for name in _MAXIMA_OF_2X2[0]}
+        return (layer.kernel_size,) in _SIZES_OF_2X2 and settings in _MAXIMA_OF_2X2
     settings = layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode, layer.count_include_pad
     return (*settings, layer.divisor_override) in _WINDOWS_OF_2X2
 

@@ -32,7 +32,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
     up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`. A layer of
     `SingleSpike` neurons between two linear layers is computed with them, where that is faster and no hook looks on, see
-    `rheobase.ops.hidden_single_spike`, and one in front of average pooling with that, see `rheobase.ops.pooled_single_spike`.
+    `rheobase.ops.hidden_single_spike`, and one in front of pooling with that, see `rheobase.ops.pooled_single_spike`.
 
     The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
     neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even

@@ -1,10 +1,12 @@
-"""Neurons that fire once in the maps of a convolution, and the average pooling behind them: checks, and who computes.
+"""Neurons that fire once in the maps of a convolution, and the pooling behind them: checks, and who computes.
 
-Of a layer of maps the next layer sees the averages of windows of 2 x 2 spikes, a quarter of the numbers. One after another,
-neurons and pooling write all spikes and all membrane potentials to memory and read them again, and so they do with the
-gradients: most of the time of a convolutional network with few steps. Taken together, a map is in the cache from its currents
-to the averages; where the current is that of a picture, which is the same at each step, it is read once.
+Of a layer of maps the next layer sees the averages, or the maxima, of windows of 2 x 2 spikes, a quarter of the numbers. One
+after another, neurons and pooling write all spikes and all membrane potentials to memory and read them again, and so they do
+with the gradients: most of the time of a convolutional network with few steps. Taken together, a map is in the cache from its
+currents to what is pooled; where the current is that of a picture, which is the same at each step, it is read once.
 """
+
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -20,6 +22,9 @@ from rheobase.surrogate import FastSigmoid, Surrogate
 
 __all__ = ["in_one", "pooled_single_spike"]
 
+Pooling = Literal["average", "maximum"]
+"""What is made of the four spikes of a window."""
+
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _LEAST_WORK = 1 << 17
 """Neurons times samples times steps; fewer pass through the layers one by one in as little time."""
@@ -34,10 +39,11 @@ def pooled_single_spike(
     surrogate: Surrogate | None = None,
     credit: Credit = "product",
     fire_by_end: bool = False,
+    pooling: Pooling = "average",
 ) -> Float[Tensor, "T_out B C pooled_height pooled_width"]:
-    """Neurons that fire once, from rest, and the mean of their spikes in every window of 2 x 2.
+    """Neurons that fire once, from rest, and the mean of their spikes in every window of 2 x 2, or the maximum.
 
-        y[t] = avg_pool2d(first_spikes(x, decay, threshold)[t], 2)
+        y[t] = avg_pool2d(first_spikes(x, decay, threshold)[t], 2),   or max_pool2d
 
     with the gradients that this has, `credit` and all, see `rheobase.ops.single_spike.first_spikes`. Where that can be (on the
     CPU, height and width even, one decay and one threshold for all neurons or for each channel), spikes and membrane potentials
@@ -52,11 +58,13 @@ def pooled_single_spike(
         surrogate: the shape of the gradient of a crossing; None is `FastSigmoid()`.
         credit: the rule of the gradient.
         fire_by_end: a neuron that has not fired before the last step fires there.
+        pooling: "average" or "maximum". The gradient of a maximum goes to the first of a window that fires at a step, row by
+            row, and to its first neuron at steps at which none does.
 
     Raises:
         TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if `x` is not `(T, B, C, height, width)`, `credit` is unknown, a decay or threshold does not fit, or `hold`
-            is below 1 or `x` not of one step with it.
+        ValueError: if `x` is not `(T, B, C, height, width)`, `credit` is unknown, a decay or threshold does not fit, there is
+            no such `pooling`, or `hold` is below 1 or `x` not of one step with it.
 
     Example:
         >>> import torch
@@ -69,6 +77,8 @@ def pooled_single_spike(
     check_rule(credit, surrogate, "pooled_single_spike")
     if x.ndim != 5:
         raise ValueError(f"pooled_single_spike: x must be (T, B, C, height, width), got shape {tuple(x.shape)}")
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"pooled_single_spike: pooling must be 'average' or 'maximum', got {pooling!r}")
     if hold is not None and (hold < 1 or len(x) != 1):
         raise ValueError(
             f"pooled_single_spike: hold must be at least 1 and x have one step, got {hold} and {len(x)} steps"
@@ -77,16 +87,24 @@ def pooled_single_spike(
         as_step(value, name, x, "pooled_single_spike") for name, value in (("decay", decay), ("threshold", threshold))
     )
     steps = hold or len(x)
-    y = in_one(x, steps, decay, threshold, credit, fire_by_end, surrogate)
+    y = in_one(x, steps, decay, threshold, credit, fire_by_end, surrogate, pooling)
     if y is not None:
         return y
     sequence = x if hold is None else x.expand(hold, *x.shape[1:])
     spikes = first_spikes(sequence, decay, threshold, surrogate=surrogate, credit=credit, fire_by_end=fire_by_end)
-    return F.avg_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+    pool = F.avg_pool2d if pooling == "average" else F.max_pool2d
+    return pool(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
 
 
 def in_one(
-    x: Tensor, steps: int, decay: Tensor, threshold: Tensor, credit: Credit, fire_by_end: bool, surrogate: Surrogate
+    x: Tensor,
+    steps: int,
+    decay: Tensor,
+    threshold: Tensor,
+    credit: Credit,
+    fire_by_end: bool,
+    surrogate: Surrogate,
+    pooling: Pooling,
 ) -> Tensor | None:
     """What `pooled_single_spike` computes, by its kernels; None where they cannot, or the layers are as fast one by one.
 
@@ -98,6 +116,7 @@ def in_one(
         credit: the rule of the gradient.
         fire_by_end: a neuron that has not fired before the last step fires there.
         surrogate: the shape of the gradient of a crossing.
+        pooling: of windows of 2 x 2.
     """
     if torch.compiler.is_compiling() or x.ndim != 5 or x.device.type != "cpu" or x.dtype not in _DTYPES:
         return None
@@ -108,4 +127,4 @@ def in_one(
         return None
     if not known_by_name(surrogate) or not kernels.fused(x) or not all(map(is_plain, (x, decay, threshold))):
         return None
-    return fused.pooled_single_spike(x, steps, decay, threshold, credit, fire_by_end, surrogate)
+    return fused.pooled_single_spike(x, steps, decay, threshold, credit, fire_by_end, surrogate, pooling)

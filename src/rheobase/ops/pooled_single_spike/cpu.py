@@ -1,8 +1,9 @@
-"""Neurons that fire once, and averages of 2 x 2 of their spikes, on the CPU: one map of one sample after another, in the cache.
+"""Neurons that fire once, and pooling of 2 x 2 of their spikes, on the CPU: one map of one sample after another, in the cache.
 
-Forwards a map's neurons write the spikes of a step into one row, which is averaged at once. Backwards the membrane potentials
+Forwards a map's neurons write the spikes of a step into one row, which is pooled at once. Backwards the membrane potentials
 of the map are computed once more, which takes less time than reading them from memory, and each step back in time asks what a
-spike of each window would have been worth. A map has one decay and one threshold, so that nothing is read but the current.
+spike of each window would have been worth: to all of it, of an average; of a maximum to the first that fires, or to the first
+if none does, as PyTorch has it. A map has one decay and one threshold, so that nothing is read but the current.
 
 Additions and products come in the order of the reference. No result depends on the number of threads.
 """
@@ -35,8 +36,8 @@ _MEMBRANE, _FIRST, _SPIKE, _SECOND = range(4)
 _ON_MEMBRANE, _ON_DECAY, _ON_THRESHOLD, _SUM, _SUM_OF_SUMS, _ON_CURRENT, _END, _BEFORE = range(4, 12)
 
 
-def forward(x: Tensor, steps: int, decay: Tensor, threshold: Tensor, fire_by_end: bool) -> Tensor:
-    """The averaged spikes.
+def forward(x: Tensor, steps: int, decay: Tensor, threshold: Tensor, fire_by_end: bool, pooling: str) -> Tensor:
+    """The pooled spikes.
 
     Args:
         x: the currents `(T, B, C, height, width)`, or of one step that is held for all, `(1, B, C, height, width)`: contiguous,
@@ -45,13 +46,14 @@ def forward(x: Tensor, steps: int, decay: Tensor, threshold: Tensor, fire_by_end
         decay: what the membrane potential keeps per step, one number or `(C,)`.
         threshold: likewise.
         fire_by_end: whether the crossing of the last step is certain.
+        pooling: of windows of 2 x 2.
 
     Returns:
         `(T, B, C, height / 2, width / 2)`, in the type of `x`.
     """
     batch, channels, height, width = x.shape[1:]
     y = memory.empty((steps, batch, channels, height // 2, width // 2), x.dtype)
-    kernel, maps = _forward_kernel(type_of(x)), batch * channels
+    kernel, maps = _forward_kernel(type_of(x), pooling), batch * channels
     values = [array(each.reshape(-1)) for each in (decay, threshold)]
     arrays = array(x.view(len(x), maps, -1)), *values, array(y.view(steps, maps, -1))
     threads.split(
@@ -72,6 +74,7 @@ def backward(
     dampening: float,
     sharpness: float,
     learn: bool,
+    pooling: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `x`, in its shape and type, and of decay and threshold, of each map `(B, C)` in float64.
 
@@ -86,13 +89,16 @@ def backward(
         dampening: of the surrogate.
         sharpness: of the surrogate.
         learn: whether the gradients of decay and threshold are wanted; without it they are 0.
+        pooling: as in `forward`.
     """
     batch, channels, height, width = x.shape[1:]
     steps, maps = len(on_y), batch * channels
     on_x = memory.empty(tuple(x.shape), x.dtype)
     on_decay, on_threshold = (torch.zeros(maps, dtype=torch.float64) for _ in range(2))
-    earned = worth(on_y.to(decay.dtype), dampening / 4, credit)
-    kernel = _backward_kernel(type_of(x), shape, credit)
+    # What the ramp sums of an average is the same for all neurons of a window; of a maximum each has its own.
+    earned = on_y.to(decay.dtype)
+    earned = worth(earned, dampening / 4, credit) if pooling == "average" else dampening * earned
+    kernel = _backward_kernel(type_of(x), shape, credit, pooling)
     values = [array(each.reshape(-1)) for each in (decay, threshold)]
     inputs = array(x.view(len(x), maps, -1)), array(earned.view(steps, maps, -1)), *values
     arrays = *inputs, array(on_x.view(len(x), maps, -1)), on_decay.numpy(), on_threshold.numpy()
@@ -118,10 +124,11 @@ def _step(decay, threshold, before, current, first, second, now, forced):
 # What is compiled takes no run-time check of annotations around it: hence `no_type_check` on what makes kernels.
 @cache
 @no_type_check
-def _forward_kernel(type_of_x: str) -> Callable[..., None]:
+def _forward_kernel(type_of_x: str, pooling: str) -> Callable[..., None]:
     """The compiled forward pass, over maps of samples."""
     sequence, state, number = kernel_types(type_of_x)
     half, zero, one, quarter = type_of_x == "bfloat16", number(0), number(1), number(0.25)
+    average = pooling == "average"
     silence = np.uint16(0) if half else zero
 
     def pooled_single_spike_forward(x, decays, thresholds, y, channels, width, fire_by_end, low, high):
@@ -156,8 +163,9 @@ def _forward_kernel(type_of_x: str) -> Callable[..., None]:
                     lower = spikes[(2 * i + 1) * width : (2 * i + 2) * width]
                     row = row_y[i * half_width : (i + 1) * half_width]
                     for k in range(half_width):
-                        mean = (upper[2 * k] + upper[2 * k + 1] + lower[2 * k] + lower[2 * k + 1]) * quarter
-                        row[k] = to_bfloat16(mean) if half else mean
+                        some = upper[2 * k] + upper[2 * k + 1] + lower[2 * k] + lower[2 * k + 1]
+                        pooled = some * quarter if average else min(some, one)
+                        row[k] = to_bfloat16(pooled) if half else pooled
                 if t % _PATIENCE == _PATIENCE - 1:
                     waiting = 0
                     for j in range(area):
@@ -166,17 +174,18 @@ def _forward_kernel(type_of_x: str) -> Callable[..., None]:
 
     inputs = sequence[:, :, ::1], state[::1], state[::1], sequence[:, :, ::1]
     signature = types.void(*inputs, types.intp, types.intp, types.boolean, types.intp, types.intp)
-    return compiled(pooled_single_spike_forward, signature, f"pooled_single_spike_forward_{type_of_x}")
+    return compiled(pooled_single_spike_forward, signature, f"pooled_single_spike_forward_{type_of_x}_{pooling}")
 
 
 @cache
 @no_type_check
-def _backward_kernel(type_of_x: str, shape: str, credit: str) -> Callable[..., None]:
+def _backward_kernel(type_of_x: str, shape: str, credit: str, pooling: str) -> Callable[..., None]:
     """The compiled adjoint, over maps of samples."""
     sequence, state, number = kernel_types(type_of_x)
     half, double, ends = type_of_x == "bfloat16", type_of_x == "float64", credit != "ramp"
     last_to_matter, zero = _SECOND if credit == "product" else _FIRST, number(0)
-    silence = np.uint16(0) if half else zero
+    silence, average = np.uint16(0) if half else zero, pooling == "average"
+    sums = credit == "ramp" and not average
 
     def pooled_single_spike_backward(
         x, earned, decays, thresholds, on_x, on_decay, on_threshold, channels, width, sharpness, fire_by_end,
@@ -219,25 +228,41 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str) -> Callable[..., N
                 for j in range(area):
                     row_x[j] = silence
             for t in range(stop - 1, -1, -1):
-                row_earned, on_spikes = earned[t, item], lane[_SPIKE]
+                row_earned, on_spikes, now = earned[t, item], lane[_SPIKE], number(t)
                 for i in range(windows // half_width):
                     row = row_earned[i * half_width : (i + 1) * half_width]
                     upper = on_spikes[2 * i * width : (2 * i + 1) * width]
                     lower = on_spikes[(2 * i + 1) * width : (2 * i + 2) * width]
-                    for k in range(half_width):
-                        upper[2 * k] = upper[2 * k + 1] = lower[2 * k] = lower[2 * k + 1] = row[k]
-                now, forced, row_before = number(t), fire_by_end and t == steps - 1, membranes[t]
+                    if average:
+                        for k in range(half_width):
+                            upper[2 * k] = upper[2 * k + 1] = lower[2 * k] = lower[2 * k + 1] = row[k]
+                    else:
+                        above = lane[_FIRST, 2 * i * width : (2 * i + 1) * width]
+                        below = lane[_FIRST, (2 * i + 1) * width : (2 * i + 2) * width]
+                        for k in range(half_width):
+                            first, second = above[2 * k] == now, above[2 * k + 1] == now
+                            third, fourth = below[2 * k] == now, below[2 * k + 1] == now
+                            upper[2 * k] = row[k] if first | ~(second | third | fourth) else zero
+                            upper[2 * k + 1] = row[k] if second & ~first else zero
+                            lower[2 * k] = row[k] if third & ~(first | second) else zero
+                            lower[2 * k + 1] = row[k] if fourth & ~(first | second | third) else zero
+                forced, row_before = fire_by_end and t == steps - 1, membranes[t]
                 for j in range(area):  # into the one array that the next loop uses, else it makes no vectors
                     lane[_BEFORE, j] = row_before[j]
                 for j in range(area):
+                    on_spike = lane[_SPIKE, j]
+                    if sums:
+                        lane[_SUM, j] += on_spike
+                        lane[_SUM_OF_SUMS, j] += lane[_SUM, j]
+                        on_spike = lane[_SUM_OF_SUMS, j]
                     neuron = decay, threshold, lane[_FIRST, j], lane[_END, j]
                     remembered = (
                         lane[_ON_MEMBRANE, j], lane[_ON_DECAY, j], lane[_ON_THRESHOLD, j], lane[_ON_CURRENT, j],
                         lane[_SUM, j], lane[_SUM_OF_SUMS, j],
                     )  # fmt: skip
                     on_v, remembered = step_back(
-                        shape, credit, double, sharpness, lane[_SPIKE, j], lane[_MEMBRANE, j], lane[_BEFORE, j], now,
-                        True, forced, neuron, remembered,
+                        shape, credit, double, sharpness, on_spike, lane[_MEMBRANE, j], lane[_BEFORE, j], now, True,
+                        forced, neuron, remembered,
                     )  # fmt: skip
                     lane[_SPIKE, j], lane[_MEMBRANE, j] = on_v, lane[_BEFORE, j]
                     lane[_ON_MEMBRANE, j], lane[_ON_DECAY, j], lane[_ON_THRESHOLD, j] = remembered[:3]
@@ -258,5 +283,5 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str) -> Callable[..., N
     maps, found = state[:, :, ::1], types.float64[::1]
     arrays = sequence[:, :, ::1], maps, state[::1], state[::1], sequence[:, :, ::1], found, found
     numbers = types.intp, types.intp, state, types.boolean, types.boolean, types.intp, types.intp
-    variant = f"pooled_single_spike_backward_{type_of_x}_{shape}_{credit}"
+    variant = f"pooled_single_spike_backward_{type_of_x}_{shape}_{credit}_{pooling}"
     return compiled(pooled_single_spike_backward, types.void(*arrays, *numbers), variant)

@@ -1,4 +1,4 @@
-"""Neurons that fire once and averages of their spikes, with gradients. Kept for the backward pass is the current alone."""
+"""Neurons that fire once and pooling of their spikes, with gradients. Kept for the backward pass is the current alone."""
 
 from types import ModuleType
 from typing import Any
@@ -13,10 +13,17 @@ from rheobase.surrogate import Surrogate
 
 
 def pooled_single_spike(
-    x: Tensor, steps: int, decay: Tensor, threshold: Tensor, credit: Credit, fire_by_end: bool, surrogate: Surrogate
+    x: Tensor,
+    steps: int,
+    decay: Tensor,
+    threshold: Tensor,
+    credit: Credit,
+    fire_by_end: bool,
+    surrogate: Surrogate,
+    pooling: str,
 ) -> Tensor:
-    """The averages `(T, B, C, height / 2, width / 2)`; of one step of `x`, it is held for T = `steps`."""
-    return _PooledSingleSpike.apply(x, steps, (credit, fire_by_end, surrogate), decay, threshold)  # pyright: ignore[reportReturnType]
+    """The averages or maxima `(T, B, C, height / 2, width / 2)`; of one step of `x`, it is held for T = `steps`."""
+    return _PooledSingleSpike.apply(x, steps, (credit, fire_by_end, surrogate, pooling), decay, threshold)  # pyright: ignore[reportReturnType]
 
 
 class _PooledSingleSpike(torch.autograd.Function):
@@ -24,21 +31,21 @@ class _PooledSingleSpike(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, steps: int, rule: tuple[Credit, bool, Surrogate], decay: Tensor, threshold: Tensor
+        ctx: Any, x: Tensor, steps: int, rule: tuple[Credit, bool, Surrogate, str], decay: Tensor, threshold: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, decay, threshold)
         ctx.rule = rule
-        return as_constants(_cpu().forward(x.detach().contiguous(), steps, decay, threshold, rule[1]))[0]
+        return as_constants(_cpu().forward(x.detach().contiguous(), steps, decay, threshold, rule[1], rule[3]))[0]
 
     @staticmethod
     def backward(ctx: Any, on_y: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         check_first_derivative()
         x, decay, threshold = ctx.saved_tensors
-        credit, fire_by_end, surrogate = ctx.rule
+        credit, fire_by_end, surrogate, pooling = ctx.rule
         rule = credit, fire_by_end, type(surrogate).__name__, surrogate.dampening, surrogate.sharpness
         wanted, values = ctx.needs_input_grad[3:], (decay, threshold)
         on_y = on_y.contiguous().resolve_neg()
-        on_x, *on_maps = _cpu().backward(x.contiguous(), on_y, *values, *rule, any(wanted))
+        on_x, *on_maps = _cpu().backward(x.contiguous(), on_y, *values, *rule, any(wanted), pooling)
         on_values = [
             (found.sum() if value.numel() == 1 else found.sum(0)).to(value.dtype).view(value.shape) if want else None
             for want, value, found in zip(wanted, values, on_maps, strict=True)
