@@ -34,6 +34,7 @@ _PATIENCE = 8
 # Rows of a map's working memory, in one array: of many, the compiler gives up to prove that they do not overlap.
 _MEMBRANE, _FIRST, _SPIKE, _SECOND = range(4)
 _ON_MEMBRANE, _ON_DECAY, _ON_THRESHOLD, _SUM, _SUM_OF_SUMS, _ON_CURRENT, _END, _BEFORE = range(4, 12)
+_HEARD, _IN_SILENCE, _OTHER_1, _OTHER_2, _OTHER_3 = range(12, 17)  # of maxima alone
 
 
 def forward(x: Tensor, steps: int, decay: Tensor, threshold: Tensor, fire_by_end: bool, pooling: str) -> Tensor:
@@ -183,7 +184,7 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str, pooling: str) -> C
     """The compiled adjoint, over maps of samples."""
     sequence, state, number = kernel_types(type_of_x)
     half, double, ends = type_of_x == "bfloat16", type_of_x == "float64", credit != "ramp"
-    last_to_matter, zero = _SECOND if credit == "product" else _FIRST, number(0)
+    last_to_matter, zero, one = _SECOND if credit == "product" else _FIRST, number(0), number(1)
     silence, average = np.uint16(0) if half else zero, pooling == "average"
     sums = credit == "ramp" and not average
 
@@ -193,7 +194,8 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str, pooling: str) -> C
     ):  # fmt: skip
         (steps, _, windows), area = earned.shape, x.shape[2]
         held, never, end_of_all, half_width = len(x) == 1, number(steps), number(steps - 1), width // 2
-        lane, membranes = np.empty((12, area + APART), number), np.empty((steps + 1, area + APART), number)
+        rows = 12 if average else 17
+        lane, membranes = np.empty((rows, area + APART), number), np.empty((steps + 1, area + APART), number)
         for item in range(low, high):
             channel = item % channels
             decay = decays[channel if len(decays) > 1 else 0]
@@ -223,6 +225,24 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str, pooling: str) -> C
                         break
             for j in range(area):
                 lane[_END, j] = min(lane[last_to_matter, j], end_of_all) if ends else end_of_all
+            if not average:
+                # A neuron is heard at its step, unless one before it in the window fires there as well; and the first also
+                # whenever none of the others fires.
+                for j in range(area):
+                    lane[_HEARD, j], lane[_IN_SILENCE, j] = lane[_FIRST, j], zero
+                for i in range(windows // half_width):
+                    for k in range(half_width):
+                        a = 2 * i * width + 2 * k
+                        b, c, d = a + 1, a + width, a + width + 1
+                        at_a, at_b, at_c, at_d = lane[_FIRST, a], lane[_FIRST, b], lane[_FIRST, c], lane[_FIRST, d]
+                        if at_b == at_a:
+                            lane[_HEARD, b] = -one
+                        if (at_c == at_a) | (at_c == at_b):
+                            lane[_HEARD, c] = -one
+                        if (at_d == at_a) | (at_d == at_b) | (at_d == at_c):
+                            lane[_HEARD, d] = -one
+                        lane[_IN_SILENCE, a] = one
+                        lane[_OTHER_1, a], lane[_OTHER_2, a], lane[_OTHER_3, a] = at_b, at_c, at_d
             for t in range(0 if held else stop, 0 if held else steps):
                 row_x = on_x[t, item]
                 for j in range(area):
@@ -233,24 +253,17 @@ def _backward_kernel(type_of_x: str, shape: str, credit: str, pooling: str) -> C
                     row = row_earned[i * half_width : (i + 1) * half_width]
                     upper = on_spikes[2 * i * width : (2 * i + 1) * width]
                     lower = on_spikes[(2 * i + 1) * width : (2 * i + 2) * width]
-                    if average:
-                        for k in range(half_width):
-                            upper[2 * k] = upper[2 * k + 1] = lower[2 * k] = lower[2 * k + 1] = row[k]
-                    else:
-                        above = lane[_FIRST, 2 * i * width : (2 * i + 1) * width]
-                        below = lane[_FIRST, (2 * i + 1) * width : (2 * i + 2) * width]
-                        for k in range(half_width):
-                            first, second = above[2 * k] == now, above[2 * k + 1] == now
-                            third, fourth = below[2 * k] == now, below[2 * k + 1] == now
-                            upper[2 * k] = row[k] if first | ~(second | third | fourth) else zero
-                            upper[2 * k + 1] = row[k] if second & ~first else zero
-                            lower[2 * k] = row[k] if third & ~(first | second) else zero
-                            lower[2 * k + 1] = row[k] if fourth & ~(first | second | third) else zero
+                    for k in range(half_width):
+                        upper[2 * k] = upper[2 * k + 1] = lower[2 * k] = lower[2 * k + 1] = row[k]
                 forced, row_before = fire_by_end and t == steps - 1, membranes[t]
                 for j in range(area):  # into the one array that the next loop uses, else it makes no vectors
                     lane[_BEFORE, j] = row_before[j]
                 for j in range(area):
                     on_spike = lane[_SPIKE, j]
+                    if not average:
+                        others = (lane[_OTHER_1, j] == now) | (lane[_OTHER_2, j] == now) | (lane[_OTHER_3, j] == now)
+                        heard = (lane[_HEARD, j] == now) | ((lane[_IN_SILENCE, j] > zero) & ~others)
+                        on_spike = on_spike if heard else zero
                     if sums:
                         lane[_SUM, j] += on_spike
                         lane[_SUM_OF_SUMS, j] += lane[_SUM, j]
