@@ -259,7 +259,7 @@ def page(found: dict[str, Any]) -> str:
         f"{name} {about['versions'][library]}" for library, name in LIBRARIES.items() if about["versions"][library]
     ]
     title, built = HARD_PAGE if hard else PAGE
-    written = f"Written by `python benchmarks/{about['command']}`; {', '.join([ours, *([] if hard else peers)])}."
+    written = f"Written by `{about['command']}`; {', '.join([ours, *([] if hard else peers)])}."
     picture = [] if hard else ["![firing rate by layer](initialisation.png)"]
     return "\n\n".join([title, built, HEALTHY_MEANS, written, *picture, table(rows)]) + "\n"
 

@@ -32,7 +32,9 @@ def benchmark(monkeypatch):
 def test_it_prints_and_writes_its_table(benchmark, monkeypatch, tmp_path, capsys, hard):
     monkeypatch.setattr(benchmark, "peers", lambda: {"identity": lambda: torch.relu})
     path = tmp_path / "results.json"
-    monkeypatch.setattr(sys, "argv", ["initialisation.py", "--json", str(path), *(["--hard"] if hard else [])])
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks/initialisation.py", "--json", str(path), *(["--hard"] if hard else [])]
+    )
     benchmark.main()
     rows = json.loads(path.read_text())["rows"]
     text = path.with_suffix(".md").read_text()

@@ -22,6 +22,8 @@ _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
 """What a group of an optimiser has beside its settings, and settings that those of training decide."""
 _OF_GRADIENTS = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature"}
 _OF_TRAINING = {"p", "momentum"}
+_SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features"}
+"""What weights have, too, and say in other words where they differ."""
 _WITHOUT_EFFECT = _OF_GRADIENTS | _OF_TRAINING | {"features", "inplace", "path"}
 """Settings of layers that change no output in evaluation: besides these a number that the weights have, too, and how it is
 computed."""
@@ -90,7 +92,7 @@ def _layers(network: nn.Module) -> dict[str, str]:
             continue
         words[name] = _kind(kind)
         for key, value in vars(module).items():
-            if isinstance(value, _PLAIN | tuple) and not key.startswith("_"):
+            if isinstance(value, _PLAIN | tuple) and not key.startswith("_") and key not in _SIZES:
                 words[f"{name}.{key}"] = _word(value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value)
         words.pop(f"{name}.training", None)  # which changes between training and evaluation
     return words
