@@ -299,6 +299,14 @@ def test_a_report_on_more_steps_than_the_samples_have(tmp_path: Path) -> None:
     assert '<span class="key c2 dashed">target</span>' in write_report(tmp_path / "run").read_text()
 
 
+def test_the_doctor_takes_a_class_at_every_step() -> None:
+    data = classes_at_steps(False)
+    labels = torch.as_tensor(data.y)
+    seen = [rb.doctor(network(), data.x, labels, loss) for loss in (None, rb.losses.cross_entropy_per_step)]
+    assert "labels do not fit" not in [finding.kind for finding in seen[0].findings]
+    assert str(seen[0]) == str(seen[1])
+
+
 def test_the_doctor_takes_targets_with_a_loss() -> None:
     for every_step in (False, True):
         data = targets(every_step)

@@ -26,6 +26,7 @@ from rheobase.diagnosis.judge import judge, judge_axes, judge_input, judge_label
 from rheobase.diagnosis.measure import LayerMeasures, Measures, Membrane, finite_or_none, measure
 from rheobase.diagnosis.rows import judge_rows
 from rheobase.diagnosis.show import picture
+from rheobase.losses import cross_entropy_per_step
 from rheobase.ops.arguments import check_sequence
 from rheobase.padding import refuse_mask
 
@@ -101,10 +102,10 @@ def doctor(
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.
         batch: some samples, `(T, B, *features)`; a batch as in training is right. Padding counts as steps: of samples of
             different lengths, take some that are about as long, cut to the shortest.
-        labels: what the samples are, `(B,)`, or for a `loss` that takes them targets, `(B, ...)` or `(T, B, ...)`. Without
-            them, the gradient is that of random numbers times the mean output.
+        labels: what the samples are, `(B,)`, or a class at every step, `(T, B)`; for a `loss` that takes them targets,
+            `(B, ...)` or `(T, B, ...)`. Without them, the gradient is that of random numbers times the mean output.
         loss: of the output and the labels, the mean over the batch; None is the cross-entropy of the output's mean over
-            time.
+            time, and with a class at every step that of every step.
 
     Returns:
         The diagnosis: print it, or read its `findings`.
@@ -131,6 +132,9 @@ def doctor(
         raise ValueError(f"doctor: batch must hold samples, got shape {tuple(batch.shape)}")
     if loss is not None and labels is None:
         raise ValueError("doctor: a loss needs labels, got None; leave both out for the gradient of random numbers")
+    at_steps = labels is not None and labels.shape == batch.shape[:2] and not labels.is_floating_point()
+    if loss is None and at_steps:
+        loss = cross_entropy_per_step
     title = f"{type(network).__name__} on {_words(batch)}"
     findings = judge_input(batch)
     if any(finding.kind == "not finite" for finding in findings):
