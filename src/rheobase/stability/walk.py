@@ -146,13 +146,11 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
     """Those that have a gradient: of standardised and quantised layers the free ones; of another parametrization, none."""
-    computed = (
-        weight_name(module) == "weight" and (standardised(module) or quantised(module)) is not None
-        for module in modules
-    )
     weights = (
-        free_weight(module) if from_free else module._parameters.get("weight")
-        for module, from_free in zip(modules, computed, strict=True)
+        free_weight(module)
+        if weight_name(module) == "weight" and (standardised(module) or quantised(module)) is not None
+        else module._parameters.get("weight")
+        for module in modules
     )
     return [weight for weight in weights if weight is not None and weight.requires_grad]
 

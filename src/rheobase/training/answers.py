@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -126,9 +126,7 @@ def right_for(dataset: Dataset) -> Right:
         return (classes_found(output, decode, labels, classes) == labels).sum()
 
     def of_steps(output: object, decode: Decode, labels: Tensor, mask: Mask | None) -> Tensor:
-        asked = _asked(labels, mask)
-        right = (classes_at_steps(output, decode, labels) == labels) & asked
-        return (right.sum(0) / asked.sum(0).clamp(min=1)).sum()
+        return _right_shares(values_of_classes(output, decode, labels).argmax(2), labels, _asked(labels, mask)).sum()
 
     def of_nothing(output: object, _: Decode, labels: Tensor, __: Mask | None) -> Tensor:
         _check_output(output, labels.shape[axis])
@@ -141,6 +139,13 @@ def _asked(labels: Int[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T B"]
     """At which steps there is a class to be found."""
     asked = labels != losses.NO_CLASS
     return asked if mask is None else asked & mask
+
+
+def _right_shares(
+    answers: Int[Tensor, "T B"], labels: Int[Tensor, "T B"], asked: Bool[Tensor, "T B"]
+) -> Float[Tensor, " B"]:
+    """The share of the steps asked for that are right, of each sample; 0 of one without any."""
+    return ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
 
 
 def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
@@ -160,8 +165,8 @@ def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], cla
     return decoded.argmax(1)
 
 
-def classes_at_steps(output: object, decode: Decode, labels: Int[Tensor, "T B"]) -> Int[Tensor, "T B"]:
-    """The classes that the network's `output` stands for, at every step.
+def values_of_classes(output: object, decode: Decode, labels: Int[Tensor, "T B"]) -> Float[Tensor, "T B C"]:
+    """What the network's `output` says of each class at every step; the largest is the answer.
 
     Raises:
         TypeError: if the output is no tensor.
@@ -173,7 +178,7 @@ def classes_at_steps(output: object, decode: Decode, labels: Int[Tensor, "T B"])
             f"the network's output must decode to (T, B, C), with a class at every step as in the data, {tuple(labels.shape)}, "
             f"got shape {tuple(decoded.shape)}"
         )
-    return decoded.argmax(2)
+    return decoded
 
 
 def values_found(output: object, decode: Decode, samples: int, axis: int) -> Shaped[Tensor, "..."]:
@@ -247,8 +252,8 @@ class StepCount:
         mask: Mask | None,
     ) -> None:
         """Count a batch."""
-        decoded, asked = values_found(output, decode, len(indices), 1), _asked(labels, mask)
-        answers = classes_at_steps(output, decode, labels)
+        decoded, asked = values_of_classes(output, decode, labels), _asked(labels, mask)
+        answers = decoded.argmax(2)
         size, wanted = decoded.shape[2], labels.long()[asked]
         if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < size:
             raise ValueError(
@@ -259,8 +264,7 @@ class StepCount:
             self._found = answers.new_zeros(len(answers), self._found.shape[1])  # of other processes' samples 0
             self._confusion = self._confusion.new_zeros(size, size)
         self._found[:, torch.from_numpy(indices).to(answers.device)] = torch.where(asked, answers, losses.NO_CLASS)
-        right = ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
-        self._right += right.double().sum()
+        self._right += _right_shares(answers, labels, asked).double().sum()
         pairs = wanted * size + answers[asked]
         self._confusion += torch.bincount(pairs, minlength=size**2).view(size, size)
 
