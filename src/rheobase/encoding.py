@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.arguments import check_sequence, state_type
+from rheobase.ops import memory
+from rheobase.ops.arguments import check_sequence, is_plain, state_type
 
 Encoding: TypeAlias = Literal["direct", "latency", "latency_all"]
 """The names of the encodings that draw no random numbers, for settings and data sets; see `encode`."""
@@ -147,7 +148,8 @@ def latency(
     # Not in half precision, which rounds past the last of many steps.
     when = (1 - x.to(state_type(x))) * (steps - 1)
     when = (when.round() if rounding == "nearest" else when.floor()).long()
-    spikes = x.new_zeros(steps, *x.shape)
+    shape = steps, *x.shape
+    spikes = memory.zeros(shape, x.dtype) if x.device.type == "cpu" and is_plain(x) else x.new_zeros(shape)
     return spikes.scatter_(0, when.unsqueeze(0), (x >= threshold).to(x.dtype).unsqueeze(0))
 
 

@@ -37,7 +37,9 @@ class _InMemory(IndexedDataset):
     def _samples(self, chosen: Int[Tensor, " B"]) -> Float[Tensor, "T B *features"]:
         """The samples at these indices of the full set."""
         x, there = self.x, chosen.to(self.x.device)
-        # `index_select` is the faster, but first copies all of a view, such as what `encoding.direct` returns.
+        if x.stride(0) == 0:  # the same at every step, as `encoding.direct` makes it; so are the samples
+            return x[0].index_select(0, there).expand(len(x), -1, *x.shape[2:])
+        # `index_select` is the faster, but first copies all of a view.
         return x.index_select(1, there) if x.is_contiguous() else x[:, there]
 
     def _check_finite(self, values: Shaped[Tensor, "steps n *rest"], what: str, *, at_steps: bool = True) -> None:

@@ -134,7 +134,8 @@ class ImageDataset(IndexedDataset):
                 index in the full set seed the draws of its augmentation.
 
         Returns:
-            `(T, B, *features)` float32, and `(B,)` int64 labels.
+            `(T, B, *features)` float32, and `(B,)` int64 labels. With the encoding "direct", all steps are one in memory, so
+            that `x` cannot be changed in place.
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.
@@ -147,7 +148,7 @@ class ImageDataset(IndexedDataset):
             check_seed(seed)
             images = torch.from_numpy(self._augmented(images.numpy(), seed, chosen))
         encoded = encode(images.view(len(chosen), *self.features), self.steps, self.encoding)
-        return encoded.contiguous(), torch.from_numpy(self.images.labels[chosen])
+        return encoded, torch.from_numpy(self.images.labels[chosen])
 
     def _augmented(self, images: Pictures, seed: tuple[int, ...], chosen: Int[np.ndarray, " B"]) -> Pictures:
         if self.augment:

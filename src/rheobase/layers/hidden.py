@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
-from rheobase.layers.products import pools_2x2
+from rheobase.layers.products import is_bare, pools_2x2
 from rheobase.layers.standardised import only_standardised
 from rheobase.neurons import SingleSpike
 from rheobase.ops.arguments import as_step
@@ -77,14 +76,8 @@ def _are_bare(*layers: nn.Module) -> bool:
     """Whether each of the layers is of exactly its class, but for a weight that is standardised, and a call of it is a call of
     its class's `forward`, no more."""
     classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d, SpikeMaxPool2d
-    return all(_class_of(layer) in classes and _is_bare(layer) for layer in layers)
+    return all(_class_of(layer) in classes and is_bare(layer) for layer in layers)
 
 
 def _class_of(layer: nn.Module) -> type[nn.Module]:
     return type_before_parametrizations(layer) if only_standardised(layer) else type(layer)
-
-
-def _is_bare(layer: nn.Module) -> bool:
-    """Whether a call of `layer` is a call of its class's `forward`, and nothing else."""
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
-    return not (any(hooks) or module._has_any_global_hook() or "forward" in vars(layer))

@@ -12,6 +12,7 @@ from typing import Any, no_type_check
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module
 from torch.overrides import TorchFunctionMode
 
 from rheobase.layers.spike_linear import SpikeLinear
@@ -27,6 +28,12 @@ def call_folded(layer: nn.Module, x: Tensor) -> Any:
         return layer(x)
     with _Products():
         return layer(x)
+
+
+def is_bare(layer: nn.Module) -> bool:
+    """Whether a call of `layer` is a call of its class's `forward`, and nothing else: no hook looks on."""
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return not (any(hooks) or module._has_any_global_hook() or "forward" in vars(layer))
 
 
 class _Products(TorchFunctionMode):

@@ -2,9 +2,10 @@
 
 A linear or convolutional layer treats every time step alike, so it can treat them all at once: time is folded into the batch,
 `(T, B, *features) -> (T * B, *features)`, and one large product replaces T small ones. Most of what reaches a linear layer of a
-spiking network is zero, so the product is a sum over spike lists wherever that is faster. Both are most of the speed of a
-network and need nothing from the user: `Sequential` folds for every layer that does not know about time, and measures the
-density of what reaches each of its linear layers.
+spiking network is zero, so the product is a sum over spike lists wherever that is faster. What is the same at every step, as a
+picture, passes the layers in front of the first neurons once. All this is most of the speed of a network and needs nothing from
+the user: `Sequential` folds for every layer that does not know about time, and measures the density of what reaches each of its
+linear layers.
 
 A new network is alive: linear and convolutional layers in front of neurons are scaled for them, see
 `rheobase.layers.initialisation`.
@@ -16,6 +17,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.layers.held import is_held, steps_are_alike
 from rheobase.layers.hidden import MOST, together
 from rheobase.layers.initialisation import INPUT_RATE, initialise, leave
 from rheobase.layers.order import in_order
@@ -32,7 +34,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
     up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`. A layer of
     `SingleSpike` neurons between two linear layers is computed with them, where that is faster and no hook looks on, see
-    `rheobase.ops.hidden_single_spike`, and one in front of pooling with that, see `rheobase.ops.pooled_single_spike`.
+    `rheobase.ops.hidden_single_spike`, and one in front of pooling with that, see `rheobase.ops.pooled_single_spike`. Of an
+    input whose steps are one in memory, such as `rheobase.encoding.direct` makes it, the linear and convolutional layers in
+    front of the first neurons see one step.
 
     The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
     neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
@@ -131,15 +135,18 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
             raise ValueError(f"Sequential: state must hold one entry per layer, {len(self)}, got {len(state)}")
         layers = list(self)
         states: list[Any] = []
+        x, held = (x[:1], len(x)) if is_held(x) else (x, 0)
         while (position := len(states)) < len(layers):
             layer, before = layers[position], None if state is None else state[position]
-            joined = None if streaming else together(layers[position : position + MOST], x)
+            if held and not steps_are_alike(layer, x):
+                x, held = x.expand(held, *x.shape[1:]), 0
+            joined = None if streaming or held else together(layers[position : position + MOST], x)
             if joined is not None:
                 x, count = joined
                 states += [None] * count
                 continue
             if not isinstance(layer, Temporal):
-                y = self._folded(position, layer, x)
+                y = self._folded(position, layer, x, held or len(x))
                 if not isinstance(y, Tensor):
                     raise TypeError(
                         f"Sequential: layer {position}, {type(layer).__name__}, must return a tensor, "
@@ -151,9 +158,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
             else:  # through __call__, so that hooks see the layer's output
                 x, after = layer(x), None
             states.append(after)
-        return x, states
+        return x.expand(held, *x.shape[1:]) if held else x, states
 
-    def _folded(self, position: int, layer: nn.Module, x: Tensor) -> Any:
+    def _folded(self, position: int, layer: nn.Module, x: Tensor, steps: int) -> Any:
         try:
             return call_folded(layer, x.flatten(0, 1))
         except RuntimeError as error:
@@ -161,7 +168,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
                 raise
             raise RuntimeError(
                 f"Sequential: layer {position}, {layer}, cannot take a step of shape {tuple(x.shape[2:])}, from "
-                f"{tuple(x.shape)} read as (T, B, *features): {error}"
+                f"{(steps, *x.shape[1:])} read as (T, B, *features): {error}"
             ) from error
 
 

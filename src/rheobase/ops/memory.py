@@ -48,6 +48,17 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(_pool.take(nbytes)).view(dtype).view(shape)
 
 
+def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros on the CPU, `torch.zeros(shape, dtype=dtype)`, in memory as `empty` gives it.
+
+    Example:
+        >>> zeros((2, 2), torch.float32)
+        tensor([[0., 0.],
+                [0., 0.]])
+    """
+    return empty(shape, dtype).zero_()
+
+
 def release() -> None:
     """Give all idle memory back to the operating system.
 

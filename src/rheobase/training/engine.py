@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rheobase.layers.held import is_held
 from rheobase.training.batch_norm import share_statistics
 from rheobase.training.settings import Training
 
@@ -123,8 +124,9 @@ class Engine:
             yield np.array_split(order[start : start + batch_size], self.processes)[self.process]
 
     def to_device(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch on the device."""
-        return x.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        """The batch on the device; of steps that are one in memory, one travels."""
+        moved = (x[:1] if is_held(x) else x).to(self.device, non_blocking=True)
+        return moved.expand_as(x), labels.to(self.device, non_blocking=True)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of `tensor` over all processes, on every one of them."""

@@ -16,8 +16,9 @@ from torch.autograd.function import FunctionCtx
 from rheobase.ops import kernels, memory
 from rheobase.ops.arguments import check_first_derivative
 
-LARGE = 1 << 25
-"""Outputs of so many bytes are computed in pieces: blocks that glibc maps anew each time, whatever else was freed."""
+LARGE = 1 << 23
+"""Outputs of so many bytes are computed in pieces. Blocks of 32 MiB glibc maps anew each time, whatever else was freed, and
+smaller ones it gives back to the operating system when they lie at the end of its heap."""
 _PIECE = 1 << 21
 """Bytes of a piece of the output."""
 
