@@ -137,6 +137,112 @@ def test_pooling_passes_spikes_on():
     assert layer.synaptic_operations_per_sample == 5
 
 
+@pytest.mark.parametrize(
+    "pooling", [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2), nn.Sequential(nn.AvgPool2d((2, 1)), nn.AvgPool2d((1, 2)))]
+)
+def test_behind_average_pooling_every_spike_arrives(pooling):
+    layers = pooling if isinstance(pooling, nn.Sequential) else [pooling]
+    network = rb.Sequential(LIF(1, decay=0.0), *layers, nn.Flatten(), nn.Linear(4, 5))
+    x = torch.zeros(1, 1, 1, 4, 4)
+    x[0, 0, 0, :2, :2] = 1  # four spikes become a one
+    x[0, 0, 0, 3, 3] = 1  # and one a quarter
+    with Recorder(network) as recorder:
+        network(x)
+    (layer,) = recorder.layers()
+    assert layer.spikes_per_sample == 5
+    assert layer.synaptic_operations_per_sample == 25
+
+
+def test_counts_of_spikes_in_the_input():
+    network = rb.Sequential(nn.Linear(3, 4), LIF(4))
+    x = torch.zeros(5, 2, 3)
+    x[2, 0, 1], x[3, 1, 2] = 35, 2
+    with Recorder(network) as recorder:
+        network(x)
+    received = recorder.input()
+    assert (received.spikes_per_sample, received.synaptic_operations_per_sample) == (37 / 2, 4 * 37 / 2)
+    assert not received.analog
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0])
+def test_values_in_the_input_are_no_spikes(value):
+    network = rb.Sequential(nn.Linear(3, 4), LIF(4))
+    x = torch.zeros(5, 2, 3)
+    x[2, 0, 1], x[3, 1, 2] = value, 7
+    with Recorder(network) as recorder:
+        network(x)
+        network(torch.ones(5, 2, 3))
+    received = recorder.input()
+    assert received.analog
+    assert (received.spikes_per_sample, received.synaptic_operations_per_sample) == ((2 + 30) / 4, 4 * (2 + 30) / 4)
+
+
+def test_expected_spikes_cost_what_is_expected():
+    neurons = rb.SPSN(3, evaluation="expected").eval()
+    network = rb.Sequential(neurons, nn.Linear(3, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(torch.linspace(-2, 2, 300 * 2 * 3).view(300, 2, 3))
+    (layer,) = recorder.layers()
+    assert layer.synaptic_operations_per_sample == pytest.approx(7 * layer.spikes_per_sample, rel=1e-5)
+
+
+def test_values_behind_a_normalisation_are_no_spikes():
+    network = rb.Sequential(LIF(2, decay=0.0), nn.BatchNorm1d(2), nn.Linear(2, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 5))
+    (layer,) = recorder.layers()
+    assert layer.synaptic_operations_per_sample == 2 * 10 * 7  # none of them is zero
+
+
+class Branches(nn.Module):
+    def __init__(self, joined: int) -> None:
+        super().__init__()
+        self.stem = LIF(2, decay=0.0)
+        self.narrow = rb.Sequential(constant(nn.Linear(2, 3), 1.0, 0.0), LIF(3, decay=0.0, threshold=0.5))
+        self.wide = rb.Sequential(nn.Dropout(0.0), constant(nn.Linear(2, 5), 0.0, 0.0), LIF(5, decay=0.0))
+        self.joined = nn.Linear(joined, 11)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.joined(torch.cat([self.narrow(x), self.wide(x)], -1))
+
+
+def test_where_a_network_branches_spikes_are_those_of_the_layer_that_is_heard():
+    network = Branches(8)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0))
+    stem, narrow, wide = recorder.layers()
+    assert (stem.spikes_per_sample, stem.synaptic_operations_per_sample) == (4, 4 * (3 + 5))
+    assert (narrow.spikes_per_sample, wide.spikes_per_sample) == (12, 0)
+    # Of what is put together, nobody knows: it counts for the last, and counts at all.
+    assert (narrow.synaptic_operations_per_sample, wide.synaptic_operations_per_sample) == (0, 12 * 11)
+
+
+def test_a_shortcut_is_crossed_by_the_spikes_that_enter_it():
+    block = rb.Residual(
+        constant(nn.Linear(2, 3), 1.0, 0.0),
+        LIF(3, decay=0.0, threshold=0.5),
+        shortcut=constant(nn.Linear(2, 3), 1.0, 0.0),
+    )
+    with torch.no_grad():
+        for layer in (block.body[0], block.shortcut[0]):
+            layer.weight.fill_(1.0)
+    network = rb.Sequential(LIF(2, decay=0.0), block, nn.Linear(3, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(pass_through(4, 0))
+    before, body = recorder.layers()
+    assert before.synaptic_operations_per_sample == 4 * (3 + 3)
+    assert body.spikes_per_sample == 12
+    assert body.synaptic_operations_per_sample == 2 * 12 * 7  # its spikes, and what passed them
+
+
+def test_a_network_that_is_called_by_name():
+    network = rb.Sequential(LIF(2, decay=0.0), nn.Linear(2, 7), input_rate=None)
+    with Recorder(network) as recorder:
+        network(x=pass_through(4, 0))
+    assert recorder.input().spikes_per_sample == recorder.layers()[0].spikes_per_sample == 4
+
+
 def test_batches_of_different_size_and_length_add_up():
     network = rb.Sequential(LIF(2, decay=0.0), nn.Linear(2, 3))
     with Recorder(network) as recorder:

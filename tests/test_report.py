@@ -155,6 +155,12 @@ def test_layer_table_adds_up(tmp_path: Path) -> None:
     assert "input 100 1,000 12.5% 1 LIF(256) 256 5.0% 5 Hz" in page.text
     assert "total 384 600 8,000 100.0%" in page.text
 
+    edit_json(run / "summary.json", lambda summary: summary["input"].update(analog=True))
+    page = Page(write_report(run))
+    assert "causes 500 spikes (input not included) and 8,000 synaptic operations" in page.text
+    assert "input, values 100 1,000 12.5%" in page.text
+    assert "counted are those that are not zero" in page.text
+
 
 def test_same_folder_same_page(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", epochs=3)

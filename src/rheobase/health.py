@@ -7,7 +7,8 @@ the samples that it saw.
 
 Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
 spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs. Where neurons hear one another,
-a spike also crosses the synapses to its own layer.
+a spike also crosses the synapses to its own layer. Values that are no spikes, such as the brightness of a picture, cost a
+multiplication for each that is not zero.
 """
 
 import math
@@ -28,6 +29,7 @@ from rheobase.layers.parametrised import kind_of
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF, SingleSpike
+from rheobase.origins import Origin, Origins
 from rheobase.padding import mask_on
 
 SATURATED = 0.9
@@ -70,16 +72,25 @@ class LayerHealth:
 
 @dataclass(frozen=True)
 class InputHealth:
-    """What the network received, over all samples that were recorded: entries that are not zero, and what they cost."""
+    """What the network received, over all samples that were recorded.
+
+    Args:
+        spikes_per_sample: the sum of the counts of spikes; of other values, how many are not zero.
+        synaptic_operations_per_sample: what they cost in the layers that receive them.
+        analog: whether they are other values: in a batch, one was below zero, or no whole number.
+    """
 
     spikes_per_sample: float
     synaptic_operations_per_sample: float
+    analog: bool = False
 
 
 class Recorder:
     """Counts spikes and synaptic operations of every layer of neurons, while the network runs inside its `with` block.
 
-    What counts is a call of the network, `network(x)`; hooks do not see the pieces that stream through `network.run`.
+    What counts is a call of the network, `network(x)`; hooks do not see the pieces that stream through `network.run`. Where a
+    network adds the spikes of several layers, or puts them side by side, what they cost behind that is counted for the layer
+    that ran last.
 
     Args:
         network: any module; each `rheobase.Neuron` in it is recorded.
@@ -100,7 +111,8 @@ class Recorder:
         self._network = network
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
         self._inside = {part: name for neurons, name in self._names.items() for part in neurons.modules()}
-        self._source: str | None = None  # whose spikes are on their way; None outside a call of the network
+        self._last: str | None = None  # who spiked last; None outside a call of the network
+        self._origins = Origins()
         self._spikes: dict[str, Tensor] = {}
         # Samples times steps, of each layer: one that is used twice has twice as many.
         self._steps: dict[str, Tensor] = {}
@@ -108,18 +120,21 @@ class Recorder:
         self._operations: dict[str, Tensor] = {}
         self._longest: dict[str, int] = {}  # sequence, of layers of neurons that fire once in it
         self._samples = torch.zeros((), dtype=torch.float64)
+        self._analog = torch.zeros((), dtype=torch.float64)  # batches of the input
         self._handles: list[RemovableHandle] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> "Recorder":
         self._stack.enter_context(as_written())
-        self._handles.append(self._network.register_forward_pre_hook(self._on_input))
-        self._handles.append(self._network.register_forward_hook(self._on_output))
+        self._handles.append(self._network.register_forward_pre_hook(self._on_input, with_kwargs=True))
+        self._handles.append(self._network.register_forward_hook(self._on_output, always_call=True))
         for module in self._network.modules():
             if isinstance(module, Neuron):
                 self._handles.append(module.register_forward_hook(self._on_spikes))
             elif isinstance(module, Synapses):
-                self._handles.append(module.register_forward_pre_hook(self._on_synapses))
+                self._handles.append(module.register_forward_pre_hook(self._on_synapses, with_kwargs=True))
+            elif module not in self._inside and not any(True for _ in module.children()):
+                self._handles.append(module.register_forward_hook(self._on_passing, with_kwargs=True))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -127,39 +142,57 @@ class Recorder:
             self._handles.pop().remove()
         self._stack.close()
 
-    def _on_input(self, _: nn.Module, arguments: tuple[Any, ...]) -> None:
-        self._samples = self._samples + arguments[0].shape[1]
-        self._source = _INPUT
-        _add(self._spikes, _INPUT, arguments[0].count_nonzero())
+    def _on_input(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if (x := _first_tensor(arguments, named)) is None:
+            return
+        self._samples = self._samples + x.shape[1]
+        self._last = _INPUT
+        counted = _are_counts(x)
+        self._analog += not counted
+        self._origins.clear()
+        self._origins.put(x, Origin(_INPUT, 1.0 if counted else None))
+        _add(self._spikes, _INPUT, _sum(x) if counted else x.count_nonzero().cpu().double())
 
     def _on_output(self, *_: Any) -> None:
-        self._source = None
+        self._last = None
+        self._origins.clear()
+
+    def _on_passing(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], y: Any) -> None:
+        x = _first_tensor(arguments, named)
+        if x is not None and isinstance(y, Tensor):
+            self._origins.passed(module, x, y)
 
     def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
-        self._source = self._names[module]
+        self._last = name = self._names[module]
+        self._origins.put(spikes, Origin(name, 1.0))
         # Spikes are 0 or 1: their sums are their counts, ten times as fast as to count what is not zero. All types are exact up
         # to 256, and float32 up to 2**24, which is more than one neuron's spikes in a batch.
         exact = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
         counts = spikes.sum(0, dtype=None if exact else torch.float32)
-        _add(self._spikes, self._source, counts.float().sum(0).flatten().cpu().double())
+        _add(self._spikes, name, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
-        _add(self._silences, self._source, silences)
+        _add(self._silences, name, silences)
         mask = mask_on(module)  # there are no steps in padding
         if isinstance(module, SingleSpike):
             longest = len(spikes) if mask is None else int(mask.any(1).sum())
-            self._longest[self._source] = max(longest, self._longest.get(self._source, 0))
+            self._longest[name] = max(longest, self._longest.get(name, 0))
         steps = math.prod(spikes.shape[:2]) if mask is None else mask.sum().item()
-        _add(self._steps, self._source, torch.tensor(steps, dtype=torch.float64))
+        _add(self._steps, name, torch.tensor(steps, dtype=torch.float64))
         if recurrent := _recurrent_fan_out(module):
-            _add(self._operations, self._source, counts.sum(dtype=torch.float64).cpu() * recurrent)
+            _add(self._operations, name, counts.sum(dtype=torch.float64).cpu() * recurrent)
 
-    def _on_synapses(self, module: Synapses, arguments: tuple[Any, ...]) -> None:
-        # Layers run in the order of the data, so what arrives here was last spiked by `_source`; but synapses inside of a layer
-        # of neurons are crossed by its own spikes.
-        if self._source is not None:
-            source = self._inside.get(module, self._source)
-            _add(self._operations, source, arguments[0].count_nonzero().cpu().double() * _fan_out(module))
+    def _on_synapses(self, module: Synapses, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x = _first_tensor(arguments, named)
+        if self._last is None or x is None:
+            return
+        # Synapses inside of a layer of neurons are crossed by its own spikes. Layers run in the order of the data: of unknown
+        # origin are those of the neurons that ran last, or what was made of them.
+        name = self._inside.get(module)
+        origin = self._origins.of(x) if name is None else None
+        origin = origin or Origin(name or self._last, 1.0 if _are_counts(x) else None)
+        spikes = x.count_nonzero().cpu().double() if origin.spike is None else _sum(x) / origin.spike
+        _add(self._operations, origin.name, spikes * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Add up what several processes have recorded, each of its own samples.
@@ -167,7 +200,7 @@ class Recorder:
         Args:
             sum_over_processes: takes a tensor and returns its sum over all processes.
         """
-        self._samples = sum_over_processes(self._samples)
+        self._samples, self._analog = map(sum_over_processes, (self._samples, self._analog))
         for counts in (self._spikes, self._steps, self._silences, self._operations):
             for name in counts:
                 counts[name] = sum_over_processes(counts[name])
@@ -205,7 +238,7 @@ class Recorder:
         """What the network received."""
         samples = max(self._samples.item(), 1)
         spikes = self._spikes.get(_INPUT, torch.zeros(()))
-        return InputHealth(spikes.item() / samples, self._operations_of(_INPUT) / samples)
+        return InputHealth(spikes.item() / samples, self._operations_of(_INPUT) / samples, self._analog.item() > 0)
 
     def _operations_of(self, name: str) -> float:
         return self._operations[name].item() if name in self._operations else 0.0
@@ -269,6 +302,21 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 _INPUT = "input"
+
+
+def _first_tensor(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor | None:
+    return next((value for value in (*arguments, *named.values()) if isinstance(value, Tensor)), None)
+
+
+def _are_counts(x: Tensor) -> bool:
+    """Whether these are numbers of spikes: whole, and not below zero."""
+    return bool(((x >= 0) & (x == x.round())).all()) if x.is_floating_point() else bool((x >= 0).all())
+
+
+def _sum(spikes: Tensor) -> Tensor:
+    # In two steps, for PyTorch makes a copy of all of it in the wider type.
+    narrow = spikes.is_floating_point() and spikes.dtype not in (torch.float32, torch.float64)
+    return spikes.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64)
 
 
 def _add(counts: dict[str, Tensor], name: str, more: Tensor) -> None:

@@ -32,7 +32,7 @@ _LEAVES_THEM_APART = (
 )
 """Layers behind which it is a number at the same step, beside others: a maximum over them multiplies it all the same."""
 
-_MAXIMUM = (
+MAXIMUM = (
     nn.MaxPool1d,
     nn.MaxPool2d,
     nn.MaxPool3d,
@@ -81,7 +81,7 @@ def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:
     """
     source: str | None = None
     for name, layer in layers:
-        if isinstance(layer, _MAXIMUM) and not isinstance(layer, SpikeMaxPool2d) and source is not None:
+        if isinstance(layer, MAXIMUM) and not isinstance(layer, SpikeMaxPool2d) and source is not None:
             raise TypeError(
                 f"Sequential: layer {name}, {type(layer).__name__}, takes the maximum over spikes of the SingleSpike neurons "
                 f"of layer {source}, at every step anew: a unit behind it fires whenever one of its window does, so more than "

@@ -252,14 +252,15 @@ def _cost(run: Run) -> str:
         note = "On the validation set, in the last epoch. Spikes and operations are counted when the run is finished."
         return table(_activity_head(dt), rows, "numbers") + f'<p class="aside">{escape(note)}</p>'
     sources = [summary.input, *(layer.work for layer in summary.layers)]
-    spikes = sum(source.spikes for source in sources)
+    spikes = sum(source.spikes for source in sources if not source.analog)
     operations = sum(source.synaptic_operations for source in sources)
 
     def costs(spiked: float, operated: float) -> tuple[str, str, str]:
         return amount(spiked), amount(operated), percent(operated / operations if operations else math.nan)
 
     blank = [""] * (len(_activity_head(dt)) - 1)
-    rows = [("input", "", *blank, *costs(summary.input.spikes, summary.input.synaptic_operations))]
+    fed = summary.input
+    rows = [("input, values" if fed.analog else "input", "", *blank, *costs(fed.spikes, fed.synaptic_operations))]
     for layer in summary.layers:
         name, *activity = _activity(layer.health, dt)
         rows.append((name, f"{layer.neurons:,}", *activity, *costs(layer.work.spikes, layer.work.synaptic_operations)))
@@ -267,12 +268,17 @@ def _cost(run: Run) -> str:
     rows.append(("total", f"{neurons:,}", *blank, *costs(spikes, operations)))
     head = ("layer", "neurons", *_activity_head(dt)[1:], "spikes per sample", "synaptic operations per sample", "share")
     text = (
-        f"<p>A sample of the {summary.split} set causes <b>{amount(spikes)} spikes</b> (input included) and "
+        f"<p>A sample of the {summary.split} set causes <b>{amount(spikes)} spikes</b> (input "
+        f"{'not ' if fed.analog else ''}included) and "
         f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one "
         "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what "
-        "event-driven hardware computes; a layer that is silent costs nothing.</p>"
+        "event-driven hardware computes; a layer that is silent costs nothing."
+        f"{_OF_VALUES if fed.analog else ''}</p>"
     )
     return text + table(head, rows, "numbers total")
+
+
+_OF_VALUES = " The input are values and no spikes: counted are those that are not zero, and each costs a multiplication at every synapse."
 
 
 def _activity_head(dt: float) -> tuple[str, ...]:

@@ -80,6 +80,8 @@ class Work:
 
     spikes: float
     synaptic_operations: float
+    analog: bool = False
+    """Whether these are no spikes, but the values of an input that are not zero."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,8 @@ def _health(fields: Fields) -> LayerHealth:
 
 
 def _work(fields: Fields) -> Work:
-    return Work(fields.number("spikes_per_sample"), fields.number("synaptic_operations_per_sample"))
+    analog = fields.values.get("analog") is True
+    return Work(fields.number("spikes_per_sample"), fields.number("synaptic_operations_per_sample"), analog)
 
 
 def _read_summary(path: Path) -> Summary:
