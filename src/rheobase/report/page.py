@@ -278,7 +278,9 @@ def _cost(run: Run) -> str:
     return text + table(head, rows, "numbers total")
 
 
-_OF_VALUES = " The input are values and no spikes: counted are those that are not zero, and each costs a multiplication at every synapse."
+_OF_VALUES = (
+    " The input are values, not spikes: counted are those that are not zero; each costs a multiplication at a synapse."
+)
 
 
 def _activity_head(dt: float) -> tuple[str, ...]:
