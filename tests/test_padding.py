@@ -46,6 +46,83 @@ def test_a_padded_sequence_gives_what_the_sequence_gives():
             torch.testing.assert_close(rb.decoding.mean(y, mask), alone.mean(0))
 
 
+@pytest.mark.parametrize("neurons", [rb.LIF, rb.SynapticLIF])
+def test_delays_bring_nothing_of_the_padding_before_a_sequence(neurons):
+    torch.manual_seed(0)
+    layers = rb.Sequential(
+        nn.Linear(2, 4),
+        rb.Delay(0, 2),
+        nn.Linear(8, 5),
+        neurons(5),
+        rb.DelayedLinear(5, 3, longest=4),
+        rb.LeakyReadout(3),
+    )
+    nn.init.constant_(layers[0].bias, 0.9)
+    x, weights = 3 * torch.rand(7, 1, 2), list(layers.parameters())
+    alone = layers(x)
+    along = torch.randn_like(alone)
+    gradients = torch.autograd.grad(alone, weights, along)
+    padded, mask = torch.zeros(T, 1, 2), torch.zeros(T, 1, dtype=torch.bool)
+    padded[3:10], mask[3:10] = x, True
+    with rb.masked(layers, mask):
+        y = layers(padded)[3:10]
+    torch.testing.assert_close(y, alone)
+    for ours, theirs in zip(torch.autograd.grad(y, weights, along), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_feedback_says_nothing_before_a_sequence():
+    neurons = rb.ParaLIF(3, recurrent=True, threshold=0.2)
+    assert neurons.feedback is not None
+    nn.init.constant_(neurons.feedback.bias, 1.0)
+    x = torch.rand(6, 1, 3)
+    padded, mask = torch.zeros(T, 1, 3), torch.zeros(T, 1, dtype=torch.bool)
+    padded[4:10], mask[4:10] = x, True
+    alone = neurons(x)
+    along = torch.randn_like(alone)
+    (gradient,) = torch.autograd.grad(alone, neurons.feedback.weight, along)
+    with rb.masked(neurons, mask):
+        y = neurons(padded)[4:10]
+    assert torch.equal(y, alone)
+    torch.testing.assert_close(torch.autograd.grad(y, neurons.feedback.weight, along)[0], gradient)
+
+
+class Past(rb.Temporal):
+    """What came a step before, by somebody else, who keeps a mean of it besides."""
+
+    def run(self, x, state=None):
+        before = torch.zeros_like(x[:1]) if state is None else state
+        return torch.cat((before, x[:-1])), x[-1:]
+
+
+def test_layers_of_ones_own_see_no_padding():
+    layers = rb.Sequential(nn.Linear(2, 4), Past(), rb.LIF(4), input_rate=None)
+    nn.init.constant_(layers[0].bias, 2.0)
+    x = torch.rand(7, 1, 2)
+    padded, mask = torch.zeros(T, 1, 2), torch.zeros(T, 1, dtype=torch.bool)
+    padded[3:10], mask[3:10] = x, True
+    with rb.masked(layers, mask):
+        y = layers(padded)
+    assert torch.equal(y[3:10], layers(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_means_of_many_steps_in_half_precision(dtype):
+    output, mask = torch.full((1000, 2, 1), 100.0, dtype=dtype), torch.ones(1000, 2, dtype=torch.bool)
+    y = rb.decoding.mean(output, mask)
+    assert y.dtype == dtype
+    assert torch.equal(y, rb.decoding.mean(output))
+    spikes = {"0 LIF": torch.ones(1000, 400, 1, dtype=dtype)}
+    mask = torch.ones(1000, 400, dtype=torch.bool)
+    for penalty in (rb.regularizers.TotalRate(0.5), rb.regularizers.Sparsity(), rb.regularizers.RateBounds(upper=0.5)):
+        torch.testing.assert_close(penalty(spikes, 1.0, mask), penalty(spikes, 1.0))
+
+
+def test_no_step_at_all_costs_nothing():
+    spikes, mask = {"0 LIF": torch.ones(5, 2, 3)}, torch.zeros(5, 2, dtype=torch.bool)
+    assert rb.regularizers.Sparsity()(spikes, 1.0, mask) == 0
+
+
 def test_spikes_and_rates_are_those_of_the_steps_that_are_there():
     layers = network()
     nn.init.constant_(layers[0].bias, 0.2)

@@ -142,6 +142,8 @@ def test_a_shape_of_the_users():
     assert replace(mine, dampening=2.0).function is mine.function
     with pytest.raises(TypeError, match="function"):
         Custom()
+    with pytest.raises(ValueError, match=r"Custom: function must return a number for each .* \(41,\), got shape \(\)"):
+        Custom(function=lambda u: u.sum()).derivative(u)
 
 
 def test_what_is_not_a_number_stays_so():

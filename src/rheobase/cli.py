@@ -237,6 +237,8 @@ def doctor(
         data: Where data sets are.
     """
     console = Console(highlight=False)
+    if env and target is not None:
+        raise RheobaseError(f"doctor: --env looks at this installation, not at {target}; give one of the two")
     if env:
         about = environment.describe()
         if as_json:
@@ -388,6 +390,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(_unknown_command(command))
     except SystemExit as ended:  # tyro's own way out, after a help text or a wrong flag
         return ended.code if isinstance(ended.code, int) else 0
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head`
+        sys.stdout = None  # which would be flushed at exit, and fail again
+        return 1
     except (RheobaseError, ValueError, OSError) as error:
         if os.environ.get("RHEOBASE_TRACEBACK"):
             raise

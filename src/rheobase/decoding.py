@@ -69,8 +69,8 @@ def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = Non
     _check(output, "mean")
     if mask is None:
         return output.mean(0)
-    total = only(output, mask, "mean").sum(0)
-    return total / beside(mask.sum(0), total).clamp(min=1)
+    total = only(output, mask, "mean").sum(0, dtype=state_type(output))  # a sum may be too large for half precision
+    return (total / beside(mask.sum(0), total).clamp(min=1)).to(output.dtype)
 
 
 def max(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:

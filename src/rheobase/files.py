@@ -6,6 +6,7 @@ folder first, reaches the disk, and then takes the place of the old file in one 
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is the name of a file that `atomic_write` has not ended, as a kill leaves it.
+
+    Example:
+        >>> is_temporary(Path("runs/.config.0a1b2c3d.json")), is_temporary(Path("runs/config.json"))
+        (True, False)
+    """
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}(\.[^.]+)?", path.name) is not None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

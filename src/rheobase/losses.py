@@ -108,7 +108,7 @@ def rate_mse(
 
     Raises:
         TypeError: if the labels are floating point, or `mask` is not boolean.
-        ValueError: if the shapes do not fit or a label is out of range.
+        ValueError: if the shapes do not fit, a label is out of range, or a target rate is not in [0, 1].
 
     Source: Shrestha and Orchard, "SLAYER", 2018 (its spike-rate loss).
 
@@ -118,6 +118,9 @@ def rate_mse(
         tensor(0.)
     """
     _check(spikes, labels, "rate_mse")
+    for name, rate in (("correct", correct), ("wrong", wrong)):
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate_mse: {name} must be a rate in [0, 1], spikes per step, got {rate}")
     rates = decoding.mean(spikes, mask)
     target = torch.full_like(rates, wrong).scatter_(1, labels.long().unsqueeze(1), correct)
     return functional.mse_loss(rates, target)

@@ -136,6 +136,14 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
             )
         return x, *given[1:]
 
+    def enter_if_it_fits(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not (given and isinstance(given[0], Tensor) and given[0].shape[:2] == mask.shape):
+            return given
+        return only(given[0], mask, "masked"), *given[1:]
+
+    def leave_if_it_fits(_module: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
+        return only(output, mask, "masked") if output.shape[:2] == mask.shape else output
+
     def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         nonlocal inside
         inside = True
@@ -184,12 +192,18 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
                 _set_mask(stack, module, mask)
                 stack.callback(_put_back, module, "forward", vars(module).get("forward"))
                 module.forward = partial(_normalise, module, name)  # pyright: ignore[reportAttributeAccessIssue]
+        for module in network.modules():  # a delay, for instance, would bring the past of a padding into a sequence
+            if isinstance(module, Temporal) and module is not network and module not in masks.values():
+                stack.callback(module.register_forward_pre_hook(enter_if_it_fits).remove)
         for module in masks.values():
             before = module.register_forward_pre_hook(enter)
             # First of all hooks, so that those who count spikes see them masked.
             after = module.register_forward_hook(leave, prepend=True)
             stack.callback(before.remove)
             stack.callback(after.remove)
+            for part in module.modules():  # what neurons tell one another, beginning with a bias
+                if isinstance(part, nn.Linear):
+                    stack.callback(part.register_forward_hook(leave_if_it_fits).remove)
             _set_mask(stack, module, mask)
         stack.enter_context(in_one_piece(network))
         stack.enter_context(as_written())

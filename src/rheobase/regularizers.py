@@ -12,8 +12,9 @@ of each layer of neurons and the progress of training, they return a scalar. Rat
 the mask of `rheobase.masked`, for samples of different lengths, they are over the steps that are there.
 """
 
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rheobase import decoding
+from rheobase.ops.arguments import state_type
 from rheobase.padding import only
 
 Schedule = Callable[[float], float]
@@ -165,8 +167,8 @@ class Sparsity:
         """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
         where a step is there."""
         strength = self.weight * self.schedule(progress)
-        deviations = [(_rate_of_steps(layer, mask) - self.target).square().mean() for layer in spikes.values()]
-        return strength * _sum(deviations)
+        rates = [_rate_of_steps(layer, mask) for layer in spikes.values()]
+        return strength * _sum([(rate - self.target).square().mean() for rate in rates if len(rate)])
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,35 @@ class TotalRate:
         return self.weight * self.schedule(progress) * excess.relu().square()
 
 
+def check_regularizers(regularizers: object) -> None:
+    """Refuse what is no list of penalties on activity.
+
+    Raises:
+        TypeError: naming the argument, and what to write.
+    """
+    if not isinstance(regularizers, Sequence) or isinstance(regularizers, str):
+        raise TypeError(
+            f"regularizers must be a list of penalties, got {regularizers!r}"
+            + (f"; write regularizers=[{regularizers!r}]" if callable(regularizers) else "")
+        )
+    for penalty in regularizers:
+        if not callable(penalty):
+            raise TypeError(
+                f"regularizers must be functions, such as rheobase.regularizers.Sparsity(), got {penalty!r} among them"
+            )
+        try:
+            takes = inspect.signature(penalty)
+            with_mask = {"mask": None} if "mask" in takes.parameters else {}
+            takes.bind({}, 0.0, **with_mask)
+        except ValueError:  # one that is written in C, of which nothing is known
+            continue
+        except TypeError as error:
+            raise TypeError(
+                "regularizers must take the spikes of all layers, a dictionary, and the progress of training, from 0 to 1: "
+                f"def penalty(spikes, progress); got {penalty!r}: {error}"
+            ) from None
+
+
 def _mask_of_layer(layer: Tensor, mask: Tensor | None) -> Tensor | None:
     """The mask as often as the layer ran in a call of the network, one run after the other in time."""
     return None if mask is None else mask.repeat(len(layer) // max(len(mask), 1), 1)
@@ -293,8 +324,8 @@ def _rate_of_steps(layer: Tensor, mask: Tensor | None) -> Float[Tensor, " T"]:
     if there is None:
         return layer.flatten(1).mean(1)
     samples = there.sum(1)
-    sums = only(layer, there, "Sparsity").flatten(1).sum(1)[samples > 0]
-    return sums / (samples[samples > 0] * math.prod(layer.shape[2:]))
+    sums = only(layer, there, "Sparsity").flatten(1).sum(1, dtype=state_type(layer))[samples > 0]
+    return (sums / (samples[samples > 0] * math.prod(layer.shape[2:]))).to(layer.dtype)
 
 
 def _rate_of_neurons(layer: Tensor, mask: Tensor | None) -> Float[Tensor, "*features"]:
@@ -302,7 +333,8 @@ def _rate_of_neurons(layer: Tensor, mask: Tensor | None) -> Float[Tensor, "*feat
     there = _mask_of_layer(layer, mask)
     if there is None:
         return layer.mean((0, 1))
-    return only(layer, there, "TotalRate").sum((0, 1)) / there.sum().clamp(min=1)
+    sums = only(layer, there, "TotalRate").sum((0, 1), dtype=state_type(layer))
+    return (sums / there.sum().clamp(min=1)).to(layer.dtype)
 
 
 def _sum(values: list[Tensor]) -> Tensor:

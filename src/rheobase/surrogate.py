@@ -333,8 +333,16 @@ class Custom(Surrogate):
     function: Callable[[Tensor], Tensor] = field(kw_only=True)
 
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The function."""
-        return self.function(u)
+        """The function.
+
+        Raises:
+            ValueError: if it does not return one number for each of `u`.
+        """
+        y = self.function(u)
+        if not isinstance(y, Tensor) or y.shape != u.shape:
+            got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+            raise ValueError(f"Custom: function must return a number for each one of shape {tuple(u.shape)}, got {got}")
+        return y
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def test_the_state_goes_on():
     assert torch.equal(torch.cat((first, second)), whole)
 
 
-def test_no_draw_is_refused():
-    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+def test_no_draw_is_refused(as_a_user):
+    with pytest.raises(ValueError, match="draws must be a whole number, at least 1, got 0"):
         rb.NoiseAveraged(rb.SPSN(), 0)
+    with pytest.raises(ValueError, match=r"draws must be a whole number, at least 1, got 2\.5"):
+        rb.NoiseAveraged(rb.SPSN(), 2.5)

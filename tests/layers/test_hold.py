@@ -39,9 +39,9 @@ def test_a_layer_in_front_of_it_is_the_layer_of_a_repeated_picture():
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("steps", [0, -1])
-def test_it_holds_for_a_step_at_least(steps):
-    with pytest.raises(ValueError, match=f"Hold: steps must be at least 1, got {steps}"):
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True])
+def test_it_holds_for_a_step_at_least(as_a_user, steps):
+    with pytest.raises(ValueError, match=f"Hold: steps must be a whole number, at least 1, got {steps}"):
         Hold(steps)
 
 

@@ -98,7 +98,7 @@ class TestErrors:
             rb.Recompute(nn.Linear(2, 2))
 
     def test_steps(self):
-        with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="steps must be a whole number, at least 1, got 0"):
             rb.Recompute(rb.LIF(), steps=0)
 
     def test_batch_normalisation(self):

@@ -387,6 +387,42 @@ def test_layers_that_would_not_see_time_are_refused_wherever_they_come_in(layer,
     assert layer not in list(network)
 
 
+def test_integers_are_embedded_in_front_of_a_network():
+    embedding = nn.Embedding(10, 8)
+    with pytest.raises(
+        TypeError, match=r"layer 0 is an Embedding, .* network\(embedding\(tokens\)\), with tokens \(T, B\)"
+    ):
+        Sequential(embedding, LIF(8))
+    assert Sequential(LIF(8))(embedding(torch.randint(0, 10, (30, 4)))).shape == (30, 4, 8)
+
+
+def test_networks_add_up():
+    first, second, plain = Sequential(*pairs(1)), Sequential(*pairs(2)), nn.Sequential(nn.ReLU())
+    x = torch.rand(5, 3, first[0].in_features)
+    both = first + second
+    assert isinstance(both, Sequential)
+    assert list(both) == [*first, *second]
+    assert torch.equal(both(x), second(first(x)))
+    for network, layers in ((first + plain, [*first, *plain]), (plain + first, [*plain, *first])):
+        assert isinstance(network, Sequential)
+        assert list(network) == layers
+    twice = second * 2
+    assert isinstance(twice, Sequential)
+    assert list(twice) == list(2 * second) == [*second, *second]
+    with pytest.raises(TypeError):
+        first + nn.ReLU()
+
+
+def test_networks_that_add_up_are_initialised_as_one():
+    torch.manual_seed(0)
+    front, behind = Sequential(nn.Linear(20, 20)), Sequential(LIF(20))
+    before = front[0].weight.clone()
+    network = front + behind
+    assert not torch.equal(network[0].weight, before)  # there are neurons behind it now
+    again = network[0].weight.clone()
+    assert torch.equal((network + Sequential(nn.ReLU()))[0].weight, again)
+
+
 def test_a_part_of_a_network_has_its_weights():
     network = Sequential(*pairs(2), input_rate=None)
     buffer = io.BytesIO()

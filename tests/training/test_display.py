@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from rheobase.diagnosis.finding import RAISE
 from rheobase.training import JsonLines, LiveDisplay, PlainLines, Plan, display, display_for, fit
 from rheobase.training.display import Display
 from training.tiny import Killed, Stop, network, settings, splits, train
@@ -198,12 +199,15 @@ def test_a_layer_that_dies_or_saturates_is_told_once(paper: TextIO) -> None:
     for epoch, state in enumerate(states, start=1):
         shown.epoch(metrics(epoch, layers=layers(**state)))
     remedy = "; remedy, before training: rb.stabilize(network, batch)"
-    bounds = ", or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
+    least, most = (
+        f", or in training regularizers=[rb.regularizers.RateBounds({bound})]"
+        for bound in ("lower=1e-2, weight=100.0", "upper=0.3")
+    )
     hint = "; rheobase doctor 'runs/my run' looks closer"
     assert [line for line in read(paper).splitlines() if not line.startswith(("epoch", "mine"))] == [
-        f"warning: 1 LIF(4): 50 % of its neurons are dead: no sample makes them fire{remedy}{hint}",
+        f"warning: 1 LIF(4): 50 % of its neurons are dead: no sample makes them fire{remedy}{least}{hint}",
         "warning: 1 LIF(4): 30 % of its neurons are saturated: they fire at nearly every step, whatever the input"
-        f"{remedy}{bounds}{hint}",
+        f"{remedy}{most}{hint}",
     ]
 
 
@@ -220,7 +224,8 @@ def test_programs_are_told_once_with_the_remedy(paper: TextIO) -> None:
     dead, saturated = (line for line in lines if line["event"] == "warning")
     assert dead == {
         "event": "warning", "epoch": 2, "kind": "dead", "layer": "1 LIF(4)",
-        "what": "50 % of its neurons are dead: no sample makes them fire", "remedy": "rb.stabilize(network, batch)",
+        "what": "50 % of its neurons are dead: no sample makes them fire",
+        "remedy": f"rb.stabilize(network, batch){RAISE}",
     }  # fmt: skip
     assert (saturated["epoch"], saturated["kind"]) == (5, "saturated")
     assert saturated["remedy"].startswith("rb.stabilize(network, batch), or in training regularizers=[")
@@ -230,7 +235,7 @@ def test_without_a_recipe_the_command_line_cannot_look_closer(paper: TextIO) -> 
     shown = PlainLines(paper)
     shown.start(plan(run="runs/a"))
     shown.epoch(metrics(1))  # a quarter is dead
-    remedy = "remedy, before training: rb.stabilize(network, batch); rb.doctor(network, batch) looks closer"
+    remedy = f"remedy, before training: rb.stabilize(network, batch){RAISE}; rb.doctor(network, batch) looks closer"
     assert read(paper).splitlines()[-1].endswith(f"no sample makes them fire; {remedy}")
 
 
@@ -242,7 +247,7 @@ def test_the_live_display_keeps_warnings_above_its_picture() -> None:
     shown.close()
     warning = (
         "warning: 1 LIF(4): 25 % of its neurons are dead: no sample makes them fire; "
-        "remedy, before training: rb.stabilize(network, batch); rheobase doctor runs/a looks closer"
+        f"remedy, before training: rb.stabilize(network, batch){RAISE}; rheobase doctor runs/a looks closer"
     )
     assert re.sub(r"\s+", " ", out.getvalue()).count(warning) == 1
 

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -493,6 +494,64 @@ def test_resume_refuses_another_surrogate(tmp_path: Path) -> None:
     assert same(weights(changed), before)
 
 
+def killed_at_the_start(tmp_path: Path) -> Path:
+    with pytest.raises(Killed):
+        train(tmp_path / "a", display=Stop(step=(1, 1)), learning_rate=0.8, epochs=6)
+    assert not (tmp_path / "a" / "checkpoint.safetensors").exists()
+    return tmp_path / "a"
+
+
+def test_before_the_first_checkpoint_resume_refuses_the_same(tmp_path: Path) -> None:
+    run, plan = killed_at_the_start(tmp_path), settings(learning_rate=0.8, epochs=6)
+    train_set, validation, test = splits()
+    with pytest.raises(RunError, match="the data is not what this run was started with"):
+        fit(network(), train_set.subset(np.arange(36)), validation, test, plan, run=run, resume=True, display=QUIET)
+    with pytest.raises(RunError, match=r"was started with .*seed.*, not .*; resume it with the same settings"):
+        train(run, resume=True, learning_rate=0.8, epochs=6, seed=6)
+    assert len(train(run, resume=True, learning_rate=0.8, epochs=6).metrics) == 6
+
+
+@pytest.mark.parametrize("left", ["best.safetensors", "summary.json"])
+def test_results_without_a_checkpoint_are_not_overwritten(tmp_path: Path, left: str) -> None:
+    train(tmp_path / "a")
+    (tmp_path / "a" / "checkpoint.safetensors").unlink()
+    (tmp_path / "a" / ({"best.safetensors", "summary.json"} - {left}).pop()).unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    with pytest.raises(RunError, match=r"has results and no checkpoint\.safetensors to go on from"):
+        train(tmp_path / "a", resume=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_resume_clears_away_what_a_kill_has_left_half_written(tmp_path: Path) -> None:
+    run = interrupted(tmp_path)
+    (run / ".checkpoint.0a1b2c3d.safetensors").write_bytes(b"half")
+    train(run, resume=True, learning_rate=0.8, epochs=6)
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+class Louder:
+    """An augmentation as a user writes it, that says nothing of itself."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, recording: Any, rng: np.random.Generator) -> Any:
+        return recording.keep(rng.random(len(recording.times)) < self.share)
+
+
+def test_augmentations_of_ones_own_are_known_by_what_they_keep() -> None:
+    one, same_one, other = (events(9, 1).augmented(Louder(share)).fingerprint() for share in (0.5, 0.5, 0.6))
+    assert one == same_one != other
+    by_function = [
+        events(9, 1).augmented(change).fingerprint() for change in (keep, keep, partial(Louder.__call__, Louder(1)))
+    ]
+    assert by_function[0] == by_function[1] != by_function[2]
+
+
+def keep(recording: Any, rng: np.random.Generator) -> Any:
+    return recording
+
+
 def test_the_device_is_no_such_setting(tmp_path: Path) -> None:
     train(interrupted(tmp_path), resume=True, learning_rate=0.8, epochs=6, device="auto")
 
@@ -698,6 +757,38 @@ def test_a_loss_that_is_nan_with_gradients_that_are_not() -> None:
 
     with pytest.raises(DivergenceError, match="in epoch 1, its mean loss is nan"):
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
+
+
+@pytest.mark.parametrize("regularizers", [[lambda *_: torch.tensor(torch.nan)], [lambda *_: math.nan]])
+def test_a_penalty_that_is_nan_and_has_no_gradient(regularizers: list[Any]) -> None:
+    with pytest.raises(DivergenceError, match="in epoch 1, its mean loss with penalties is nan"):
+        fit(network(), *splits(), settings(), regularizers=regularizers, display=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("regularizers", "message"),
+    [
+        (Sparsity(), r"must be a list of penalties, got Sparsity\(.*; write regularizers=\[Sparsity\("),
+        ("sparsity", "must be a list of penalties, got 'sparsity'"),
+        ([0.1], r"must be functions, such as rheobase\.regularizers\.Sparsity\(\), got 0\.1 among them"),
+        ([lambda spikes: 0.0], r"def penalty\(spikes, progress\); got <function .*: too many positional arguments"),
+    ],
+)
+def test_what_is_no_list_of_penalties(as_a_user: None, regularizers: Any, message: str) -> None:
+    with pytest.raises(
+        TypeError, match=f"^regularizers {message}|^regularizers must take the spikes of all layers.*{message}"
+    ):
+        fit(network(), *splits(), settings(), regularizers=regularizers, display=QUIET)
+
+
+def test_a_loss_without_a_gradient(as_a_user: None) -> None:
+    def detached(output: Tensor, labels: Tensor) -> Tensor:
+        return output.detach().mean()
+
+    with pytest.raises(ValueError, match=r"loss must depend on what the network learns, .* look for a detach\(\)"):
+        fit(network(), *splits(), settings(), loss=detached, display=QUIET)
+    with pytest.raises(TypeError, match=r"loss must return a tensor, a scalar, got 1\.0"):
+        fit(network(), *splits(), settings(), loss=lambda *_: 1.0, display=QUIET)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,16 @@ def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> No
     assert RunFolder.create(tmp_path / "empty", {}).config == {}
 
 
+def test_a_kill_while_a_run_is_made_leaves_no_run(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".config.cdf09449.json").write_bytes(b"{")
+    assert RunFolder.create(tmp_path / "a", {"recipe": None}).config == {"recipe": None}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / ".config.mine.json").write_bytes(b"{")
+    with pytest.raises(RunError, match="already"):
+        RunFolder.create(tmp_path / "b", {})
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"a": 1}}'])
 @pytest.mark.parametrize("name", ["config.json", "summary.json"])
 def test_damaged_json(folder: RunFolder, name: str, content: str) -> None:

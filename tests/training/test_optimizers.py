@@ -136,6 +136,7 @@ def test_what_is_no_optimizer() -> None:
         (optim.SGD(network().parameters(), lr=0.1), r"a class or a function of parameter groups, .*got SGD"),
         ("sgd", r"a class or a function of parameter groups, .*got str"),
         (lambda groups: None, r"got NoneType"),
+        (optim.LBFGS, r"such as .*Adamax, got LBFGS"),
         (lambda groups: optim.LBFGS([p for group in groups for p in group["params"]]), r"such as .*Adamax, got LBFGS"),
     ):
         with pytest.raises(TypeError, match=message):

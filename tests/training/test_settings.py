@@ -36,6 +36,21 @@ def test_values_out_of_range(name: str, value: float, words: str) -> None:
         Training(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("learning_rate", "1e-3", "got '1e-3'"),
+        ("clip_gradient", None, "got None; math.inf does not clip"),
+        ("weight_decay", None, "got None"),
+        ("warmup", True, "got True"),
+        ("decay_learning_rate", "fast", "got 'fast'"),
+    ],
+)
+def test_what_is_no_number(as_a_user: None, name: str, value: object, words: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must be a number, {words}$"):
+        Training(**{name: value})
+
+
 @pytest.mark.parametrize(("name", "value"), [("precision", "bf16"), ("device", "tpu")])
 def test_words_that_mean_nothing_are_no_silent_default(name: str, value: str) -> None:
     with pytest.raises(TypeCheckError):  # the annotation, as the tests check it

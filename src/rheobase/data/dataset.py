@@ -6,6 +6,7 @@ set is asked for `batch(indices, seed)` and seeds each sample's draws by the sam
 """
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -291,6 +292,36 @@ def check_seed(seed: tuple[int, ...]) -> None:
 def generator(seed: tuple[int, ...], sample: int) -> np.random.Generator:
     """The generator of one sample's augmentation; `sample` is the index in the full set."""
     return np.random.default_rng((*seed, sample))
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+@dataclass(frozen=True)
+class _Described:
+    words: str
+    kept: tuple[tuple[str, str], ...]
+
+
+def in_words(changes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Augmentations as a fingerprint takes them: of what says where it lies in memory, what it is and what it keeps.
+
+    Example:
+        >>> class Mirror:
+        ...     def __init__(self, often):
+        ...         self.often = often
+        >>> str(in_words((Mirror(0.5),))) == str(in_words((Mirror(0.5),)))
+        True
+    """
+    return tuple(_in_words(change) for change in changes)
+
+
+def _in_words(change: Any) -> Any:
+    words = repr(change)
+    if not _ADDRESS.search(words):
+        return change
+    kept = sorted(getattr(change, "__dict__", {}).items())
+    return _Described(_ADDRESS.sub("", words), tuple((name, str(_in_words(value))) for name, value in kept))
 
 
 def bytes_of(x: Shaped[Tensor, "..."]) -> UInt8[np.ndarray, "..."]:

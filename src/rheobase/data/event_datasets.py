@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rheobase.data.augment import Augmentation, Recording
-from rheobase.data.dataset import IndexedDataset, check_seed, digest, generator
+from rheobase.data.dataset import IndexedDataset, check_seed, digest, generator, in_words
 from rheobase.data.events import Events
 from rheobase.data.lengths import check_lengths
 from rheobase.errors import DataError
@@ -85,7 +85,7 @@ class EventDataset(IndexedDataset):
                 raise ValueError(
                     f"{name}: got {getattr(self, name)}, but these events are no camera's: their channels have no place"
                 )
-        if self.group < 1 or self._places % self.group:
+        if not isinstance(self.group, int | np.integer) or self.group < 1 or self._places % self.group:
             raise ValueError(f"group: got {self.group}, expected a divisor of the {self._places} channels")
         if self.group > 1 and not self.flatten:
             raise ValueError(f"group: got {self.group} with flatten=False, expected 1: a group of pixels has no shape")
@@ -269,7 +269,7 @@ class EventDataset(IndexedDataset):
     def fingerprint(self) -> str:
         """A SHA-256 over the events, the labels, the choice of samples and their lengths, the binning and the augmentation."""
         shape = (self.steps, self.group, self.clip, self.merge_polarities, self.flatten)
-        settings = (self.events.digest, self.dt, *shape, self.augment)
+        settings = (self.events.digest, self.dt, *shape, in_words(self.augment))
         return digest(str(settings), *self._decisive)
 
 

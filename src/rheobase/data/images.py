@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, Integer, UInt8
 from torch import Tensor
 
-from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator
+from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator, in_words
 from rheobase.data.files import LIMIT, read_bytes
 from rheobase.data.image_augment import ImageAugmentation, Pictures
 from rheobase.encoding import Encoding, encode
@@ -169,7 +169,7 @@ class ImageDataset(IndexedDataset):
 
     def fingerprint(self) -> str:
         """A SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
-        settings = (self.images.digest, self.steps, self.encoding, self.flatten, self.augment)
+        settings = (self.images.digest, self.steps, self.encoding, self.flatten, in_words(self.augment))
         return digest(str(settings), self.chosen)
 
 

@@ -65,7 +65,11 @@ LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regulariz
 """What lowers the activity of a layer."""
 
 
-def wake(fires_once_in: int | None = None) -> str:
+RAISE = ", or in training regularizers=[rb.regularizers.RateBounds(lower=1e-2, weight=100.0)]"
+"""What raises the activity of those neurons of a layer that are silent."""
+
+
+def wake(fires_once_in: int | None = None, *, some: bool = False) -> str:
     """What wakes dead neurons.
 
     `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up.
@@ -73,12 +77,13 @@ def wake(fires_once_in: int | None = None) -> str:
     Args:
         fires_once_in: the steps of neurons that fire once in a sequence, whose initialisation is one of its own: the fewer
             spikes there are, the larger weights have to be. None for all others.
+        some: whether other neurons of the layer fire. Then its rate may be as it should be, and it takes training to share it.
 
     Example:
         >>> print(wake(8))
         rb.initialise_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
     """
-    calibrate = "rb.stabilize(network, batch)"
+    calibrate = f"rb.stabilize(network, batch){RAISE if some else ''}"
     if fires_once_in is None:
         return calibrate
     draw = f"rb.initialise_single_spike(network, steps={fires_once_in}, batch=batch)"
@@ -104,7 +109,7 @@ def activity_findings(name: str, dead: float, saturated: float, fires_once_in: i
     findings = []
     if dead > SHARE:
         what = f"{percent(dead)} of its neurons are dead: no sample makes them fire"
-        findings.append(Finding("dead", name, what, wake(fires_once_in)))
+        findings.append(Finding("dead", name, what, wake(fires_once_in, some=dead < 1)))
     if saturated > SHARE:
         what = f"{percent(saturated)} of its neurons are saturated: they fire at nearly every step, whatever the input"
         findings.append(Finding("saturated", name, what, LOWER))

@@ -218,7 +218,11 @@ def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
             f"front of {most.name}: at one learning rate they do not learn alike, if the optimiser does not make up for it"
         )
         remedy = "rb.stabilize(network, batch)"
-        if least.surrogate is not None and least.surrogate.dampening >= MOST_DAMPENING:
+        if least.surrogate is None:
+            remedy += (
+                "; what stays Adam makes up for, as in rb.fit: these neurons have no surrogate that could be higher"
+            )
+        elif least.surrogate.dampening >= MOST_DAMPENING:
             remedy = "none by its surrogate, whose dampening is high already; Adam, as in rb.fit, makes up for it"
         yield Finding("uneven through depth", least.name, what, remedy)
 

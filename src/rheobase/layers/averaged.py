@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rheobase.ops.arguments import as_count
 from rheobase.temporal import Temporal
 
 
@@ -19,7 +20,7 @@ class NoiseAveraged(Temporal):
         draws: over how many draws to take the mean.
 
     Raises:
-        ValueError: if `draws` is not at least 1.
+        ValueError: if `draws` is no whole number, at least 1.
 
     Example:
         >>> import rheobase as rb
@@ -30,10 +31,8 @@ class NoiseAveraged(Temporal):
 
     def __init__(self, layer: Temporal, draws: int) -> None:
         super().__init__()
-        if draws < 1:
-            raise ValueError(f"NoiseAveraged: draws must be at least 1, got {draws}")
         self.layer = layer
-        self.draws = draws
+        self.draws = as_count(draws, "draws", "NoiseAveraged")
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.arguments import check_sequence
+from rheobase.ops.arguments import as_count, check_sequence
 from rheobase.temporal import Temporal
 
 
@@ -23,7 +23,7 @@ class Delay(Temporal):
             ago.
 
     Raises:
-        ValueError: if there is no delay, one is negative, or one is given twice.
+        ValueError: if there is no delay, one is no whole number from 0 on, or one is given twice.
 
     Example:
         >>> Delay(0, 2)(torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1))[:, 0]
@@ -34,9 +34,9 @@ class Delay(Temporal):
 
     def __init__(self, *steps: int) -> None:
         super().__init__()
-        if not steps or len(set(steps)) < len(steps) or min(steps) < 0:
+        self.steps = tuple(as_count(delay, "each delay", "Delay", least=0) for delay in steps)
+        if not steps or len(set(self.steps)) < len(steps):
             raise ValueError(f"Delay: steps must be different whole numbers, each at least 0, got {steps}")
-        self.steps = steps
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Float[Tensor, "longest B *features"] | None = None

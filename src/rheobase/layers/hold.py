@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.arguments import check_sequence
+from rheobase.ops.arguments import as_count, check_sequence
 from rheobase.temporal import Temporal
 
 
@@ -21,7 +21,7 @@ class Hold(Temporal):
         steps: how long a step is held, at least 1.
 
     Raises:
-        ValueError: if `steps` is below 1.
+        ValueError: if `steps` is no whole number, at least 1.
 
     Example:
         >>> import torch
@@ -34,9 +34,7 @@ class Hold(Temporal):
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"Hold: steps must be at least 1, got {steps}")
-        self.steps = steps
+        self.steps = as_count(steps, "steps", "Hold")
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: Any = None

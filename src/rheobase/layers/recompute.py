@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from rheobase.layers.order import InSequence
+from rheobase.ops.arguments import as_count
 from rheobase.temporal import Temporal, detach
 
 
@@ -38,7 +39,7 @@ class Recompute(InSequence):
     Raises:
         TypeError: if `layer` is not a layer over time, or holds a batch normalisation: that takes its mean over all steps, and
             so cannot go piece by piece.
-        ValueError: if `steps` is not at least 1.
+        ValueError: if `steps` is no whole number, at least 1.
 
     Example:
         >>> import rheobase as rb
@@ -53,8 +54,6 @@ class Recompute(InSequence):
             raise TypeError(
                 f"Recompute: layer must be a layer over time, got {type(layer).__name__}; put it into an rb.Sequential"
             )
-        if steps is not None and steps < 1:
-            raise ValueError(f"Recompute: steps must be at least 1, got {steps}")
         for name, module in layer.named_modules():
             if isinstance(module, _BatchNorm):
                 raise TypeError(
@@ -62,7 +61,7 @@ class Recompute(InSequence):
                     "over all steps of a sequence, which is never there as a whole; use a LayerNorm"
                 )
         self.layer = layer
-        self.steps = steps
+        self.steps = None if steps is None else as_count(steps, "steps", "Recompute")
         self.truncated = truncated
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:

@@ -52,8 +52,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         ValueError: if `input_rate` is not in (0, 1).
         TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
             recurrent in PyTorch's sense (RNN, LSTM, GRU), or attends, or holds such a layer or a `Temporal` without being
-            one. And if max pooling gets the spikes of `SingleSpike` neurons, which it would multiply, see
-            `rheobase.layers.pooling`.
+            one. If a layer is an `nn.Embedding`, which takes integers. And if max pooling gets the spikes of `SingleSpike`
+            neurons, which it would multiply, see `rheobase.layers.pooling`.
 
     Example:
         >>> import torch, rheobase as rb
@@ -84,6 +84,26 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         super().insert(index, module)
         self._take_in()
         return self
+
+    def __add__(self, other: nn.Sequential) -> "Sequential":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One network of the layers of both, which are shared; as if it had been made of them."""
+        if not isinstance(other, nn.Sequential):
+            return NotImplemented
+        return type(self)(*self, *other, input_rate=self.input_rate)
+
+    def __radd__(self, other: nn.Sequential) -> "Sequential":
+        """As `+`, behind a `torch.nn.Sequential`."""
+        if not isinstance(other, nn.Sequential):
+            return NotImplemented
+        return type(self)(*other, *self, input_rate=self.input_rate)
+
+    def __mul__(self, other: int) -> "Sequential":
+        """A network that goes through the same layers, with the same weights, several times."""
+        return type(self)(*super().__mul__(other), input_rate=self.input_rate)
+
+    def __rmul__(self, other: int) -> "Sequential":
+        """As `*`."""
+        return self * other
 
     def __setitem__(self, idx: int, module: nn.Module) -> None:
         _check(idx, module)
@@ -176,6 +196,11 @@ def _check(position: int, layer: nn.Module) -> None:
     """Refuse a layer that needs time and would be folded over it."""
     if isinstance(layer, Temporal):
         return
+    if isinstance(layer, nn.Embedding):
+        raise TypeError(
+            f"Sequential: layer {position} is an Embedding, which takes integers, and sequences are floating point; call it in "
+            "front of the network: network(embedding(tokens)), with tokens (T, B)"
+        )
     for module in layer.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention | Temporal):
             inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"

@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.nn import Parameter
 
 
-def as_count(value: Any, name: str, what: str) -> int:
-    """A number of things, at least 1, from a whole number of any type, such as NumPy's.
+def as_count(value: Any, name: str, what: str, *, least: int = 1) -> int:
+    """A number of things from a whole number of any type, such as NumPy's.
 
     Raises:
-        ValueError: if it is no whole number, or below 1.
+        ValueError: if it is no whole number, or below `least`.
     """
     try:
-        count = operator.index(value)
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        count = 0
-    if count < 1:
-        raise ValueError(f"{what}: {name} must be a whole number, at least 1, got {value!r}")
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{what}: {name} must be a whole number, at least {least}, got {value!r}")
     return count
 
 

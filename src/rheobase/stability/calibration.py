@@ -145,6 +145,9 @@ def stabilize(
     over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may, the
     gradient of its weights stays smaller than the others, and the table says so.
 
+    A surrogate is no weight, and no `state_dict` holds it: a network that is built anew computes the same with these weights,
+    and trains otherwise. To train on, stabilise the new network, too, before they are loaded, or hand the surrogates on.
+
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
             which is used once. What is not such a weighted layer is left as it is.

@@ -104,6 +104,8 @@ def loss_on(output: Tensor, labels: Shaped[Tensor, "..."], loss: Loss) -> Tensor
             f"loss cannot take the output (T, B, C) = {tuple(output.shape)} and the {'labels' if classes else 'targets'} "
             f"{tuple(labels.shape)}; {hint if classes else ''}{error}"
         ) from error
+    if not isinstance(value, Tensor):
+        raise TypeError(f"loss must return a tensor, a scalar, got {value!r}")
     if value.ndim:
         raise ValueError(f"loss must return a scalar, the mean over the batch, got shape {tuple(value.shape)}")
     return value

@@ -23,6 +23,7 @@ from rheobase.data import Dataset
 from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError, RunError
 from rheobase.health import neuron_layers
+from rheobase.regularizers import check_regularizers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
 from rheobase.training.answers import Decode, Loss, check_functions, decode_for, has_target_at_every_step, loss_for
@@ -166,6 +167,7 @@ def fit(
         if has_target_at_every_step(dataset) != has_target_at_every_step(train):
             raise ValueError(f"{name} must have a target at every step where train has, and only there")
     check_functions(loss, decode)
+    check_regularizers(regularizers)
     for name, dataset in {"train": train, "validation": validation, **tests}.items():
         check_mask_is_taken(dataset, name, [("loss", loss), ("decode", decode)])
     check_mask_is_taken(train, "train", [("regularizers", regularizer) for regularizer in regularizers])
@@ -185,19 +187,39 @@ def fit(
             )
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
-            folder = _open(None if run is None else Path(run), trainer, resume, about or {})
-            title = str((about or {}).get("recipe") or type(trainer.network).__name__)
             words = described(trainer.network, loss, decode, regularizers, trainer.optimizer, schedule)
-            return _Run(trainer, validation, folder, measure, words).all(test, also_test or {}, resume, title)
+            start = _start(train, validation, settings, words)
+            folder = _open(None if run is None else Path(run), trainer, resume, about or {}, start)
+            title = str((about or {}).get("recipe") or type(trainer.network).__name__)
+            return _Run(trainer, validation, folder, measure, start).all(test, also_test or {}, resume, title)
     finally:
         display.close()
 
 
-def _open(path: Path | None, trainer: Trainer, resume: bool, about: Mapping[str, Any]) -> RunFolder | None:
+def _start(train: Dataset, validation: Dataset, settings: Training, words: Mapping[str, str]) -> Position:
+    return Position(
+        epoch=0,
+        best_epoch=0,
+        best_accuracy=-1.0,
+        best_loss=math.inf,
+        seconds=0.0,
+        data=f"{train.fingerprint()} {validation.fingerprint()}",
+        settings=json.dumps({**settings.decisive(), **words}),
+    )
+
+
+def _open(
+    path: Path | None, trainer: Trainer, resume: bool, about: Mapping[str, Any], start: Position
+) -> RunFolder | None:
     if path is None:
         return None
-    if not resume and trainer.engine.is_main:
-        RunFolder.create(path, about_run(trainer.network, trainer.settings, trainer.engine.device, about))
+    if trainer.engine.is_main:
+        if resume:
+            RunFolder(path).remove_leftovers()
+        else:
+            # A run that is killed before its first checkpoint is held against this.
+            about = {"started_with": {"data": start.data, "settings": start.settings}, **about}
+            RunFolder.create(path, about_run(trainer.network, trainer.settings, trainer.engine.device, about))
     trainer.engine.wait_for_all()
     return RunFolder(path)
 
@@ -211,10 +233,10 @@ class _Run:
         validation: Dataset,
         folder: RunFolder | None,
         measure: Measure | None,
-        words: Mapping[str, str],
+        start: Position,
     ) -> None:
         self.trainer = trainer
-        self.words = words
+        self.start = start
         self.measure = measure
         self.settings = trainer.settings
         self.validation = validation
@@ -224,7 +246,7 @@ class _Run:
     def all(self, test: Dataset | None, also_test: Mapping[str, Dataset], resume: bool, title: str) -> Result:
         """All epochs that are left, and the result."""
         trainer, folder = self.trainer, self.folder
-        position, best, metrics = self._restore() if resume else (self._start(), {}, [])
+        position, best, metrics = self._restore() if resume else (self.start, {}, [])
         samples = {"train": len(trainer.train), "validation": len(self.validation)}
         if test is not None:
             samples["test"] = len(test)
@@ -266,32 +288,22 @@ class _Run:
         trainer.network.eval()
         return self._conclude(position, metrics, samples, test, also_test)
 
-    def _start(self) -> Position:
-        return Position(
-            epoch=0,
-            best_epoch=0,
-            best_accuracy=-1.0,
-            best_loss=math.inf,
-            seconds=0.0,
-            data=f"{self.trainer.train.fingerprint()} {self.validation.fingerprint()}",
-            settings=json.dumps({**self.settings.decisive(), **self.words}),
-        )
-
     def _restore(self) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
         """Where the run stood, its best weights and its metrics. If it was killed before its first checkpoint, at the start."""
         trainer, folder = self.trainer, self.folder
         assert folder is not None, "fit refuses to resume without a folder"
-        position, best = self._start(), {}
-        if folder.checkpoint.exists():
-            start, position = position, checkpoint.position_of(folder.checkpoint)
-            if position.data != start.data:
+        position, best = self.start, {}
+        if not folder.checkpoint.exists():
+            if folder.best.exists() or folder.summary is not None:
                 raise RunError(
-                    f"{folder.path}: the data is not what this run was started with; resume it with the same data"
+                    f"{folder.path}: has results and no {folder.checkpoint.name} to go on from; put it back, or begin a new run"
                 )
-            if different := _difference(position.settings, start.settings):
-                raise RunError(
-                    f"{folder.path}: was started with {different}; resume it with the same settings, or start a new run"
-                )
+            begun = folder.config.get("started_with")
+            if isinstance(begun, dict):
+                self._check_start(str(begun.get("data")), str(begun.get("settings")))
+        else:
+            position = checkpoint.position_of(folder.checkpoint)
+            self._check_start(position.data, position.settings)
             # Only now, so that a network whose run is refused is as it was.
             checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             if position.best_epoch < position.epoch:
@@ -308,6 +320,17 @@ class _Run:
         if self.writes:
             return position, best, folder.keep_metrics(position.epoch)
         return position, best, folder.metrics()[: position.epoch]
+
+    def _check_start(self, data: str, settings: str) -> None:
+        """Refuse to go on with other data or settings than those that the run was started with."""
+        assert self.folder is not None, "there is a run"
+        path = self.folder.path
+        if data != self.start.data:
+            raise RunError(f"{path}: the data is not what this run was started with; resume it with the same data")
+        if different := _difference(settings, self.start.settings):
+            raise RunError(
+                f"{path}: was started with {different}; resume it with the same settings, or start a new run"
+            )
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rheobase.errors import RunError
-from rheobase.files import atomic_write, write_json
+from rheobase.files import atomic_write, is_temporary, write_json
 
 
 class RunFolder:
@@ -49,13 +49,20 @@ class RunFolder:
             RunError: if there is something at `path` already.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A kill while the configuration was written leaves an empty folder but for a file that never got its name.
+        if path.exists() and (not path.is_dir() or not all(is_temporary(entry) for entry in path.iterdir())):
             in_python = "fit(..., resume=True)"
             how = f"`rheobase resume {path}` (in Python: {in_python})" if config.get("recipe") else in_python
             raise RunError(f"{path}: there is something already; resume it with {how}, or choose another name")
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "config.json", config)
         return cls(path)
+
+    def remove_leftovers(self) -> None:
+        """Delete the files that a kill has left half-written."""
+        for entry in self.path.iterdir():
+            if is_temporary(entry):
+                entry.unlink(missing_ok=True)
 
     @property
     def checkpoint(self) -> Path:

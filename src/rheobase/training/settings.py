@@ -10,7 +10,7 @@ class Training:
     """The settings of `rheobase.fit`.
 
     Raises:
-        TypeError: if a count is no whole number.
+        TypeError: if a count is no whole number, or another number is none.
         ValueError: if a setting is out of its range, or not one of the words that it may be.
 
     Example:
@@ -67,9 +67,18 @@ class Training:
                 raise TypeError(f"{name} must be a whole number, got {value!r}")
             if value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
+        numbers = ("learning_rate", "clip_gradient", "weight_decay", "warmup")
+        rates = ("threshold_learning_rate", "decay_learning_rate", "delay_learning_rate")
+        for name in (*numbers, *rates):
+            value = getattr(self, name)
+            if (isinstance(value, bool) or not isinstance(value, int | float)) and not (
+                value is None and name in rates
+            ):
+                remedy = "; math.inf does not clip" if name == "clip_gradient" else ""
+                raise TypeError(f"{name} must be a number, got {value!r}{remedy}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
-        for name in ("threshold_learning_rate", "decay_learning_rate", "delay_learning_rate"):
+        for name in rates:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")

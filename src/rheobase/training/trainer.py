@@ -155,7 +155,8 @@ class Trainer:
         engine, settings = self.engine, self.settings
         progress = self._progress(epoch)
         set_progress(self.network, progress)
-        total = torch.zeros(2, device=engine.device)  # loss and correct answers, over this process's samples
+        # Over this process's samples: loss, correct answers, and the loss with penalties.
+        total = torch.zeros(3, device=engine.device)
         for number, step in enumerate(self._steps(epoch), start=1):
             rate = self._rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
             for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
@@ -167,7 +168,8 @@ class Trainer:
                 self._seed_layers(place, len(sums))
                 with nullcontext() if part is parts[-1] else engine.apart(self.wrapped):
                     loss, correct, of_all = self._add_gradient(part, place, progress)
-                total += torch.stack((loss * part.x.shape[1], correct.to(loss.dtype)))
+                samples = part.x.shape[1]
+                total += torch.stack((loss * samples, correct.to(loss.dtype), of_all * samples))
                 sums.append(of_all)
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
@@ -178,9 +180,10 @@ class Trainer:
             self.optimizer.step()
             self.display.step(epoch, number)
         engine.agree_on_buffers(self.network)
-        loss, correct = (engine.sum(total) / len(self.train)).tolist()
-        if not math.isfinite(loss):
-            raise self._diverged(f"in epoch {epoch}, its mean loss is {loss}", *self._first_batch(self.train), loss)
+        loss, correct, of_all = (engine.sum(total) / len(self.train)).tolist()
+        for name, value in (("mean loss", loss), ("mean loss with penalties", of_all)):
+            if not math.isfinite(value):
+                raise self._diverged(f"in epoch {epoch}, its {name} is {value}", *self._first_batch(self.train), value)
         return loss, correct
 
     def _parts_of(self, number: int) -> int:
@@ -206,8 +209,14 @@ class Trainer:
         penalty = self._penalty(activity, progress, mask) if samples else torch.zeros_like(loss)
         # Processes average their gradients. Each weighs its loss by its share of the batch, so that the average is the gradient
         # of the whole batch's mean; a process without a sample takes part with a gradient of zero.
-        ((loss + penalty) * (part.share * engine.processes)).backward()
-        return loss.detach(), correct, (loss + penalty).detach()
+        of_all = loss + penalty
+        if not of_all.requires_grad:
+            raise ValueError(
+                "loss must depend on what the network learns, got one without a gradient: look for a detach(), an item(), "
+                "torch.no_grad(), or a network whose parameters all have requires_grad=False"
+            )
+        (of_all * (part.share * engine.processes)).backward()
+        return loss.detach(), correct, of_all.detach()
 
     def is_settled(self, epoch: int) -> bool:
         """Whether the network is what it is to become after `epoch`: modules are done changing, penalties have come in."""
@@ -235,7 +244,7 @@ class Trainer:
     def _penalty(self, activity: Mapping[str, Tensor], progress: float, mask: Mask | None) -> Tensor:
         penalty = torch.zeros((), device=self.engine.device)
         for regularizer in self.regularizers:
-            added = given(regularizer, mask)(activity, progress)
+            added = torch.as_tensor(given(regularizer, mask)(activity, progress), device=self.engine.device)
             if added.ndim:
                 raise ValueError(
                     f"regularizers must return a scalar, got shape {tuple(added.shape)} from {regularizer}"
@@ -338,10 +347,12 @@ def _optimizer_of(optimize: Optimize, groups: list[dict[str, Any]]) -> torch.opt
             f"lambda groups: torch.optim.SGD(groups, momentum=0.9), got {type(optimize).__name__}"
         )
     wanted = _parameters(groups)
-    made = optimize(groups)
+    # LBFGS takes no groups of parameters, and says so in words of its own.
+    made = optimize if optimize is torch.optim.LBFGS else optimize(groups)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+        got = (made if isinstance(made, type) else type(made)).__name__
         raise TypeError(
-            f"optimizer must make an optimiser that steps by gradients, such as torch.optim.Adamax, got {type(made).__name__}"
+            f"optimizer must make an optimiser that steps by gradients, such as torch.optim.Adamax, got {got}"
         )
     if _parameters(made.param_groups) != wanted:
         raise ValueError(

@@ -120,7 +120,7 @@ def in_one(
     """
     if torch.compiler.is_compiling() or x.ndim != 5 or x.device.type != "cpu" or x.dtype not in _DTYPES:
         return None
-    if x.shape[3] % 2 or x.shape[4] % 2 or x[0].numel() * steps < _LEAST_WORK or steps >= 1 << 24:
+    if x.shape[3] % 2 or x.shape[4] % 2 or x.shape[1:].numel() * steps < _LEAST_WORK or steps >= 1 << 24:
         return None  # steps are counted in float32
     channels = (x.shape[2], 1, 1)
     if any(each.numel() != 1 and each.shape != channels for each in (decay, threshold)):
