@@ -71,6 +71,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # train
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["train", "--help"]])
+def test_a_reader_that_has_seen_enough(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", "from rheobase.cli import main; raise SystemExit(main())", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_train_without_a_name_or_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = succeeding(capsys, "train", *ONE)
     (run,) = (place / "runs").iterdir()

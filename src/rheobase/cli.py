@@ -388,10 +388,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"rheobase {version('rheobase')}")
         else:
             return _fail(_unknown_command(command))
+        sys.stdout.flush()
     except SystemExit as ended:  # tyro's own way out, after a help text or a wrong flag
         return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:  # whoever read our output has seen enough, as `head`
-        sys.stdout = None  # which would be flushed at exit, and fail again
+        # What is left to be written at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RheobaseError, ValueError, OSError) as error:
         if os.environ.get("RHEOBASE_TRACEBACK"):

@@ -55,6 +55,16 @@ def test_gradients_that_are_not_quite_even() -> None:
     assert "Nothing is wrong" not in str(diagnosis)
 
 
+def test_neurons_without_a_surrogate_are_told_what_stays() -> None:
+    torch.manual_seed(0)
+    mixed = nn.Linear(INPUTS, HIDDEN), rb.SPSN(HIDDEN), nn.Linear(HIDDEN, HIDDEN), rb.SingleSpike(HIDDEN, credit="ramp")
+    net = rb.Sequential(*mixed, nn.Linear(HIDDEN, CLASSES), rb.LeakyReadout(CLASSES))
+    net[3].surrogate = replace(net[3].surrogate, dampening=10.0)
+    (finding,) = doctor(net, spikes(), labels()).findings
+    assert (finding.kind, finding.layer) == ("uneven through depth", "1 SPSN(50)")
+    assert finding.remedy.startswith("rb.stabilize(network, batch); what stays Adam makes up for")
+
+
 def test_one_cause_has_one_finding() -> None:
     vanishing = doctor(with_spread(3000.0), spikes(), labels())
     assert kinds(vanishing) == [("vanishing through depth", "1 LIF(50)")]
