@@ -41,7 +41,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
     The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
     neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
     from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrised are left as they are, and so are
-    those in front of a normalisation or a readout. `rheobase.stabilize` does better, if there is a batch to look at.
+    those in front of a normalisation or a readout. `rheobase.stabilize` does better, if there is a batch to look at. A single
+    layer that was unpickled looks as if it were new, unless it was trained for long: a network of such layers needs
+    `input_rate=None`.
 
     Args:
         layers: modules, in order; or one `OrderedDict` of them, to name them.
