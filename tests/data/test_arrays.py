@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rheobase as rb
-from rheobase.data import ArrayDataset, TargetDataset, batches, split
+from rheobase.data import ArrayDataset, EventDataset, Events, ShiftChannels, TargetDataset, batches, split
 from rheobase.errors import DataError
 
 X = torch.rand(6, 5, 3, generator=torch.Generator().manual_seed(0))
@@ -146,3 +146,50 @@ def test_what_stands_in_padding_may_be_anything() -> None:
 def test_numbers_in_place_of_labels_name_the_remedy() -> None:
     with pytest.raises(DataError, match=r"labels: got float32 .*rheobase.data.TargetDataset\(x, y\)"):
         ArrayDataset(X, torch.rand(5))
+
+
+def recordings(lengths: list[int] | None = None) -> EventDataset:
+    times = [np.sort(np.random.default_rng(k).uniform(0, 0.1, 20)) for k in range(6)]
+    events = Events.from_recordings([(t, np.arange(20) % 4) for t in times], unit="s", channels=4)
+    return EventDataset(events, dt=0.01, steps=10, augment=(ShiftChannels(2),), lengths=lengths)
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+def test_samples_of_another_data_set(every_step: bool) -> None:
+    samples, y = recordings(), torch.rand(*([10] if every_step else []), 6, 2)
+    data = TargetDataset(samples, y, every_step=every_step)
+    assert (data.steps, data.features, data.classes, len(data)) == (10, (4,), (), 6)
+    part = data.subset(np.array([5, 0, 2])).subset(np.array([1, 2]))  # 0 and 2
+    x, targets = part.batch(np.array([1, 0]), (3, 1))
+    assert torch.equal(x, samples.batch(np.array([2, 0]), (3, 1))[0])
+    assert not torch.equal(x, samples.batch(np.array([2, 0]))[0])  # it was augmented
+    assert torch.equal(targets, y[:, [2, 0]] if every_step else y[[2, 0]])
+    prints = [
+        data.fingerprint(),
+        part.fingerprint(),
+        TargetDataset(samples.augmented(), y, every_step=every_step).fingerprint(),
+        TargetDataset(samples, y + 1, every_step=every_step).fingerprint(),
+        TargetDataset(samples.subset(np.array([0, 2])), y[..., [0, 2], :], every_step=every_step).fingerprint(),
+    ]
+    assert len(set(prints)) == len(prints)
+    network = rb.Sequential(nn.Linear(4, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2))
+    result = rb.fit(network, part, data, settings=rb.Training(epochs=1), display=rb.training.Display())
+    assert math.isfinite(result.validation.loss)
+
+
+def test_lengths_of_another_data_set_are_kept() -> None:
+    data = TargetDataset(recordings([1, 2, 3, 4, 5, 10]), torch.rand(10, 6), every_step=True)
+    assert data.lengths is not None
+    assert list(data.subset(np.array([4, 1])).lengths) == [5, 2]
+    assert [len(value) for value in data[2]] == [3, 3]
+    with pytest.raises(DataError, match="lengths: y has 7 steps and x has 10"):
+        TargetDataset(recordings([1, 2, 3, 4, 5, 10]), torch.rand(7, 6), every_step=True)
+    with pytest.raises(DataError, match=r"y: got shape \(5,\), expected \(6, \*K\).*x has shape \(10, 6, 4\)"):
+        TargetDataset(recordings(), torch.rand(5))
+
+
+def test_recordings_without_labels_are_not_to_be_told_apart() -> None:
+    with pytest.raises(
+        ValueError, match=r"several classes, got one, 'no label'.*rheobase\.data\.TargetDataset\(train, y\)"
+    ):
+        rb.fit(rb.LIF(4), recordings(), recordings(), display=rb.training.Display())

@@ -1,7 +1,7 @@
 """Samples for training, with classes or targets: event recordings, images and arrays, read in batches, time first."""
 
 from rheobase.data.aedat import PolarityEvents, read_aedat
-from rheobase.data.arrays import ArrayDataset, TargetDataset
+from rheobase.data.arrays import ArrayDataset
 from rheobase.data.augment import (
     Augmentation,
     DropChannels,
@@ -28,6 +28,7 @@ from rheobase.data.published import Progress, data_folder
 from rheobase.data.recall import draw_delayed_recall
 from rheobase.data.saccades import simulate_n_mnist
 from rheobase.data.sources import cifar10, fashion_mnist, mnist, shd, spoken_digits, ssc
+from rheobase.data.targets import TargetDataset
 from rheobase.data.torch_datasets import from_torch
 from rheobase.data.vectors import VectorDataset, Vectors
 

@@ -133,7 +133,7 @@ class Events:
     def from_recordings(
         cls,
         recordings: Sequence[Any],
-        labels: Any,
+        labels: Any = None,
         *,
         unit: Unit,
         channels: int | None = None,
@@ -147,7 +147,8 @@ class Events:
             recordings: one entry a recording, of lists, NumPy's arrays or tensors: (times, units), with the channel of each
                 event; or of a camera (times, x, y, polarity), x from the left, y from the top, polarity 0 or 1. Or structured
                 arrays with the fields t and x (the channel), of a camera t, x, y and p, as tonic has them.
-            labels: (n,) the class of each recording, integers.
+            labels: (n,) the class of each recording, integers; None where there are no classes, but numbers to come close to:
+                see `rheobase.data.TargetDataset`.
             unit: of the times, which count from the start of the recording: "s", "ms" or "us" (microseconds, as most cameras).
             channels: the number of channels, for recordings of (times, units).
             sensor: (polarities, height, width), for recordings of a camera, such as (2, 128, 128); `channels` follows from it.
@@ -172,7 +173,12 @@ class Events:
         """
         times, units, offsets, channels = flat(recordings, channels, sensor, unit, source)
         size = None if sensor is None else check_sensor(sensor, f"{source}: sensor")
-        numbers = "; recordings with numbers to come close to, put into steps, are a rheobase.data.TargetDataset"
+        numbers = (
+            "; for numbers to come close to, leave out the labels, and give the recordings, put into steps, to "
+            "rheobase.data.TargetDataset(recordings, y)"
+        )
+        if labels is None:
+            labels, classes = np.zeros(len(offsets) - 1, np.int64), ("no label",)
         labels = as_row(labels, "iu", f"{source}: labels", f"integers, one per recording{numbers}")
         return cls(times, units, offsets, labels, channels, classes, sensor=size, source=source)
 

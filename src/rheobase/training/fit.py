@@ -166,6 +166,11 @@ def fit(
             )
         if has_target_at_every_step(dataset) != has_target_at_every_step(train):
             raise ValueError(f"{name} must have a target at every step where train has, and only there")
+    if len(train.classes) == 1:
+        raise ValueError(
+            f"train must have several classes, got one, {train.classes[0]!r}: there is nothing to tell apart; for numbers to "
+            "come close to, give rheobase.data.TargetDataset(train, y)"
+        )
     check_functions(loss, decode)
     check_regularizers(regularizers)
     for name, dataset in {"train": train, "validation": validation, **tests}.items():
