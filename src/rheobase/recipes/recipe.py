@@ -62,13 +62,11 @@ class Recipe:
         raise NotImplementedError
 
     def check_hidden(self, hidden: tuple[int, ...]) -> None:
-        """Refuse a network without a layer, and a layer without a neuron.
+        """Refuse a layer without a neuron.
 
         Raises:
             ValueError: saying what was got.
         """
-        if not hidden:
-            raise ValueError("hidden must be at least one layer of neurons, got none")
         if any(neurons < 1 for neurons in hidden):
             raise ValueError(f"hidden must be at least 1 neuron in each layer, got {hidden}")
 
