@@ -58,7 +58,7 @@ class AdaptiveNeuron(Neuron):
         self.define("threshold", threshold, POSITIVE)
         self.define("adaptation_decay", adaptation_decay, UNIT_INTERVAL)
         self.define("adaptation", adaptation, NON_NEGATIVE)
-        self.refractory = refractory
+        self.refractory = int(refractory)
         self.credit: Credit = credit
         self.surrogate = surrogate
 

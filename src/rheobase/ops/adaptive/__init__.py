@@ -9,7 +9,7 @@ from torch import Tensor
 from rheobase.ops import kernels
 from rheobase.ops.adaptive import fused, reference
 from rheobase.ops.adaptive.credit import Credit
-from rheobase.ops.arguments import as_step, check_sequence, state_type
+from rheobase.ops.arguments import as_count, as_step, check_sequence, state_type
 from rheobase.ops.lif.fused import readable
 from rheobase.ops.slope import can
 from rheobase.surrogate import FastSigmoid, Surrogate
@@ -219,8 +219,7 @@ def check_adaptive_rule(refractory: int, credit: Credit, surrogate: Surrogate, w
         TypeError: if `surrogate` is not a `Surrogate`, or its spikes are not 0 or 1.
         ValueError: if `refractory` is no whole number from 0 on, or `credit` is unknown.
     """
-    if isinstance(refractory, bool) or not isinstance(refractory, int) or refractory < 0:
-        raise ValueError(f"{what}: refractory must be a whole number of steps, at least 0, got {refractory!r}")
+    as_count(refractory, "refractory", what, least=0)
     if credit not in get_args(Credit):
         raise ValueError(f"{what}: credit must be one of {', '.join(map(repr, get_args(Credit)))}, got {credit!r}")
     if not isinstance(surrogate, Surrogate):
