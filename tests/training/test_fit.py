@@ -511,6 +511,16 @@ def test_before_the_first_checkpoint_resume_refuses_the_same(tmp_path: Path) -> 
     assert len(train(run, resume=True, learning_rate=0.8, epochs=6).metrics) == 6
 
 
+@pytest.mark.parametrize("settings_of_start", ["", "[]", "{", None])
+def test_a_start_that_is_damaged_is_refused(tmp_path: Path, settings_of_start: str | None) -> None:
+    run = killed_at_the_start(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    config["started_with"]["settings"] = settings_of_start
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="what this run was started with is damaged"):
+        train(run, resume=True, learning_rate=0.8, epochs=6)
+
+
 @pytest.mark.parametrize("left", ["best.safetensors", "summary.json"])
 def test_results_without_a_checkpoint_are_not_overwritten(tmp_path: Path, left: str) -> None:
     train(tmp_path / "a")

@@ -7,7 +7,6 @@ mean activity of a batch, see `fit`); and a loss that becomes NaN stops the run 
 good checkpoint intact.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from rheobase.training.heap import keep_freed_memory
 from rheobase.training.lengths import check_mask_is_taken
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
+from rheobase.training.start import check_start, start_of
 from rheobase.training.trainer import Optimize, Regularizer, Trainer
 
 Measure = Callable[[nn.Module, Dataset], Mapping[str, float]]
@@ -193,24 +193,12 @@ def fit(
             # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
             words = described(trainer.network, loss, decode, regularizers, trainer.optimizer, schedule)
-            start = _start(train, validation, settings, words)
+            start = start_of(train, validation, settings, words)
             folder = _open(None if run is None else Path(run), trainer, resume, about or {}, start)
             title = str((about or {}).get("recipe") or type(trainer.network).__name__)
             return _Run(trainer, validation, folder, measure, start).all(test, also_test or {}, resume, title)
     finally:
         display.close()
-
-
-def _start(train: Dataset, validation: Dataset, settings: Training, words: Mapping[str, str]) -> Position:
-    return Position(
-        epoch=0,
-        best_epoch=0,
-        best_accuracy=-1.0,
-        best_loss=math.inf,
-        seconds=0.0,
-        data=f"{train.fingerprint()} {validation.fingerprint()}",
-        settings=json.dumps({**settings.decisive(), **words}),
-    )
 
 
 def _open(
@@ -305,10 +293,10 @@ class _Run:
                 )
             begun = folder.config.get("started_with")
             if isinstance(begun, dict):
-                self._check_start(str(begun.get("data")), str(begun.get("settings")))
+                check_start(folder.path, begun.get("data"), begun.get("settings"), self.start)
         else:
             position = checkpoint.position_of(folder.checkpoint)
-            self._check_start(position.data, position.settings)
+            check_start(folder.path, position.data, position.settings, self.start)
             # Only now, so that a network whose run is refused is as it was.
             checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             if position.best_epoch < position.epoch:
@@ -325,17 +313,6 @@ class _Run:
         if self.writes:
             return position, best, folder.keep_metrics(position.epoch)
         return position, best, folder.metrics()[: position.epoch]
-
-    def _check_start(self, data: str, settings: str) -> None:
-        """Refuse to go on with other data or settings than those that the run was started with."""
-        assert self.folder is not None, "there is a run"
-        path = self.folder.path
-        if data != self.start.data:
-            raise RunError(f"{path}: the data is not what this run was started with; resume it with the same data")
-        if different := _difference(settings, self.start.settings):
-            raise RunError(
-                f"{path}: was started with {different}; resume it with the same settings, or start a new run"
-            )
 
     def _is_stale(self, position: Position) -> bool:
         patience = self.settings.patience
@@ -421,13 +398,3 @@ class _Run:
 def _or_none(accuracy: float) -> float | None:
     """For JSON, which has no NaN: None where there are no classes."""
     return None if math.isnan(accuracy) else accuracy
-
-
-def _difference(before: str, now: str) -> str:
-    """The settings in which a run differs from how it was started, in words, as far as that was written down."""
-    started, wanted = json.loads(before), json.loads(now)
-    return ", ".join(
-        f"{name} {started[name]}, not {wanted[name]}"
-        for name in started
-        if name in wanted and started[name] != wanted[name]
-    )
