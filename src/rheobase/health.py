@@ -133,7 +133,7 @@ class Recorder:
                 self._handles.append(module.register_forward_hook(self._on_spikes))
             elif isinstance(module, Synapses):
                 self._handles.append(module.register_forward_pre_hook(self._on_synapses, with_kwargs=True))
-            elif module not in self._inside and not any(True for _ in module.children()):
+            elif module not in self._inside and next(module.children(), None) is None:
                 self._handles.append(module.register_forward_hook(self._on_passing, with_kwargs=True))
         return self
 
@@ -151,7 +151,7 @@ class Recorder:
         self._analog += not counted
         self._origins.clear()
         self._origins.put(x, Origin(_INPUT, 1.0 if counted else None))
-        _add(self._spikes, _INPUT, _sum(x) if counted else x.count_nonzero().cpu().double())
+        _add(self._spikes, _INPUT, _spikes_in(x, 1.0 if counted else None))
 
     def _on_output(self, *_: Any) -> None:
         self._last = None
@@ -191,8 +191,7 @@ class Recorder:
         name = self._inside.get(module)
         origin = self._origins.of(x) if name is None else None
         origin = origin or Origin(name or self._last, 1.0 if _are_counts(x) else None)
-        spikes = x.count_nonzero().cpu().double() if origin.spike is None else _sum(x) / origin.spike
-        _add(self._operations, origin.name, spikes * _fan_out(module))
+        _add(self._operations, origin.name, _spikes_in(x, origin.spike) * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
         """Add up what several processes have recorded, each of its own samples.
@@ -313,10 +312,13 @@ def _are_counts(x: Tensor) -> bool:
     return bool(((x >= 0) & (x == x.round())).all()) if x.is_floating_point() else bool((x >= 0).all())
 
 
-def _sum(spikes: Tensor) -> Tensor:
+def _spikes_in(x: Tensor, spike: float | None) -> Tensor:
+    """How many spikes these are, if one counts `spike`; of what is no spikes, how many values are not zero."""
+    if spike is None:
+        return x.count_nonzero().cpu().double()
     # In two steps, for PyTorch makes a copy of all of it in the wider type.
-    narrow = spikes.is_floating_point() and spikes.dtype not in (torch.float32, torch.float64)
-    return spikes.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64)
+    narrow = x.is_floating_point() and x.dtype not in (torch.float32, torch.float64)
+    return x.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64) / spike
 
 
 def _add(counts: dict[str, Tensor], name: str, more: Tensor) -> None:

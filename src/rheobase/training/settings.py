@@ -71,9 +71,9 @@ class Training:
         rates = ("threshold_learning_rate", "decay_learning_rate", "delay_learning_rate")
         for name in (*numbers, *rates):
             value = getattr(self, name)
-            if (isinstance(value, bool) or not isinstance(value, int | float)) and not (
-                value is None and name in rates
-            ):
+            if value is None and name in rates:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 remedy = "; math.inf does not clip" if name == "clip_gradient" else ""
                 raise TypeError(f"{name} must be a number, got {value!r}{remedy}")
         if not 0 < self.learning_rate < math.inf:
