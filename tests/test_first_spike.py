@@ -175,7 +175,7 @@ def perceptron(fire_by_end: bool) -> Sequential:
     for inputs in (20, 30):
         layers += [nn.Linear(inputs, 30), SingleSpike(decay=1.0, fire_by_end=fire_by_end), rb.Dropout(0.2)]
     network = Sequential(*layers, nn.Linear(30, 4), LeakyReadout(decay=1.0))
-    rb.initialise_single_spike(network, 6, 0.2)
+    rb.initialize_single_spike(network, 6, 0.2)
     return exact(network)
 
 
@@ -185,7 +185,7 @@ def convolutional(fire_by_end: bool) -> Sequential:
         *(nn.Conv2d(1, 4, 3), Hold(6), Sequential(SingleSpike(4, **neurons), nn.AvgPool2d(2))),
         *(nn.Conv2d(4, 5, 2), SingleSpike(**neurons), nn.Flatten(), nn.Linear(20, 4), LeakyReadout(decay=1.0)),
     )
-    rb.initialise_single_spike(network, 6, 0.2)
+    rb.initialize_single_spike(network, 6, 0.2)
     return exact(network)
 
 

@@ -186,7 +186,7 @@ def test_expected_spikes_cost_what_is_expected():
     assert layer.synaptic_operations_per_sample == pytest.approx(7 * layer.spikes_per_sample, rel=1e-5)
 
 
-def test_values_behind_a_normalisation_are_no_spikes():
+def test_values_behind_a_normalization_are_no_spikes():
     network = rb.Sequential(LIF(2, decay=0.0), nn.BatchNorm1d(2), nn.Linear(2, 7), input_rate=None)
     with Recorder(network) as recorder:
         network(pass_through(4, 5))

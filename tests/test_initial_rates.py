@@ -36,7 +36,7 @@ def convolutions() -> rb.Sequential:
 
 NETWORKS = {
     "LIF": lambda: dense(rb.LIF(20), rb.LIF(20, reset="zero"), rb.LIF(20)),
-    "with batch normalisation": lambda: dense(rb.LIF(20), rb.LIF(20), norm=True),
+    "with batch normalization": lambda: dense(rb.LIF(20), rb.LIF(20), norm=True),
     "recurrent": lambda: dense(rb.RecurrentLIF(20), rb.RecurrentAdaptiveLIF(20)),
     "adaptive": lambda: dense(rb.AdaptiveLIF(20, refractory=1), rb.SynapticLIF(20)),
     "convolutions": convolutions,
@@ -66,7 +66,7 @@ def test_rates_are_reached(kind: str, rate: float) -> None:
 def test_only_the_bias_nearest_to_the_neurons_moves() -> None:
     net = dense(rb.LIF(20), norm=True)
     rb.fit_initial_rates(net, X, 0.3)
-    assert not net[0].bias.any()  # batch normalisation takes it away again
+    assert not net[0].bias.any()  # batch normalization takes it away again
     assert net[1].bias.any()
     assert not net[-2].bias.any()  # behind the neurons
 

@@ -202,7 +202,7 @@ def test_losses_are_those_of_each_sample_alone():
 @pytest.mark.parametrize("momentum", [0.1, None])
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("pictures", [False, True])
-def test_a_batch_normalisation_knows_the_steps_that_are_there_alone(momentum, running, pictures):
+def test_a_batch_normalization_knows_the_steps_that_are_there_alone(momentum, running, pictures):
     torch.manual_seed(0)
     kind, shape = (nn.BatchNorm2d, (4, 3)) if pictures else (nn.BatchNorm1d, ())
     norm = kind(5, momentum=momentum, track_running_stats=running)
@@ -232,7 +232,7 @@ def test_a_batch_normalisation_knows_the_steps_that_are_there_alone(momentum, ru
     network.train()(torch.rand(T, B, 5, *shape))  # a call like any other
 
 
-def test_a_mask_within_a_mask_counts_for_a_batch_normalisation_too():
+def test_a_mask_within_a_mask_counts_for_a_batch_normalization_too():
     norm, x = nn.BatchNorm1d(5), torch.rand(T, B, 5)
     network, outer, inner = rb.Sequential(norm), rb.mask_of([3, 5, T], T), rb.mask_of([T, 2, 6], T)
     with rb.masked(network, outer):
@@ -242,7 +242,7 @@ def test_a_mask_within_a_mask_counts_for_a_batch_normalisation_too():
     torch.testing.assert_close(network(x).mean((0, 1)), torch.zeros(5), atol=1e-6, rtol=0)
 
 
-def test_a_batch_normalisation_that_sees_something_else_than_rows_is_refused():
+def test_a_batch_normalization_that_sees_something_else_than_rows_is_refused():
     norm = nn.BatchNorm1d(T)
     with rb.masked(norm, rb.mask_of([3, 5, T], T)), pytest.raises(
         ValueError, match=r"masked: BatchNorm1d at '' must get the T \* B = 36 steps .* got shape \(3, 12, 5\)"

@@ -100,7 +100,7 @@ def test_finished_run_has_everything(tmp_path: Path) -> None:
         "54,321",
         "Loss",
         "Accuracy",
-        "rightly recognised as “three”",
+        "rightly recognized as “three”",
         "time (ms)",
         "1 LIF(256)",
         "2 LIF(128)",
@@ -138,7 +138,7 @@ def test_neurons_that_fire_once_have_a_remedy_of_their_own(tmp_path: Path) -> No
     lines[-1]["layers"][1] |= {"dead": 0.4, "fires_once_in": 12}  # behind a Hold, more than the input's 30
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     page = write_report(run).read_text()
-    assert "Remedy: <code>rb.initialise_single_spike(network, steps=12, batch=batch), which draws" in page
+    assert "Remedy: <code>rb.initialize_single_spike(network, steps=12, batch=batch), which draws" in page
 
 
 def test_layer_table_adds_up(tmp_path: Path) -> None:
@@ -561,7 +561,7 @@ def test_confusions_are_named_in_order(tmp_path: Path) -> None:
         "“c” was taken for “b” 5 times (50.0% of its samples).",
         "“a” was taken for “b” 2 times (20.0% of its samples).",
         "“b” was taken for “c” once (10.0% of its samples).",
-        "Hardest class: “c”, 50.0% of it recognised.",
+        "Hardest class: “c”, 50.0% of it recognized.",
     ]
 
 

@@ -35,8 +35,8 @@ from rheobase.layers import (
     SynapticReadout,
     fold,
     integer_weights,
-    quantise,
-    standardise,
+    quantize,
+    standardize,
 )
 from rheobase.neurons import (
     LIF,
@@ -56,7 +56,7 @@ from rheobase.neurons import (
 from rheobase.padding import mask_of, masked
 from rheobase.parameters import decay_from_tau, tau_from_decay
 from rheobase.recipes.trained import load
-from rheobase.stability import initialise_single_spike, stabilize
+from rheobase.stability import initialize_single_spike, stabilize
 from rheobase.temporal import Temporal, detach
 from rheobase.training import GrowingSteps, Training, evaluate, fit, parameter_groups
 
@@ -106,7 +106,7 @@ __all__ = [
     "fit_initial_rates",
     "fold",
     "health",
-    "initialise_single_spike",
+    "initialize_single_spike",
     "integer_weights",
     "interop",
     "load",
@@ -116,13 +116,13 @@ __all__ = [
     "parameter_groups",
     "parameters",
     "plot",
-    "quantise",
+    "quantize",
     "recipes",
     "regularizers",
     "report",
     "stability",
     "stabilize",
-    "standardise",
+    "standardize",
     "surrogate",
     "tau_from_decay",
     "training",

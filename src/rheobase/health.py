@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from rheobase.compiled import as_written, path_without_wrappers
 from rheobase.layers.delayed_linear import DelayedLinear
-from rheobase.layers.parametrised import kind_of
+from rheobase.layers.parametrized import kind_of
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron, RecurrentAdaptiveLIF, RecurrentLIF, SingleSpike

@@ -1,7 +1,7 @@
 """Rates to begin with, set by biases: where activity starts, without touching a weight.
 
 How active a network is before training decides what it can become: silent layers pass no gradient, and networks that begin
-with high rates and become sparse later may generalise better (Herranz-Celotti and Rouat, arXiv 2202.00282). Biases alone
+with high rates and become sparse later may generalize better (Herranz-Celotti and Rouat, arXiv 2202.00282). Biases alone
 are enough to choose that: they are fitted, by gradient descent, until every layer fires at the rate that was asked for,
 and nothing else is changed.
 """
@@ -30,7 +30,7 @@ class InitialRates:
         target: the rate that was asked for.
         before: the rate of every layer of neurons, by its name, before the fit.
         after: the same after it.
-        steps: how many steps of the optimiser it took.
+        steps: how many steps of the optimizer it took.
         reached: whether every layer is as close to the target as was asked for.
     """
 
@@ -60,10 +60,10 @@ def fit_initial_rates(
 ) -> InitialRates:
     """Fit the biases in front of the neurons, so that every layer fires at `rate` on `batch`; nothing else changes.
 
-    The sum over layers of (mean activity - rate)^2 is minimised by Adam, with respect to the biases of all layers in front
-    of neurons (linear, convolutional, normalisation: the nearest that has one). Spikes have their surrogate gradients, so
+    The sum over layers of (mean activity - rate)^2 is minimized by Adam, with respect to the biases of all layers in front
+    of neurons (linear, convolutional, normalization: the nearest that has one). Spikes have their surrogate gradients, so
     that a layer whose neurons are all beyond the reach of their surrogate cannot be moved. The mode of the network is left
-    as it is, and running statistics of a normalisation are put back; the same network and batch give the same biases. Within
+    as it is, and running statistics of a normalization are put back; the same network and batch give the same biases. Within
     `rheobase.masked` rates are spikes per step that is there.
 
     Args:

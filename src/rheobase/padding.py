@@ -3,7 +3,7 @@
 A neuron does not know that a recording is over. A bias drives it on through the padding, its membrane potential decays
 through the threshold, and one that fires by chance at rest fires there as everywhere. So what enters and what leaves each layer
 of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent. And the
-mean and variance of a batch normalisation are those of the steps that are there.
+mean and variance of a batch normalization are those of the steps that are there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ def only(
 def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
 
-    Batch normalisation in training takes its mean and variance over the steps that are there, and hands on 0 elsewhere.
+    Batch normalization in training takes its mean and variance over the steps that are there, and hands on 0 elsewhere.
 
     Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
     stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To decode
@@ -109,7 +109,7 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     Raises:
         TypeError: when the network is called, if `mask` is not boolean.
         ValueError: when the network is called with another number of steps or samples, or holds neurons that fire by the end
-            of the batch (`fire_by_end`), where a sequence has ended before; or a batch normalisation in training gets anything
+            of the batch (`fire_by_end`), where a sequence has ended before; or a batch normalization in training gets anything
             but all steps of all samples as the rows of one batch, as `rheobase.Sequential` hands them to it.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
             not masked; or when `network.run` is called, which would mask none.
@@ -191,7 +191,7 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
             if isinstance(module, _BatchNorm):
                 _set_mask(stack, module, mask)
                 stack.callback(_put_back, module, "forward", vars(module).get("forward"))
-                module.forward = partial(_normalise, module, name)  # pyright: ignore[reportAttributeAccessIssue]
+                module.forward = partial(_normalize, module, name)  # pyright: ignore[reportAttributeAccessIssue]
         for module in network.modules():  # a delay, for instance, would bring the past of a padding into a sequence
             if isinstance(module, Temporal) and module is not network and module not in masks.values():
                 stack.callback(module.register_forward_pre_hook(enter_if_it_fits).remove)
@@ -242,11 +242,11 @@ def refuse_mask(network: nn.Module, what: str) -> None:
         )
 
 
-def _normalise(layer: _BatchNorm, name: str, x: Tensor) -> Tensor:
+def _normalize(layer: _BatchNorm, name: str, x: Tensor) -> Tensor:
     """What the layer's `forward` makes of the rows that are there, by their statistics alone; 0 in the others."""
-    normalise = partial(type(layer).forward, layer)
+    normalize = partial(type(layer).forward, layer)
     if not layer.training and layer.running_mean is not None:
-        return normalise(x)
+        return normalize(x)
     mask = _masks[layer]
     if len(x) != mask.numel():
         raise ValueError(
@@ -254,7 +254,7 @@ def _normalise(layer: _BatchNorm, name: str, x: Tensor) -> Tensor:
             f"one batch, to know which of them are there, got shape {tuple(x.shape)}; rb.Sequential hands them on so"
         )
     there = mask.to(x.device).flatten().nonzero().squeeze(1)
-    y = normalise(x.index_select(0, there))
+    y = normalize(x.index_select(0, there))
     return y.new_zeros(x.shape).index_copy(0, there, y)
 
 

@@ -1,6 +1,6 @@
 """Penalties on activity: what a network is asked to spend, besides being right.
 
-Every spike costs energy, and a network that fires little often generalises better; one that does not fire at all learns
+Every spike costs energy, and a network that fires little often generalizes better; one that does not fire at all learns
 nothing. So activity is pulled towards a target, or kept between bounds, by a term of the loss. When that term comes in
 matters as much as its strength: networks that begin with high rates and are made sparse gradually can end up better than
 those that were sparse from the start (Herranz-Celotti and Rouat, arXiv 2202.00282). A schedule says how strong the penalty
@@ -244,7 +244,7 @@ class TotalRate:
         weight * schedule(progress) * relu(sum of rates - limit * N)^2
 
     It is a sum, not a mean: of hundreds of neurons above the limit it is larger than a cross-entropy by orders of
-    magnitude, and its gradient is all that counts until the rates have fallen. An optimiser that does not mind the scale
+    magnitude, and its gradient is all that counts until the rates have fallen. An optimizer that does not mind the scale
     (Adam, Adamax) goes with it; with plain gradient descent lower the `weight`. The batch is that of one process, as in
     `Sparsity`.
 

@@ -5,7 +5,7 @@ reach any weight. In the backward pass the derivative is therefore replaced by a
 
     d spike / d u  :=  dampening * f(sharpness * u),        u = membrane - threshold.
 
-All shapes `f` are normalised alike (Herranz-Celotti and Rouat, "Stabilizing Spiking Neuron Training", arXiv 2202.00282):
+All shapes `f` are normalized alike (Herranz-Celotti and Rouat, "Stabilizing Spiking Neuron Training", arXiv 2202.00282):
 `f(0) = 1` and the area under `f` is 1. So `dampening` is the peak and `dampening / sharpness` the area, and two shapes with
 the same two numbers differ in shape alone. (`MultiGaussian` is negative beside its bump, and its area counts that.)
 
@@ -62,7 +62,7 @@ class Surrogate:
                 raise ValueError(f"{type(self).__name__}: {name} must be positive and finite, got {value}")
 
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The normalised bump `f(u)`: peak 1 at 0, area 1."""
+        """The normalized bump `f(u)`: peak 1 at 0, area 1."""
         raise NotImplementedError
 
     def derivative(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -313,7 +313,7 @@ class QPseudoSpike(Surrogate):
 class Custom(Surrogate):
     """A bump of your own, given as a function.
 
-    Settings compare with those of other shapes if the function is normalised as they are: peak 1 at 0, area 1.
+    Settings compare with those of other shapes if the function is normalized as they are: peak 1 at 0, area 1.
 
     Args:
         dampening: what the function is multiplied with, above 0.

@@ -33,7 +33,7 @@ def network(
 ) -> rb.Sequential:
     """Layers of neurons with normal weights, of a size that makes them fire at 5 to 20 % of the steps; `gain` times that.
 
-    Weights are set by hand, so that these networks do not depend on how layers are initialised.
+    Weights are set by hand, so that these networks do not depend on how layers are initialized.
     """
     sizes = [INPUTS, *[HIDDEN] * depth]
     layers: list[nn.Module] = []

@@ -80,7 +80,7 @@ def test_silent_neurons_that_fire_once(held: int) -> None:
     diagnosis = doctor(net, batch, labels())
     assert {kind for kind, _ in kinds(diagnosis)} == {"dead", "threshold out of reach"}
     for finding in diagnosis.findings:
-        assert finding.remedy.startswith("rb.initialise_single_spike(network, steps=12, batch=batch), which draws all ")
+        assert finding.remedy.startswith("rb.initialize_single_spike(network, steps=12, batch=batch), which draws all ")
 
 
 def test_thresholds_out_of_reach() -> None:
@@ -261,8 +261,8 @@ def test_input_too_large() -> None:
     assert kinds(diagnosis)[0] == ("input is too large", None)
     assert diagnosis.findings[0].remedy == "divide it: batch / 255"
     assert all(kind != "surrogate too narrow" for kind, _ in kinds(diagnosis))
-    normalised = rb.Sequential(network()[0], nn.BatchNorm1d(HIDDEN), *network()[1:])
-    assert doctor(normalised, 255 * spikes(), labels()).healthy  # any size will do
+    normalized = rb.Sequential(network()[0], nn.BatchNorm1d(HIDDEN), *network()[1:])
+    assert doctor(normalized, 255 * spikes(), labels()).healthy  # any size will do
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -134,8 +134,8 @@ def test_there_is_no_gain_where_a_recurrent_gradient_grows_through_time(settings
 
 def test_where_the_theory_does_not_know_it_says_nothing() -> None:
     net = network()
-    normalised = rb.Sequential(*net[:3], nn.BatchNorm1d(50), *net[3:])
-    for found in (layers(normalised), layers(network(make=rb.AdaptiveLIF)), layers(network(make=rb.SingleSpike))):
+    normalized = rb.Sequential(*net[:3], nn.BatchNorm1d(50), *net[3:])
+    for found in (layers(normalized), layers(network(make=rb.AdaptiveLIF)), layers(network(make=rb.SingleSpike))):
         assert math.isnan(found[0].expected_gain)
         assert found[0].gain > 0
     assert math.isnan(layers(network(make=rb.AdaptiveLIF))[0].expected_growth)
@@ -178,10 +178,10 @@ def test_large_layers_are_sampled() -> None:
     assert math.isfinite(layer.membrane.std)
 
 
-def test_the_gradient_of_standardised_weights_is_that_of_what_they_are_computed_from() -> None:
+def test_the_gradient_of_standardized_weights_is_that_of_what_they_are_computed_from() -> None:
     torch.manual_seed(0)
     network = rb.Sequential(
-        rb.standardise(nn.Linear(20, 32), variance=0.2),
+        rb.standardize(nn.Linear(20, 32), variance=0.2),
         rb.LIF(32),
         nn.Linear(32, 2),
         rb.LeakyReadout(2),

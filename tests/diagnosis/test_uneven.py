@@ -17,17 +17,17 @@ def kinds(diagnosis: Diagnosis) -> list[tuple[str, str | None]]:
 
 
 def new(make: Callable[..., nn.Module]) -> rb.Sequential:
-    """A network of four layers, as the library initialises it."""
+    """A network of four layers, as the library initializes it."""
     torch.manual_seed(0)
     hidden = [layer for size in [INPUTS, *[HIDDEN] * 3] for layer in (nn.Linear(size, HIDDEN), make(HIDDEN))]
     return rb.Sequential(*hidden, nn.Linear(HIDDEN, CLASSES), rb.LeakyReadout(CLASSES))
 
 
 @pytest.mark.parametrize("make", [rb.LIF, rb.SynapticLIF, rb.RecurrentLIF, rb.AdaptiveLIF])
-@pytest.mark.parametrize("stabilised", [False, True])
-def test_new_and_stabilised_networks_have_no_finding(make: Callable[..., nn.Module], stabilised: bool) -> None:
+@pytest.mark.parametrize("stabilized", [False, True])
+def test_new_and_stabilized_networks_have_no_finding(make: Callable[..., nn.Module], stabilized: bool) -> None:
     net = new(make)
-    if stabilised:
+    if stabilized:
         rb.stabilize(net, spikes())
     assert doctor(net, spikes(), labels()).findings == ()
 

@@ -110,7 +110,7 @@ def trained(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_normalisation_joins_the_weights(bias: bool, affine: bool) -> None:
+def test_batch_normalization_joins_the_weights(bias: bool, affine: bool) -> None:
     torch.manual_seed(0)
     norm = trained(nn.BatchNorm1d(8, affine=affine))
     again = trained(nn.BatchNorm1d(4, affine=affine))
@@ -148,9 +148,9 @@ def test_convolutions_of_one_axis() -> None:
     agree(rb.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 6, 4), rb.LeakyReadout(4)), (3, 12))
 
 
-def test_containers_and_standardised_weights() -> None:
+def test_containers_and_standardized_weights() -> None:
     torch.manual_seed(0)
-    inner = rb.Recompute(rb.Sequential(rb.standardise(nn.Linear(6, 8), variance=1.0), rb.LIF(8)))
+    inner = rb.Recompute(rb.Sequential(rb.standardize(nn.Linear(6, 8), variance=1.0), rb.LIF(8)))
     plain = nn.Sequential(nn.Identity(), rb.SpikeLinear(8, 4, bias=False))
     graph = agree(rb.Sequential(inner, plain, rb.LeakyReadout(4)), (6,))
     assert "0_layer_1_lif" in graph.nodes
@@ -159,7 +159,7 @@ def test_containers_and_standardised_weights() -> None:
 def test_weights_of_few_bits_recurrent_ones_too() -> None:
     torch.manual_seed(0)
     layers = nn.Linear(6, 8), rb.RecurrentLIF(8, self_connections=False), nn.Linear(8, 4), rb.LeakyReadout(4)
-    graph = agree(rb.quantise(rb.Sequential(*layers), bits=3), (6,))
+    graph = agree(rb.quantize(rb.Sequential(*layers), bits=3), (6,))
     assert all(len(set(row)) <= 7 for row in graph.nodes["1_recurrentlif"].nodes["w_rec"].weight.tolist())
 
 

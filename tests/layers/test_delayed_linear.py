@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import rheobase as rb
-from rheobase.layers.initialisation import is_untouched
+from rheobase.layers.initialization import is_untouched
 from rheobase.scheduled import is_settled, set_progress
 from training.tiny import CHANNELS, CLASSES, Killed, Stop, arrays
 from training.tiny import settings as plan
@@ -305,7 +305,7 @@ def test_the_doctor_tells_gradients_of_weights_from_those_of_delays() -> None:
 def test_the_framework_of_single_spikes_refuses_it() -> None:
     net = rb.Sequential(rb.DelayedLinear(4, 3, longest=2), rb.SingleSpike(3), nn.Linear(3, 2))
     with pytest.raises(TypeError, match="layer 0 is a DelayedLinear, and of delays nothing is known here"):
-        rb.initialise_single_spike(net, steps=8, batch=torch.rand(8, 2, 4))
+        rb.initialize_single_spike(net, steps=8, batch=torch.rand(8, 2, 4))
 
 
 def test_the_earliest_answer_is_that_of_the_whole() -> None:

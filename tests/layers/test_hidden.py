@@ -234,19 +234,19 @@ def test_not_with_layers_of_another_class(calls, x):
     assert calls == []
 
 
-def standardised(**how):
-    """The network with weights that are standardised on both sides of the neurons."""
+def standardized(**how):
+    """The network with weights that are standardized on both sides of the neurons."""
     net = network(**how)
     for position in (0, 2):
-        rb.standardise(net[position], 0.3)
+        rb.standardize(net[position], 0.3)
         with torch.no_grad():
             net[position].parametrizations.weight[0].gain.add_(numbers(len(net[position].weight), seed=3) / 4)
     return net
 
 
 @pytest.mark.parametrize("credit", ["product", "ramp"])
-def test_standardised_weights_are_one_too_and_learn_as_those_of_three(calls, x, credit):
-    net = standardised(credit=credit)
+def test_standardized_weights_are_one_too_and_learn_as_those_of_three(calls, x, credit):
+    net = standardized(credit=credit)
     ours = results(net, x)
     assert calls == [True]
     names = [name for name, _ in net.named_parameters()]
@@ -257,8 +257,8 @@ def test_standardised_weights_are_one_too_and_learn_as_those_of_three(calls, x, 
     assert calls == [True]
 
 
-def test_a_weight_is_standardised_once_for_a_pass_also_of_little_work(calls, x):
-    net, seen = standardised(), []
+def test_a_weight_is_standardized_once_for_a_pass_also_of_little_work(calls, x):
+    net, seen = standardized(), []
     net[0].parametrizations.weight[0].register_forward_hook(lambda *_: seen.append(1))
     net(x)
     net(x[:4])
@@ -267,7 +267,7 @@ def test_a_weight_is_standardised_once_for_a_pass_also_of_little_work(calls, x):
 
 @pytest.mark.parametrize("steps", [4, STEPS], ids=["one by one", "as one"])
 def test_folded_they_compute_the_same_bit_for_bit(calls, x, steps):
-    net = standardised()
+    net = standardized()
     y, folded = net(x[:steps]), rb.fold(net)(x[:steps])
     assert calls == [steps == STEPS] * 2
     assert torch.equal(y, folded)
@@ -278,7 +278,7 @@ def test_not_with_weights_that_are_computed_in_other_ways(calls, x):
     for change in (
         norm.weight_norm,
         norm.spectral_norm,  # which changes whenever the weight is looked at
-        lambda layer: norm.spectral_norm(rb.standardise(layer, 0.1)),
+        lambda layer: norm.spectral_norm(rb.standardize(layer, 0.1)),
     ):
         for position in (0, 2):
             net = network()

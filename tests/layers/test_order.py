@@ -5,7 +5,7 @@ import re
 import pytest
 from torch import nn
 
-from rheobase import LIF, Hold, NoiseAveraged, Recompute, Sequential, SingleSpike, standardise
+from rheobase import LIF, Hold, NoiseAveraged, Recompute, Sequential, SingleSpike, standardize
 from rheobase.layers.order import InSequence, check_order, in_order
 
 
@@ -25,7 +25,7 @@ def test_containers_in_sequence_are_entered():
 
 
 def test_other_layers_count_as_one():
-    layer = standardise(nn.Linear(2, 2), 0.5)
+    layer = standardize(nn.Linear(2, 2), 0.5)
     assert list(in_order(layer, "x")) == [("x", layer)]
 
 

@@ -101,8 +101,8 @@ class TestErrors:
         with pytest.raises(ValueError, match="steps must be a whole number, at least 1, got 0"):
             rb.Recompute(rb.LIF(), steps=0)
 
-    def test_batch_normalisation(self):
-        with pytest.raises(TypeError, match="must hold no batch normalisation, got BatchNorm1d at 1"):
+    def test_batch_normalization(self):
+        with pytest.raises(TypeError, match="must hold no batch normalization, got BatchNorm1d at 1"):
             rb.Recompute(rb.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
 
 

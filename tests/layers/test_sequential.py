@@ -343,7 +343,7 @@ def assert_alike(network: Sequential, other: Sequential) -> None:
     assert surrogates[0] == surrogates[1]
 
 
-def test_layers_that_are_added_one_by_one_are_initialised_as_in_the_constructor():
+def test_layers_that_are_added_one_by_one_are_initialized_as_in_the_constructor():
     layers, network = pairs(3), Sequential()
     for layer in layers[:-2]:
         network.append(layer)
@@ -355,7 +355,7 @@ def test_layers_that_are_added_one_by_one_are_initialised_as_in_the_constructor(
     assert kept[0].weight.abs().max() <= 20**-0.5
 
 
-def test_networks_within_a_network_are_initialised_as_one():
+def test_networks_within_a_network_are_initialized_as_one():
     layers = pairs(4)
     inner = nn.Sequential(layers[0]), layers[1], Sequential(*layers[2:6]), rb.Recompute(Sequential(*layers[6:]))
     assert_alike(Sequential(*inner), Sequential(*pairs(4)))
@@ -413,7 +413,7 @@ def test_networks_add_up():
         first + nn.ReLU()
 
 
-def test_networks_that_add_up_are_initialised_as_one():
+def test_networks_that_add_up_are_initialized_as_one():
     torch.manual_seed(0)
     front, behind = Sequential(nn.Linear(20, 20)), Sequential(LIF(20))
     before = front[0].weight.clone()

@@ -470,7 +470,7 @@ class TestGradients:
         assert torch.equal(taken.x, copies[0])
 
     def test_of_the_weights_at_the_forward_pass(self):
-        """Kept are copies, so an optimiser may be ahead of the backward pass."""
+        """Kept are copies, so an optimizer may be ahead of the backward pass."""
         taken = case(VARIANTS[0], 100, 9, 4)
         expected, leaves = results(as_one, taken, F32), taken.leaves(F32)
         y = as_one(taken.x, leaves, taken.rule)

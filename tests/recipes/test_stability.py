@@ -1,4 +1,4 @@
-"""The recipe whose surrogate and initialisation are settings."""
+"""The recipe whose surrogate and initialization are settings."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rheobase import RecurrentLIF
-from rheobase.recipes.stability import SHAPES, Initialisation, Shape, Stability
+from rheobase.recipes.stability import SHAPES, Initialization, Shape, Stability
 from rheobase.recipes.tasks import TASKS
 from rheobase.regularizers import Sparsity
 from rheobase.surrogate import Exponential, FastSigmoid, QPseudoSpike
@@ -29,10 +29,10 @@ def prepared(recipe, splits):
     return network
 
 
-@pytest.mark.parametrize("initialisation", get_args(Initialisation))
-def test_initialisations(initialisation, splits):
-    recipe = replace(SMALL, initialisation=initialisation)
-    if initialisation.startswith("conditions"):  # those of the paper, in which memory is in the recurrence
+@pytest.mark.parametrize("initialization", get_args(Initialization))
+def test_initializations(initialization, splits):
+    recipe = replace(SMALL, initialization=initialization)
+    if initialization.startswith("conditions"):  # those of the paper, in which memory is in the recurrence
         recipe = replace(recipe, decay=math.exp(-10), threshold=0.01)
     state = torch.get_rng_state()
     network, again = prepared(recipe, splits), prepared(recipe, splits)
@@ -42,12 +42,12 @@ def test_initialisations(initialisation, splits):
     assert ours == theirs
     x, _ = splits.validation.batch(np.arange(32))
     rates = [each.mean().item() for each in (network[:2](x), network[:4](x))]
-    if initialisation in ("default", "stabilize", "stabilize even"):
+    if initialization in ("default", "stabilize", "stabilize even"):
         assert all(0.02 < rate < 0.3 for rate in rates), rates
-    elif initialisation.startswith("conditions"):
+    elif initialization.startswith("conditions"):
         assert rates[0] > 0.3
         # The largest gradient may not grow, or its variance: the first is much the narrower.
-        assert (ours[0].dampening > 2) == initialisation.endswith("IV")
+        assert (ours[0].dampening > 2) == initialization.endswith("IV")
     else:
         assert all(surrogate == FastSigmoid() for surrogate in ours)
 
@@ -68,13 +68,13 @@ def test_it_trains(splits):
 
 @pytest.mark.parametrize("rate", [0.05, 0.4])
 def test_rates_at_the_start(rate, splits):
-    network = prepared(replace(SMALL, initialisation="glorot", initial_rate=rate), splits)
+    network = prepared(replace(SMALL, initialization="glorot", initial_rate=rate), splits)
     x, _ = splits.validation.batch(np.arange(32))
     assert all(each.mean().item() == pytest.approx(rate, abs=0.04) for each in (network[:2](x), network[:4](x)))
 
 
 def test_a_penalty_makes_a_network_sparse(splits):
-    recipe = replace(SMALL, hidden=(30,), initialisation="glorot", initial_rate=0.4)
+    recipe = replace(SMALL, hidden=(30,), initialization="glorot", initial_rate=0.4)
     training = Training(epochs=8, batch_size=20, learning_rate=1e-2, threads=1)
     free, sparse = (
         replace(recipe, sparsity=sparsity, training=training).train(splits).test.layers[0].rate

@@ -47,10 +47,10 @@ def test_all_kinds_start_from_the_same_linear_layers(kind):
         assert networks[1][1].sampler == ("gumbel" if kind == "SPSN-GS" else "bernoulli")
 
 
-def test_normalised_currents_leave_the_linear_layers_as_they_are():
-    plain, normalised = (Stochastic(normalise=one, hidden=(5, 6)).seeded_network() for one in (False, True))
-    assert [type(layer) for layer in normalised][:3] == [nn.Linear, nn.BatchNorm1d, SPSN]
-    linear = [[layer.weight for layer in network if isinstance(layer, nn.Linear)] for network in (plain, normalised)]
+def test_normalized_currents_leave_the_linear_layers_as_they_are():
+    plain, normalized = (Stochastic(normalize=one, hidden=(5, 6)).seeded_network() for one in (False, True))
+    assert [type(layer) for layer in normalized][:3] == [nn.Linear, nn.BatchNorm1d, SPSN]
+    linear = [[layer.weight for layer in network if isinstance(layer, nn.Linear)] for network in (plain, normalized)]
     assert all(map(torch.equal, *linear))
 
 

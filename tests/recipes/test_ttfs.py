@@ -27,8 +27,8 @@ from rheobase import (
 from rheobase.data import EventDataset, Events, ImageDataset, Images, Splits
 from rheobase.first_spike import LearnedWeights
 from rheobase.health import Recorder, listening
-from rheobase.layers import standardised
-from rheobase.layers.standardised import free_weight
+from rheobase.layers import standardized
+from rheobase.layers.standardized import free_weight
 from rheobase.recipes import RECIPES, TimeToFirstSpike, find, from_config, ttfs
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.ttfs import FASHION_MNIST, MNIST, MOST_SPIKES
@@ -52,10 +52,10 @@ ALL = {
     "perceptron, latency": replace(PERCEPTRON, encoding="latency"),
     "convolutions": CONVOLUTIONS,
     "convolutions, latency": replace(CONVOLUTIONS, encoding="latency"),
-    "vgg": replace(VGG, initialisation="measured"),
-    "vgg, latency": replace(VGG, encoding="latency", initialisation="measured"),
-    "reduced": replace(VGG, convolutions=1, initialisation="measured"),
-    "gestures": replace(GESTURES, initialisation="measured"),
+    "vgg": replace(VGG, initialization="measured"),
+    "vgg, latency": replace(VGG, encoding="latency", initialization="measured"),
+    "reduced": replace(VGG, convolutions=1, initialization="measured"),
+    "gestures": replace(GESTURES, initialization="measured"),
 }
 SHIPPED = {name: entry.recipe for name, entry in RECIPES.items() if isinstance(entry.recipe, TimeToFirstSpike)}
 
@@ -125,10 +125,10 @@ CHOICES: list[dict[str, Any]] = [
     {"surrogate": "triangular", "width": 3.0},
     {"credit": "detached"},
     {"fire_by_end": True},
-    {"initialisation": "pytorch"},
+    {"initialization": "pytorch"},
     {"identity": 0.9, "width": 1.0},
-    {"normalisation": "layer"},
-    {"normalisation": "none"},
+    {"normalization": "layer"},
+    {"normalization": "none"},
     {"affine": "membrane"},
     {"affine": "none"},
     {"pooling": "maximum"},
@@ -150,7 +150,7 @@ def test_one_spike_at_most_whatever_is_chosen(choice: dict[str, Any]) -> None:
     x, _ = parts.test.batch(np.arange(22))
     random = recipe.seeded_network()
     recipe.prepare(random, parts)
-    assert (fires_once(random, x) > 0.1) == (recipe.initialisation != "pytorch")
+    assert (fires_once(random, x) > 0.1) == (recipe.initialization != "pytorch")
     network, result = train(recipe, parts)
     fires_once(network, x)
     measures = result.summary["measures"]
@@ -195,8 +195,8 @@ def test_one_spike_at_most_in_every_recipe_as_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_with_measured_variances_every_recipe_is_alive_in_every_layer(name: str) -> None:
-    recipe = replace(SHIPPED[name], initialisation="measured", dropout=0.0)
-    assert recipe.initialisation == SHIPPED[name].initialisation or len(recipe.channels) * recipe.convolutions < 4
+    recipe = replace(SHIPPED[name], initialization="measured", dropout=0.0)
+    assert recipe.initialization == SHIPPED[name].initialization or len(recipe.channels) * recipe.convolutions < 4
     parts = splits(recipe, 2, 2)
     network = recipe.seeded_network()
     recipe.prepare(network, parts)
@@ -289,7 +289,7 @@ class TestNetworks:
         assert names["current"] == {"original", "gain", "bias"}
         assert names["membrane"] == {"original", "gain", "raw_threshold", "bias"}
         assert names["none"] == {"original"}
-        plain = replace(PERCEPTRON, normalisation="none").network()
+        plain = replace(PERCEPTRON, normalization="none").network()
         assert {name.rpartition(".")[2] for name, _ in plain.named_parameters()} == {"weight", "bias"}
 
     def test_dropout_is_between_linear_layers(self) -> None:
@@ -297,30 +297,30 @@ class TestNetworks:
         assert found == [0.3, 0.3]
 
 
-class TestInitialisation:
+class TestInitialization:
     def deviations(self, recipe: TimeToFirstSpike) -> list[float]:
         network, parts = recipe.seeded_network(), splits(recipe, 40)
         recipe.prepare(network, parts)
         weights = [layer.weight for layer in inner(network) if isinstance(layer, nn.Linear | nn.Conv2d)]
         return [weight.square().mean().sqrt().item() for weight in weights]
 
-    @pytest.mark.parametrize("normalisation", ["output", "layer", "none"])
-    def test_by_the_steps(self, normalisation: Any) -> None:
-        recipe = replace(CONVOLUTIONS, channels=(16, 24), hidden=(30,), normalisation=normalisation)
+    @pytest.mark.parametrize("normalization", ["output", "layer", "none"])
+    def test_by_the_steps(self, normalization: Any) -> None:
+        recipe = replace(CONVOLUTIONS, channels=(16, 24), hidden=(30,), normalization=normalization)
         x, _ = splits(recipe, 40).train.batch(np.arange(40))
         moments = [x.square().mean().item(), spike_moment(5, 4), spike_moment(5, 4), 1 / 5]
         expected = [(moment * inputs) ** -0.5 for moment, inputs in zip(moments, (9, 144, 1176, 30), strict=True)]
         assert self.deviations(recipe) == pytest.approx(expected, rel=0.15)
 
-    @pytest.mark.parametrize("normalisation", ["output", "none"])
-    def test_pytorch_s(self, normalisation: Any) -> None:
-        recipe = replace(PERCEPTRON, hidden=(60, 60), initialisation="pytorch", normalisation=normalisation)
+    @pytest.mark.parametrize("normalization", ["output", "none"])
+    def test_pytorch_s(self, normalization: Any) -> None:
+        recipe = replace(PERCEPTRON, hidden=(60, 60), initialization="pytorch", normalization=normalization)
         expected = [(3 * inputs) ** -0.5 for inputs in (784, 60, 60)]
         assert self.deviations(recipe) == pytest.approx(expected, rel=0.05)
 
     def test_it_is_the_same_each_time(self) -> None:
         assert self.deviations(CONVOLUTIONS) == self.deviations(CONVOLUTIONS)
-        other = replace(CONVOLUTIONS, normalisation="none", training=training(seed=1))
+        other = replace(CONVOLUTIONS, normalization="none", training=training(seed=1))
         assert self.deviations(other) != self.deviations(replace(other, training=training(seed=0)))
 
     def test_growing_steps_begin_with_weights_for_the_last(self) -> None:
@@ -502,10 +502,10 @@ class TestData:
         ({"task": "dvs128-gesture", "flip": True}, "shift and flip are for pictures"),
         ({"channels": (), "convolutions": 2}, "convolutions is for networks with channels"),
         ({"channels": (), "pooling": "maximum"}, "pooling is for networks with channels"),
-        ({"identity": 0.5, "initialisation": "pytorch"}, "identity goes with the other initialisations"),
+        ({"identity": 0.5, "initialization": "pytorch"}, "identity goes with the other initializations"),
         ({"grow": (2,), "encoding": "latency"}, "grow needs a direct picture"),
         ({"grow": (2,), "task": "dvs128-gesture"}, "grow needs a direct picture"),
-        ({"affine": "membrane", "normalisation": "none"}, "affine 'membrane' goes with normalisation"),
+        ({"affine": "membrane", "normalization": "none"}, "affine 'membrane' goes with normalization"),
         ({"error": "squared", "decoder": "learned"}, "error 'squared' goes with decoders .*, got decoder 'learned'"),
     ],
 )
@@ -543,4 +543,4 @@ def test_recipes_are_offered() -> None:
     assert (find("ttfs").recipe, find("ttfs-mnist").recipe) == (FASHION_MNIST, MNIST)
     assert (FASHION_MNIST.flip, MNIST.flip) == (True, False)
     assert all("to reach" in entry.aim for entry in RECIPES.values() if "published" in entry.aim)
-    assert standardised(inner(find("ttfs").recipe.network())[0]) is not None
+    assert standardized(inner(find("ttfs").recipe.network())[0]) is not None

@@ -85,7 +85,7 @@ def test_the_arms_of_an_experiment_start_from_the_same_weights() -> None:
         drawn = [
             recipe.seeded_network().state_dict()
             for recipe in experiment.arms.values()
-            if recipe.initialisation != "default"
+            if recipe.initialization != "default"
         ]
         assert all(torch.equal(each["2.weight"], drawn[0]["2.weight"]) for each in drawn)
 
@@ -96,7 +96,7 @@ def test_the_search_has_at_least_sixty_settings_of_each_task() -> None:
             str(recipe)
             for experiment in experiments(False)
             for recipe in experiment.arms.values()
-            if recipe.task == task and not experiment.name.endswith(("-initialisation", "-conditions"))
+            if recipe.task == task and not experiment.name.endswith(("-initialization", "-conditions"))
         }
         assert len(settings) >= 60
 

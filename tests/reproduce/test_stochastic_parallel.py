@@ -15,7 +15,7 @@ from rheobase.reproduce.stochastic_parallel import (
     NON_SPIKING,
     PLAIN,
     PSN,
-    REGULARISED,
+    REGULARIZED,
     SB,
     STUDY,
     experiments,
@@ -38,15 +38,15 @@ def accuracies(*values: float) -> list[dict[str, Any]]:
 
 def test_the_experiments() -> None:
     names = [experiment.name for experiment in experiments(False)]
-    assert names == [PLAIN, AUGMENTED, REGULARISED, "sequential-mnist", "permuted-mnist"]
+    assert names == [PLAIN, AUGMENTED, REGULARIZED, "sequential-mnist", "permuted-mnist"]
     assert [experiment.name for experiment in experiments(True)] == names[:3]
     for quick in (True, False):
         for experiment in experiments(quick):
             assert len(experiment.seeds) == 3
             for arm, recipe in experiment.arms.items():
                 assert recipe.neurons == arm
-                assert recipe.augment == (experiment.name in (AUGMENTED, REGULARISED))
-                assert (recipe.rate is not None) == (experiment.name == REGULARISED)
+                assert recipe.augment == (experiment.name in (AUGMENTED, REGULARIZED))
+                assert (recipe.rate is not None) == (experiment.name == REGULARIZED)
 
 
 def test_nothing_is_decided_without_results() -> None:
@@ -70,7 +70,7 @@ def test_one_experiment_against_another() -> None:
             (PLAIN, SB): accuracies(0.7, 0.7),
             (AUGMENTED, SB): accuracies(0.8, 0.8),
             (AUGMENTED, NON_SPIKING): accuracies(0.85, 0.85),
-            (REGULARISED, SB): accuracies(0.75, 0.75),
+            (REGULARIZED, SB): accuracies(0.75, 0.75),
         }
     )
     assert verdict("Augmentation makes", results).status == "reproduced"
@@ -89,7 +89,7 @@ def test_spikes_rates_and_noise() -> None:
             (PLAIN, SB): [{"rates": ((0.1, 0.1), (0.5, 0.45))}] * 2,
             (PLAIN, GS): [{"rates": ((0.5, 0.5), (0.5, 0.05))}] * 2,
             (AUGMENTED, GS): [{"spikes_per_sample": 100.0, "measures": noise}] * 2,
-            (REGULARISED, GS): [{"spikes_per_sample": 20.0}, {"spikes_per_sample": 21.0}],
+            (REGULARIZED, GS): [{"spikes_per_sample": 20.0}, {"spikes_per_sample": 21.0}],
         }
     )
     saved = verdict("and saves spikes", results)

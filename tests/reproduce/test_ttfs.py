@@ -119,7 +119,7 @@ def test_the_ablation() -> None:
             ("ablation", FRAMEWORK): accuracies(0.90, 0.91),
             ("ablation", NOTHING): accuracies(0.80, 0.81),
             ("ablation", "without decoder"): accuracies(0.895, 0.9049),
-            ("ablation", "without normalisation"): accuracies(0.92, 0.93),
+            ("ablation", "without normalization"): accuracies(0.92, 0.93),
         }
     )
     whole = verdict("All parts together", results)
@@ -127,8 +127,8 @@ def test_the_ablation() -> None:
     assert "nothing of it 80.50" in whole.figures
     parts = verdict("Each part", results)
     assert parts.status == "partly reproduced"
-    assert "normalisation: without normalisation 92.50" in parts.figures
-    assert "initialisation" not in parts.figures
+    assert "normalization: without normalization 92.50" in parts.figures
+    assert "initialization" not in parts.figures
 
 
 def test_depth() -> None:

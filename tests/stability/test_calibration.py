@@ -90,7 +90,7 @@ def test_neurons_that_fire_once(fire_by_end):
         assert each[:-1].sum(0).mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_convolutions_with_normalisation_and_pooling():
+def test_convolutions_with_normalization_and_pooling():
     torch.manual_seed(0)
     network = rb.Sequential(
         nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), rb.LIF(8), nn.AvgPool2d(2),
@@ -103,17 +103,17 @@ def test_convolutions_with_normalisation_and_pooling():
     assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
     assert all(module.training for module in network.modules())
     assert bool(torch.all(network[1].weight == network[1].weight[0]))
-    assert network[1].weight[0] != 1  # scaling what comes before a normalisation would do nothing
+    assert network[1].weight[0] != 1  # scaling what comes before a normalization would do nothing
 
 
 @pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
-def test_normalisations_are_scaled_like_weights(kind):
+def test_normalizations_are_scaled_like_weights(kind):
     torch.manual_seed(0)
     network, x = rb.Sequential(nn.Linear(60, 40), kind(40), rb.LIF(40), nn.Linear(40, 5)), spikes(40, 8, 60)
     done = stabilize(network, x)
     assert done.layers[0].rate[1] == pytest.approx(0.1, rel=0.03)
     assert health(network, x)[0] == pytest.approx([done.layers[0].rate[1]])
-    assert bool((network[1].weight != 1).all())  # scaling what comes before a normalisation would do nothing
+    assert bool((network[1].weight != 1).all())  # scaling what comes before a normalization would do nothing
 
 
 @pytest.mark.parametrize("evaluation", ["sampled", "threshold", "expected"])
@@ -377,9 +377,9 @@ def test_in_pieces_it_is_the_same():
     torch.testing.assert_close(wrapped(x), whole(x))
 
 
-def test_standardised_weights_are_scaled_by_their_deviation():
+def test_standardized_weights_are_scaled_by_their_deviation():
     network, x = dense(rb.LIF), spikes(80, 12, 60)
-    free = [rb.standardise(network[k], variance=1e-3).parametrizations.weight.original for k in (0, 2, 4)]
+    free = [rb.standardize(network[k], variance=1e-3).parametrizations.weight.original for k in (0, 2, 4)]
     before = [weight.clone() for weight in free]
     done = stabilize(network, x)
     assert all(layer.rate[1] == pytest.approx(0.1, rel=0.1) and not layer.centred for layer in done.layers)

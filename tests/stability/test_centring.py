@@ -33,18 +33,18 @@ def test_the_mean_of_the_output_is_its_bias(kind):
     assert not layer._forward_pre_hooks
 
 
-@pytest.mark.parametrize("why", ["few", "frozen", "parametrised", "shared", "a normalisation"])
+@pytest.mark.parametrize("why", ["few", "frozen", "parametrized", "shared", "a normalization"])
 def test_left_alone(why):
     torch.manual_seed(0)
     layer = nn.Linear(4 if why == "few" else 20, 3)
     if why == "frozen":
         layer.requires_grad_(False)
-    if why == "parametrised":
+    if why == "parametrized":
         parametrizations.weight_norm(layer)
     normal = nn.LayerNorm(3)
     others = {layer.weight} if why == "shared" else frozenset()
     before = layer.weight.detach().clone()
-    with torch.no_grad(), centring([], [normal if why == "a normalisation" else layer], others):
+    with torch.no_grad(), centring([], [normal if why == "a normalization" else layer], others):
         normal(layer(torch.rand(9, layer.in_features)))
     assert torch.equal(layer.weight, before)
     assert bool((normal.weight == 1).all())

@@ -1,4 +1,4 @@
-"""Fluctuation-driven initialisation: the membrane potential is what was asked for."""
+"""Fluctuation-driven initialization: the membrane potential is what was asked for."""
 
 import pytest
 import torch

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import rheobase as rb
-from rheobase import LIF, Dropout, Hold, LeakyReadout, Recompute, Sequential, SingleSpike, SpikeMaxPool2d, standardise
+from rheobase import LIF, Dropout, Hold, LeakyReadout, Recompute, Sequential, SingleSpike, SpikeMaxPool2d, standardize
 from rheobase.health import listening
-from rheobase.layers import standardised
-from rheobase.stability import calibrate_single_spike, change_steps, initialise_single_spike, weight_variance
+from rheobase.layers import standardized
+from rheobase.stability import calibrate_single_spike, change_steps, initialize_single_spike, weight_variance
 from rheobase.stability.single_spike import spike_moment
 from rheobase.surrogate import Arctan
 
@@ -37,7 +37,7 @@ def perceptron(depth: int, fire_by_end: bool, width: float = 1.0) -> Sequential:
 
 def draw(network: Sequential, kind: str, x: Tensor) -> None:
     if kind == "T / N":
-        initialise_single_spike(network, STEPS, x)
+        initialize_single_spike(network, STEPS, x)
         return
     variance = {"1 / 3N": 1 / (3 * NEURONS), "2 / N": 2 / NEURONS}[kind]
     for layer in network:
@@ -148,7 +148,7 @@ def test_behind_pooling_the_variance_is_1_too(pool: nn.Module | None) -> None:
         nn.Conv2d(20, 60, 3),
     )
     x = torch.rand(STEPS, 8, 3, 20, 20)
-    done = initialise_single_spike(network, STEPS, x)
+    done = initialize_single_spike(network, STEPS, x)
     assert [layer.receives for layer in done] == ["the input", "spikes" if pool is None else "pooled spikes"]
     # Spikes at any step, which theory assumes; those of the layer itself cluster in time.
     spikes = once(STEPS, 8, 20, 18, 18)
@@ -160,23 +160,23 @@ def test_the_first_layer_goes_by_what_reaches_it(kind: str) -> None:
     torch.manual_seed(0)
     x = (torch.rand(1, 64, 784) ** 6 - 0.1) if kind == "picture" else once(STEPS, 64, 784) * (torch.rand(784) < 0.1)
     network = Sequential(Dropout(0.0), nn.Linear(784, 500), Hold(STEPS), SingleSpike(decay=1.0), nn.Linear(500, 3))
-    done = initialise_single_spike(network, STEPS, x)
+    done = initialize_single_spike(network, STEPS, x)
     assert done[0].second_moment == pytest.approx(x.square().mean().item())
     assert network[:2](x).var().item() == pytest.approx(1, abs=0.15)
-    assert initialise_single_spike(network, STEPS, 0.25)[0].deviation == pytest.approx(1 / math.sqrt(784 * 0.25))
+    assert initialize_single_spike(network, STEPS, 0.25)[0].deviation == pytest.approx(1 / math.sqrt(784 * 0.25))
 
 
 def test_events_are_measured_behind_the_neurons_that_pass_the_first() -> None:
     counts = torch.poisson(torch.full((STEPS, 32, 50), 0.05))
     network = Sequential(SingleSpike(decay=1.0), nn.Linear(50, 7))
-    (done,) = initialise_single_spike(network, STEPS, counts)
+    (done,) = initialize_single_spike(network, STEPS, counts)
     assert done.second_moment == pytest.approx(network[:1](counts).mean().item())
 
 
 def test_all_parts_of_a_network() -> None:
     torch.manual_seed(0)
     named = OrderedDict(
-        convolution=standardise(nn.Conv2d(1, 16, 3), 1.0),
+        convolution=standardize(nn.Conv2d(1, 16, 3), 1.0),
         hold=Hold(STEPS),
         block=Sequential(SingleSpike(16, decay=1.0), nn.AvgPool2d(2), nn.AvgPool2d(3), nn.Flatten()),
         linear=nn.Linear(64, 99),
@@ -185,8 +185,8 @@ def test_all_parts_of_a_network() -> None:
     )
     network = Sequential(named)
     with torch.no_grad():
-        standardised(network.convolution).gain.fill_(3)
-    done = initialise_single_spike(network, STEPS, torch.rand(1, 2, 1, 14, 14))
+        standardized(network.convolution).gain.fill_(3)
+    done = initialize_single_spike(network, STEPS, torch.rand(1, 2, 1, 14, 14))
     assert [layer.layer for layer in done] == ["convolution", "linear", "again.layer.2"]
     assert [layer.receives for layer in done] == ["the input", "pooled spikes", "spikes"]
     assert done[1].second_moment == pytest.approx(spike_moment(STEPS, window=36))
@@ -195,7 +195,7 @@ def test_all_parts_of_a_network() -> None:
         expected = torch.tensor(found.deviation)
         torch.testing.assert_close(layer.weight.square().mean().sqrt(), expected, rtol=0.2, atol=0)
         assert layer.bias is None or not layer.bias.any()
-    assert (standardised(network.convolution).gain == 1).all()
+    assert (standardized(network.convolution).gain == 1).all()
     assert "layer linear: 64 inputs (pooled spikes, mean square" in str(done[1])
 
 
@@ -204,7 +204,7 @@ def test_the_generator_decides() -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         networks.append(Sequential(nn.Linear(5, 4)))
-        initialise_single_spike(networks[-1], STEPS, 1.0)
+        initialize_single_spike(networks[-1], STEPS, 1.0)
     first, same, other = (network[0].weight for network in networks)
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -213,7 +213,7 @@ def test_the_generator_decides() -> None:
 class TestAnotherNumberOfSteps:
     def network(self, *, standard: bool) -> Sequential:
         layers = [nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3), nn.Linear(54, 4)]
-        first, second, last = (standardise(layer, 0.3) for layer in layers) if standard else layers
+        first, second, last = (standardize(layer, 0.3) for layer in layers) if standard else layers
         return Sequential(
             *(first, Hold(4), SingleSpike(decay=1.0), second, SingleSpike(decay=1.0)),
             *(nn.AvgPool2d(2), nn.Flatten(), last, LeakyReadout(decay=1.0)),
@@ -234,12 +234,12 @@ class TestAnotherNumberOfSteps:
         for ours, theirs in zip((network[k].weight for k in (0, 3, 7)), before, strict=True):
             torch.testing.assert_close(ours.detach(), theirs)
 
-    def test_is_the_initialisation_for_it(self) -> None:
+    def test_is_the_initialization_for_it(self) -> None:
         networks = []
         for steps in (4, 16):
             torch.manual_seed(0)
             networks.append(self.network(standard=True))
-            initialise_single_spike(networks[-1], steps, 0.5)
+            initialize_single_spike(networks[-1], steps, 0.5)
         change_steps(networks[0], 4, 16)
         for ours, theirs in zip(*(network.parameters() for network in networks), strict=True):
             assert ours.shape == theirs.shape
@@ -275,7 +275,7 @@ class TestErrors:
     def test_layers_in_an_order_that_nobody_knows(self, network: nn.Module) -> None:
         for call in (
             lambda: change_steps(network, 4, 8),
-            lambda: initialise_single_spike(network, 4, 1.0),
+            lambda: initialize_single_spike(network, 4, 1.0),
         ):
             with pytest.raises(TypeError, match=r"Blackbox, holds a Hold \(steps\), and is no container in sequence"):
                 call()
@@ -286,16 +286,16 @@ class TestErrors:
         [
             norms.weight_norm,
             norms.spectral_norm,
-            lambda layer: norms.spectral_norm(standardise(layer, 0.1)),
+            lambda layer: norms.spectral_norm(standardize(layer, 0.1)),
             lambda layer: nn.utils.spectral_norm(layer),
         ],
-        ids=["weight_norm", "spectral_norm", "on top of standardised", "spectral_norm by a hook"],
+        ids=["weight_norm", "spectral_norm", "on top of standardized", "spectral_norm by a hook"],
     )
     def test_weights_that_are_computed_from_others(self, change: Callable[[nn.Module], nn.Module]) -> None:
         network = Sequential(nn.Linear(3, 2), Hold(4), SingleSpike(2), change(nn.Linear(2, 2)))
         before = network[0].weight.detach().clone()
         message = "layer 3, .*Linear, must have a weight of its own, but it is computed from other parameters"
-        for call in (lambda: change_steps(network, 4, 8), lambda: initialise_single_spike(network, 4, 1.0)):
+        for call in (lambda: change_steps(network, 4, 8), lambda: initialize_single_spike(network, 4, 1.0)):
             with pytest.raises(TypeError, match=message):
                 call()
         assert torch.equal(network[0].weight, before)
@@ -304,22 +304,22 @@ class TestErrors:
     def test_biases_that_are_computed_from_others(self) -> None:
         network = Sequential(norms.spectral_norm(nn.Linear(3, 2), "bias"))
         with pytest.raises(TypeError, match=r"must have a bias of its own.*remove_parametrizations\(layer, 'bias'\)"):
-            initialise_single_spike(network, 4, 1.0)
+            initialize_single_spike(network, 4, 1.0)
 
     def test_weights_that_do_not_learn_are_written_to(self) -> None:
         layer = nn.Linear(3, 2)
         weight = layer.weight.detach().clone()
         del layer.weight
         layer.register_buffer("weight", weight.clone())
-        initialise_single_spike(Sequential(layer), 4, 1.0)
+        initialize_single_spike(Sequential(layer), 4, 1.0)
         assert not torch.equal(layer.weight, weight)
 
     def test_numbers(self) -> None:
         network = Sequential(nn.Linear(3, 2))
         for call, message in (
             (
-                lambda: initialise_single_spike(network, 0, 1.0),
-                "initialise_single_spike: steps must be at least 1, got 0",
+                lambda: initialize_single_spike(network, 0, 1.0),
+                "initialize_single_spike: steps must be at least 1, got 0",
             ),
             (lambda: change_steps(network, 0, 1), "change_steps: before must be at least 1, got 0"),
             (lambda: change_steps(network, 1, -1), "change_steps: after must be at least 1, got -1"),
@@ -334,12 +334,12 @@ class TestErrors:
         with pytest.raises(
             ValueError, match="batch must have a mean square above 0 where it reaches the first layer, got"
         ):
-            initialise_single_spike(Sequential(nn.Linear(3, 2)), STEPS, batch)
+            initialize_single_spike(Sequential(nn.Linear(3, 2)), STEPS, batch)
 
     def test_no_weights(self) -> None:
         network = Sequential(Hold(4), SingleSpike(decay=1.0))
-        with pytest.raises(ValueError, match="initialise_single_spike: network has no linear or convolutional layer"):
-            initialise_single_spike(network, STEPS, 1.0)
+        with pytest.raises(ValueError, match="initialize_single_spike: network has no linear or convolutional layer"):
+            initialize_single_spike(network, STEPS, 1.0)
         with pytest.raises(ValueError, match="change_steps: network has no linear or convolutional layer"):
             change_steps(network, 4, 8)
         assert network[0].steps == 4
@@ -359,17 +359,17 @@ class TestErrors:
         with pytest.raises(
             TypeError, match=rf"what reaches layer {len(between) + 1}, Linear, .*in between there is {named}"
         ):
-            initialise_single_spike(network, STEPS, 1.0)
+            initialize_single_spike(network, STEPS, 1.0)
 
     def test_transposed_convolutions(self) -> None:
         with pytest.raises(TypeError, match="layer 0 is a ConvTranspose2d"):
-            initialise_single_spike(Sequential(nn.ConvTranspose2d(1, 1, 3)), STEPS, 1.0)
+            initialize_single_spike(Sequential(nn.ConvTranspose2d(1, 1, 3)), STEPS, 1.0)
 
 
 def test_every_neuron_of_a_deep_network_is_alive() -> None:
     torch.manual_seed(0)
     network, x = perceptron(20, fire_by_end=False), once(STEPS, 64, NEURONS)
-    initialise_single_spike(network, STEPS, x)
+    initialize_single_spike(network, STEPS, x)
     with listening(network) as spikes, torch.no_grad():
         network(x)
     assert min(layer.sum(0).mean().item() for layer in spikes.values()) > 0.3
@@ -386,7 +386,7 @@ def weights_with_an_identity(layer, identity, steps=4):
         nn.Linear(layer.weight.shape[0] * (1 if isinstance(layer, nn.Linear) else 16), 3),
     )
     torch.manual_seed(0)
-    initialise_single_spike(network, steps, 0.1, identity=identity)
+    initialize_single_spike(network, steps, 0.1, identity=identity)
     return network, layer.weight.detach()
 
 
@@ -417,7 +417,7 @@ def test_with_an_identity_alike_pictures_stay_alike_through_many_layers():
             nn.Linear(100, 100), rb.Hold(4), rb.SingleSpike.integrate_and_fire(), *layers, nn.Linear(100, 3)
         )
         picture = torch.rand(1, 50, 100)
-        initialise_single_spike(network, 4, picture, identity=identity)
+        initialize_single_spike(network, 4, picture, identity=identity)
         with torch.no_grad():
             a, b = (
                 network[:-1](x).flatten(2).movedim(1, 0).flatten(1)
@@ -432,7 +432,7 @@ def test_with_an_identity_alike_pictures_stay_alike_through_many_layers():
 
 def test_an_identity_out_of_range():
     with pytest.raises(ValueError, match=r"identity must be in \[0, 1\), got 1"):
-        initialise_single_spike(rb.Sequential(nn.Linear(2, 2)), 4, 0.1, identity=1.0)
+        initialize_single_spike(rb.Sequential(nn.Linear(2, 2)), 4, 0.1, identity=1.0)
 
 
 class TestCalibration:
@@ -440,13 +440,13 @@ class TestCalibration:
 
     @pytest.mark.parametrize("depth", range(1, 7))
     @pytest.mark.parametrize("fire_by_end", [False, True])
-    def test_standardised_layers_have_variance_1_at_every_depth(self, depth: int, fire_by_end: bool) -> None:
+    def test_standardized_layers_have_variance_1_at_every_depth(self, depth: int, fire_by_end: bool) -> None:
         torch.manual_seed(depth)
         network, x = perceptron(depth, fire_by_end), torch.rand(1, 16, NEURONS).expand(STEPS, -1, -1)
         for layer in network:
             if isinstance(layer, nn.Linear):
-                standardise(layer, 1.0)
-        initialise_single_spike(network, STEPS, x)
+                standardize(layer, 1.0)
+        initialize_single_spike(network, STEPS, x)
         theory = network[: 2 * depth - 1](x).square().mean().item()
         done = calibrate_single_spike(network, x)
         assert theory < 0.6  # of inputs whose mean is not heard, which is three quarters of their mean square

@@ -124,7 +124,7 @@ def child(run: Path, kill: tuple[str, int] | None, delay: float | None = None) -
 
 
 def main(folder: Path) -> None:
-    # The first training of a process imports the optimiser and numba, and loads kernels, for seconds: done once, before the
+    # The first training of a process imports the optimizer and numba, and loads kernels, for seconds: done once, before the
     # forks, in one thread, because no other would survive them.
     torch.set_num_threads(1)
     train(folder / "before", epochs=1, learning_rate=LEARNING_RATE)

@@ -36,7 +36,7 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
     Trainer.epoch = stopping
     try:
         return fit(
-            normalised(),
+            normalized(),
             arrays(),
             arrays(3, 2),
             arrays(11, 3),
@@ -51,10 +51,10 @@ def run(path: Path, *, resume: bool = False, stop_after: int | None = None, disp
         Trainer.epoch = train_epoch
 
 
-def normalised() -> rb.Sequential:
+def normalized() -> rb.Sequential:
     """A network with learned decays and thresholds, and with layers that look at the whole batch.
 
-    No bias in front of a normalisation: it has no effect, its gradient is rounding alone, and Adam makes steps of that.
+    No bias in front of a normalization: it has no effect, its gradient is rounding alone, and Adam makes steps of that.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -129,9 +129,9 @@ def main(folder: Path) -> None:
             engine.wait_for_all()
     result = run(folder / "resumed by two", resume=True)
     say(f"process {engine.process} has {len(result.metrics)} epochs")
-    fit(normalised(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalised", display=Display())
+    fit(normalized(), arrays(), arrays(3, 2), arrays(11, 3), settings(), run=folder / "normalized", display=Display())
     run_of_lengths(folder / "of lengths")
-    run_of_lengths(folder / "of lengths, normalised", normalised(), batch_size=5)
+    run_of_lengths(folder / "of lengths, normalized", normalized(), batch_size=5)
     run_of_lengths(folder / "of lengths, in parts", batch_size=5, accumulate=3)  # of which one process has two
     diverge(folder / "diverged", engine)
 

@@ -1,4 +1,4 @@
-"""Batch normalisation that several processes share, here with one process's sums standing for all."""
+"""Batch normalization that several processes share, here with one process's sums standing for all."""
 
 import copy
 
@@ -17,7 +17,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(0, 2), st.sampled_from([0.1, 0.5, None]), st.booleans(), st.integers(0, 2**31))
-def test_alone_it_is_batch_normalisation(space: int, momentum: float | None, affine: bool, seed: int) -> None:
+def test_alone_it_is_batch_normalization(space: int, momentum: float | None, affine: bool, seed: int) -> None:
     torch.manual_seed(seed)
     kind = (nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d)[space]
     ours = nn.Sequential(kind(3, momentum=momentum, affine=affine)).double()

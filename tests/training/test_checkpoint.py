@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(saved: P
 
 
 def refused(path: Path, message: str) -> None:
-    """Loading fails with `message`, and network and optimiser are as they were."""
+    """Loading fails with `message`, and network and optimizer are as they were."""
     net, optimizer = trained(steps=1)
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     moments = [moment.clone() for state in optimizer.state_dict()["state"].values() for moment in state.values()]
@@ -153,7 +153,7 @@ def test_weights_are_not_put_behind_another_reset_or_into_other_neurons(tmp_path
 
 
 LAYERS: dict[str, tuple[Any, Any, str | None]] = {
-    "bits": (lambda: rb.quantise(nn.Linear(8, 8), 8), lambda: rb.quantise(nn.Linear(8, 8), 2), r"0\.bits is 8, here 2"),
+    "bits": (lambda: rb.quantize(nn.Linear(8, 8), 8), lambda: rb.quantize(nn.Linear(8, 8), 2), r"0\.bits is 8, here 2"),
     "delay": (lambda: rb.Delay(1), lambda: rb.Delay(2), r"steps is 1, here 2"),
     "activation": (nn.ReLU, nn.Tanh, "1 is ReLU, here Tanh"),
     "stride": (
@@ -223,10 +223,10 @@ def test_what_changes_gradients_alone_may_differ(tmp_path: Path) -> None:
 
 def test_weights_alone_do_not_go_on_training(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "best.safetensors", network(), POSITION)
-    refused(tmp_path / "best.safetensors", "without the optimiser's state")
+    refused(tmp_path / "best.safetensors", "without the optimizer's state")
 
 
-def test_moments_of_another_optimiser(tmp_path: Path) -> None:
+def test_moments_of_another_optimizer(tmp_path: Path) -> None:
     net, optimizer = trained()
     optimizer.state[net[0].weight]["exp_avg"] = torch.zeros(())
     checkpoint.save(tmp_path / "a", net, POSITION, optimizer)
@@ -235,7 +235,7 @@ def test_moments_of_another_optimiser(tmp_path: Path) -> None:
     optimizer.add_param_group({"params": [torch.zeros(2, requires_grad=True)]})
     optimizer.state[optimizer.param_groups[1]["params"][0]] = {"step": torch.tensor(1.0)}
     checkpoint.save(tmp_path / "b", net, POSITION, optimizer)
-    refused(tmp_path / "b", "the optimiser has 7 parameters, got a state 'optimizer.7.step'")
+    refused(tmp_path / "b", "the optimizer has 7 parameters, got a state 'optimizer.7.step'")
 
 
 def test_no_file_a_folder_an_empty_file(tmp_path: Path) -> None:

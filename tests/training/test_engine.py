@@ -17,7 +17,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase.training import Engine, Training, checkpoint, evaluate
-from training.processes import EPOCHS, normalised, run, run_of_lengths
+from training.processes import EPOCHS, normalized, run, run_of_lengths
 from training.tiny import SOURCE, arrays, assert_same_run, read_lines, tensors, untimed
 
 HERE = Path(__file__).parent
@@ -118,9 +118,9 @@ def test_two_processes_compute_the_losses_of_one_on_samples_of_different_lengths
     assert_close_runs(launched[0] / "of lengths", tmp_path / "one")
 
 
-def test_two_processes_normalise_by_the_steps_that_are_there(launched, tmp_path: Path) -> None:
-    run_of_lengths(tmp_path / "one", normalised(), batch_size=5)
-    assert_close_runs(launched[0] / "of lengths, normalised", tmp_path / "one")
+def test_two_processes_normalize_by_the_steps_that_are_there(launched, tmp_path: Path) -> None:
+    run_of_lengths(tmp_path / "one", normalized(), batch_size=5)
+    assert_close_runs(launched[0] / "of lengths, normalized", tmp_path / "one")
 
 
 def test_two_processes_add_up_the_gradients_of_parts(launched, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_two_processes_add_up_the_gradients_of_parts(launched, tmp_path: Path) -
 
 
 def test_what_two_processes_report_is_what_they_have_saved(launched) -> None:
-    """Batch normalisation keeps statistics of each process's own samples; one network is saved, and judged."""
-    folder, net = launched[0] / "normalised", normalised()
+    """Batch normalization keeps statistics of each process's own samples; one network is saved, and judged."""
+    folder, net = launched[0] / "normalized", normalized()
     checkpoint.load(folder / "best.safetensors", net)
     alone, summary = evaluate(net, arrays(11, 3)), json.loads((folder / "summary.json").read_text())
     assert summary["test_loss"] == pytest.approx(alone.loss, rel=1e-6)

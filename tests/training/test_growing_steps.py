@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import rheobase as rb
-from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, first_spike, standardise
-from rheobase.layers import standardised
+from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, first_spike, standardize
+from rheobase.layers import standardized
 from rheobase.scheduled import set_progress
-from rheobase.stability import change_steps, initialise_single_spike
+from rheobase.stability import change_steps, initialize_single_spike
 from rheobase.training import Display, Training
 
 
@@ -22,10 +22,10 @@ def network(steps: int = 8) -> Sequential:
     torch.manual_seed(0)
     layers = (
         *(nn.Linear(6, 12), Hold(steps), SingleSpike(decay=1.0)),
-        *(standardise(nn.Linear(12, 12), 1.0), SingleSpike(decay=1.0), nn.Linear(12, 2), LeakyReadout(decay=1.0)),
+        *(standardize(nn.Linear(12, 12), 1.0), SingleSpike(decay=1.0), nn.Linear(12, 2), LeakyReadout(decay=1.0)),
     )
     inner = Sequential(*layers)
-    initialise_single_spike(inner, steps, 0.3)
+    initialize_single_spike(inner, steps, 0.3)
     return inner
 
 
@@ -81,10 +81,10 @@ def test_it_may_be_given_other_steps(of: Callable[[GrowingSteps], nn.Module]) ->
 def test_its_weights_may_be_drawn() -> None:
     growing, expected = GrowingSteps(network(), (2, 8)), network()
     torch.manual_seed(3)
-    done = initialise_single_spike(growing, 8, 0.3)
+    done = initialize_single_spike(growing, 8, 0.3)
     assert [each.layer for each in done] == ["network.0", "network.3", "network.5"]
     torch.manual_seed(3)
-    initialise_single_spike(expected, 8, 0.3)
+    initialize_single_spike(expected, 8, 0.3)
     x = torch.rand(1, 3, 6)
     assert torch.equal(growing(x), expected(x))
 
@@ -177,4 +177,4 @@ def test_what_it_takes() -> None:
 def test_it_says_its_steps() -> None:
     growing = GrowingSteps(network(), (2, 8))
     assert "steps=(2, 8)" in repr(growing)
-    assert standardised(growing.network[3]) is not None
+    assert standardized(growing.network[3]) is not None

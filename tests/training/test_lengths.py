@@ -77,8 +77,8 @@ def assert_close(one: Any, other: Any) -> None:
         assert one == other
 
 
-def normalised() -> rb.Sequential:
-    """The same with batch normalisation behind each linear layer."""
+def normalized() -> rb.Sequential:
+    """The same with batch normalization behind each linear layer."""
     net = lively()
     return rb.Sequential(net[0], nn.BatchNorm1d(10), *net[1:], nn.BatchNorm1d(CLASSES))
 
@@ -94,7 +94,7 @@ def train_doubly(
     return fit(net, *sets, settings(), regularizers=PENALTIES, display=QUIET), weights(net)
 
 
-@pytest.mark.parametrize("network", [lively, normalised])
+@pytest.mark.parametrize("network", [lively, normalized])
 def test_more_padding_and_other_values_in_it_change_nothing(network: Callable[[], rb.Sequential]) -> None:
     result, learned = train_doubly(0, network=network)
     for more in (1, 7):

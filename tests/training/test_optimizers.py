@@ -1,4 +1,4 @@
-"""Optimisers of the user: what they are given, that an interrupted run goes on with them, and what is refused."""
+"""Optimizers of the user: what they are given, that an interrupted run goes on with them, and what is refused."""
 
 from pathlib import Path
 from typing import Any

@@ -92,7 +92,7 @@ def doctor(
 
     The network is not changed: a copy of it is looked at, in training mode, forwards and backwards.
 
-    What it recognises: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane; gradients
+    What it recognizes: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane; gradients
     that vanish or explode through depth or time, or are uneven from layer to layer; a readout that ignores what it gets;
     layers that do not run in a call of the network, or mix samples, as neurons written for a loop over time do; a batch that
     is batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite, and the layer where

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rheobase.compiled import as_written
-from rheobase.layers.parametrised import kind_of
+from rheobase.layers.parametrized import kind_of
 
 
 def _count(tensor: Tensor) -> int:

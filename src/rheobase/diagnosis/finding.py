@@ -75,18 +75,18 @@ def wake(fires_once_in: int | None = None, *, some: bool = False) -> str:
     `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up.
 
     Args:
-        fires_once_in: the steps of neurons that fire once in a sequence, whose initialisation is one of its own: the fewer
+        fires_once_in: the steps of neurons that fire once in a sequence, whose initialization is one of its own: the fewer
             spikes there are, the larger weights have to be. None for all others.
         some: whether other neurons of the layer fire. Then its rate may be as it should be, and it takes training to share it.
 
     Example:
         >>> print(wake(8))
-        rb.initialise_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
+        rb.initialize_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
     """
     calibrate = f"rb.stabilize(network, batch){RAISE if some else ''}"
     if fires_once_in is None:
         return calibrate
-    draw = f"rb.initialise_single_spike(network, steps={fires_once_in}, batch=batch)"
+    draw = f"rb.initialize_single_spike(network, steps={fires_once_in}, batch=batch)"
     return f"{draw}, which draws all weights anew, or {calibrate}"
 
 

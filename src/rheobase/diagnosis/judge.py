@@ -17,7 +17,7 @@ from rheobase.diagnosis.measure import LayerMeasures, Measures
 from rheobase.stability.calibration import MOST_DAMPENING
 
 LARGE = 5.0
-"""Spikes are 0 or 1, counts of them a few, normalised pixels at most 1: a batch whose root mean square is larger is too large,
+"""Spikes are 0 or 1, counts of them a few, normalized pixels at most 1: a batch whose root mean square is larger is too large,
 if it drives the first neurons by more than so many times their threshold."""
 OUT_OF_REACH = 0.5
 """A membrane potential that does not come half the way to the threshold is out of its reach."""
@@ -27,7 +27,7 @@ DEPTH = 100.0
 """By what factor the gradient may differ between the first layer of neurons and the last."""
 UNEVEN = 10.0
 """By what factor the gradients of the weights may differ between layers of neurons before it is worth a note. `stabilize` and
-the initialisation aim at 3; new networks of four linear layers stay below 5."""
+the initialization aim at 3; new networks of four linear layers stay below 5."""
 TIME = 1000.0
 """By what factor a gradient may grow over all steps."""
 FORGETFUL = 20
@@ -47,7 +47,7 @@ def judge_input(x: Tensor) -> list[Finding]:
 
 
 def judge_size(x: Tensor, measures: Measures) -> list[Finding]:
-    """Whether a batch is so large that it overruns the neurons that see it first; behind a normalisation any size will do."""
+    """Whether a batch is so large that it overruns the neurons that see it first; behind a normalization any size will do."""
     first = measures.layers[0].membrane
     if x.cpu().double().square().mean().sqrt() < LARGE or first is None or not first.drive > LARGE:
         return []
@@ -215,7 +215,7 @@ def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
     if most.gradient > UNEVEN * least.gradient:
         what = (
             f"the gradient of its weights is {most.gradient / least.gradient:,.3g} times smaller than that of the weights in "
-            f"front of {most.name}: at one learning rate they do not learn alike, if the optimiser does not make up for it"
+            f"front of {most.name}: at one learning rate they do not learn alike, if the optimizer does not make up for it"
         )
         remedy = "rb.stabilize(network, batch)"
         if least.surrogate is None:

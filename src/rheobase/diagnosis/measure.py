@@ -168,7 +168,7 @@ class _Seen:
     arriving: Tensor
 
     def weights(self) -> list[Tensor]:
-        # By its name, as a parametrised one, too, has it in the name of what is learned.
+        # By its name, as a parametrized one, too, has it in the name of what is learned.
         own = (parameter for name, parameter in self.neuron.named_parameters() if "recurrent_weight" in name)
         return [*_weights(self.before), *(parameter for parameter in own if parameter.requires_grad)]
 
@@ -277,7 +277,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[_Seen], list[nn.Module]
         arriving.clear()
 
     handles = []
-    # A parametrised layer, such as a standardised one, has modules of its own, which compute its weight.
+    # A parametrized layer, such as a standardized one, has modules of its own, which compute its weight.
     rules = {
         part for layer in network.modules() if isinstance(layer, Synapses) for part in layer.modules() if part != layer
     }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rheobase.diagnosis.finding import Finding
 from rheobase.health import outside_neurons
-from rheobase.layers.parametrised import kind_of
+from rheobase.layers.parametrized import kind_of
 from rheobase.layers.sequential import Sequential
 from rheobase.modes import evaluating
 from rheobase.temporal import Temporal

@@ -1,7 +1,7 @@
 """A network as a graph of NIR, which simulators and neuromorphic chips read.
 
-What is written is what the network computes in evaluation: dropout is gone, batch normalisation is part of the weights, weights
-that are standardised are plain, and copies that arrive later (`Delay`) are synapses behind delays. What NIR cannot say is
+What is written is what the network computes in evaluation: dropout is gone, batch normalization is part of the weights, weights
+that are standardized are plain, and copies that arrive later (`Delay`) are synapses behind delays. What NIR cannot say is
 refused, layer by layer, rather than written as something else.
 """
 
@@ -34,7 +34,7 @@ from rheobase.layers import (
     SynapticReadout,
 )
 from rheobase.layers.order import InSequence, in_order
-from rheobase.layers.parametrised import kind_of
+from rheobase.layers.parametrized import kind_of
 from rheobase.neurons import (
     LIF,
     PSN,
@@ -225,7 +225,7 @@ class _Writer:
         if kind in (nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv2d):
             self._synapses(layer, node, before)
         elif kind in (nn.BatchNorm1d, nn.BatchNorm2d):
-            self._normalised(layer)
+            self._normalized(layer)
         elif kind in (LIF, SynapticLIF, Rouser, RecurrentLIF, LeakyReadout, SynapticReadout):
             *integrators, last = nodes_of(self.nir, layer, before, self.dt)
             for integrator in integrators:
@@ -268,7 +268,7 @@ class _Writer:
         ]
         self.groups = [[self._new(*each) for each in made]]
 
-    def _normalised(self, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    def _normalized(self, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         """Scale the weights in front, and shift their bias."""
         names, mean, variance = self._sources(), layer.running_mean, layer.running_var
         in_front = (self.nir.Linear, self.nir.Affine, self.nir.Conv1d, self.nir.Conv2d)

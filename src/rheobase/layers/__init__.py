@@ -9,13 +9,13 @@ from rheobase.layers.dropout import Dropout
 from rheobase.layers.folded import fold
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
-from rheobase.layers.quantised import integer_weights, quantise, quantised
+from rheobase.layers.quantized import integer_weights, quantize, quantized
 from rheobase.layers.readout import LeakyReadout, SynapticReadout
 from rheobase.layers.recompute import Recompute
 from rheobase.layers.residual import Residual
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.spike_linear import SpikeLinear
-from rheobase.layers.standardised import standardise, standardised
+from rheobase.layers.standardized import standardize, standardized
 from rheobase.temporal import Temporal
 
 __all__ = [
@@ -34,8 +34,8 @@ __all__ = [
     "Temporal",
     "fold",
     "integer_weights",
-    "quantise",
-    "quantised",
-    "standardise",
-    "standardised",
+    "quantize",
+    "quantized",
+    "standardize",
+    "standardized",
 ]

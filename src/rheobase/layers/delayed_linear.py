@@ -47,13 +47,13 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
     rounded: the bump is 1 at that step and 0 elsewhere, as on a chip. Rounded delays have no gradient.
 
     A delay lies in (-1/2, longest + 1/2), so that to each whole number of steps there belongs a range of the same size. It is
-    computed from a free parameter by a smooth map that is nearly `longest * raw_delay`: at a rate of learning r, an optimiser
+    computed from a free parameter by a smooth map that is nearly `longest * raw_delay`: at a rate of learning r, an optimizer
     such as Adam moves it by up to `r longest` steps at a time, faster than weights by as much as its range is larger.
     `rb.parameter_groups(network, 1e-3, rates={"delay": 4e-3})` makes it faster still; the source's rate of delays, 100 times
     that of the weights, in steps, is one of `100 / longest` times here.
 
     Weights and bias are drawn as those of `nn.Linear`, delays uniformly. In a `rheobase.Sequential` the weights are scaled for
-    the neurons behind as those of an `nn.Linear`, see `rheobase.layers.initialisation`.
+    the neurons behind as those of an `nn.Linear`, see `rheobase.layers.initialization`.
 
     Args:
         in_features: the size of the last axis of the input.
@@ -67,8 +67,8 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
         TypeError: if `delay` is no number and no tensor.
 
     Source: Hammouamri, Khalfaoui-Hassani and Masquelier, "Learning Delays in Spiking Neural Networks using Dilated Convolutions
-    with Learnable Spacings", ICLR 2024 (arXiv 2306.17670): the normalised Gaussian over all steps, its widths and their
-    schedule, rounding in evaluation. There delays are clamped into their range after every step of the optimiser; the smooth
+    with Learnable Spacings", ICLR 2024 (arXiv 2306.17670): the normalized Gaussian over all steps, its widths and their
+    schedule, rounding in evaluation. There delays are clamped into their range after every step of the optimizer; the smooth
     map, and the half step beyond both ends, are ours.
 
     Example:

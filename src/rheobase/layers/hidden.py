@@ -4,7 +4,7 @@ As one they need none of the sequences that pass between them (`rheobase.ops.hid
 `rheobase.ops.pooled_single_spike`, in front of pooling), and so nobody can see these sequences. That is for networks in
 training, where nobody looks: as soon as a hook is registered on one of the layers, to count its spikes or to mask padding, they
 compute one after another, and so do layers of a derived class, of which nobody knows what else they do. Linear layers whose
-weights are standardised compute as those with plain weights, and so does what they fold into, bit for bit.
+weights are standardized compute as those with plain weights, and so does what they fold into, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from rheobase.layers.hold import Hold
 from rheobase.layers.pooling import SpikeMaxPool2d
 from rheobase.layers.products import is_bare, pools_2x2
-from rheobase.layers.standardised import only_standardised
+from rheobase.layers.standardized import only_standardized
 from rheobase.neurons import SingleSpike
 from rheobase.ops.arguments import as_step
 from rheobase.ops.hidden_single_spike import in_one, worthwhile
@@ -49,7 +49,7 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | Non
 
 
 def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tensor) -> Tensor | None:
-    # A standardised weight is computed whenever it is asked for: not in vain, where it can be helped.
+    # A standardized weight is computed whenever it is asked for: not in vain, where it can be helped.
     if not _are_bare(linear, neurons, behind) or not worthwhile(x, linear.out_features, behind.out_features):
         return None
     weight = linear.weight
@@ -73,11 +73,11 @@ def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d | SpikeMaxPool2d, x: Ten
 
 
 def _are_bare(*layers: nn.Module) -> bool:
-    """Whether each of the layers is of exactly its class, but for a weight that is standardised, and a call of it is a call of
+    """Whether each of the layers is of exactly its class, but for a weight that is standardized, and a call of it is a call of
     its class's `forward`, no more."""
     classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d, SpikeMaxPool2d
     return all(_class_of(layer) in classes and is_bare(layer) for layer in layers)
 
 
 def _class_of(layer: nn.Module) -> type[nn.Module]:
-    return type_before_parametrizations(layer) if only_standardised(layer) else type(layer)
+    return type_before_parametrizations(layer) if only_standardized(layer) else type(layer)

@@ -37,7 +37,7 @@ class Recompute(InSequence):
             that it started from were given (truncated backpropagation through time). The outputs are the same.
 
     Raises:
-        TypeError: if `layer` is not a layer over time, or holds a batch normalisation: that takes its mean over all steps, and
+        TypeError: if `layer` is not a layer over time, or holds a batch normalization: that takes its mean over all steps, and
             so cannot go piece by piece.
         ValueError: if `steps` is no whole number, at least 1.
 
@@ -57,7 +57,7 @@ class Recompute(InSequence):
         for name, module in layer.named_modules():
             if isinstance(module, _BatchNorm):
                 raise TypeError(
-                    f"Recompute: layer must hold no batch normalisation, got {type(module).__name__} at {name}: its mean is "
+                    f"Recompute: layer must hold no batch normalization, got {type(module).__name__} at {name}: its mean is "
                     "over all steps of a sequence, which is never there as a whole; use a LayerNorm"
                 )
         self.layer = layer

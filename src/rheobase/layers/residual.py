@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rheobase.layers.initialisation import HIDDEN_RATE
+from rheobase.layers.initialization import HIDDEN_RATE
 from rheobase.layers.sequential import Sequential
 from rheobase.temporal import Temporal
 
@@ -20,7 +20,7 @@ class Residual(Temporal):
     """Layers in sequence, and a connection past them: `y = layers(x) + shortcut(x)`.
 
     Args:
-        layers: as for `Sequential`, in order; they are initialised for an input of hidden neurons.
+        layers: as for `Sequential`, in order; they are initialized for an input of hidden neurons.
         shortcut: what `x` passes on its other way, such as an `nn.Conv2d` of 1 x 1 where the number of maps changes, whose
             weights are left as they are; None is `x` itself.
 

@@ -8,7 +8,7 @@ the user: `Sequential` folds for every layer that does not know about time, and 
 linear layers.
 
 A new network is alive: linear and convolutional layers in front of neurons are scaled for them, see
-`rheobase.layers.initialisation`.
+`rheobase.layers.initialization`.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rheobase.layers.held import is_held, steps_are_alike
 from rheobase.layers.hidden import MOST, together
-from rheobase.layers.initialisation import INPUT_RATE, initialise, leave
+from rheobase.layers.initialization import INPUT_RATE, initialize, leave
 from rheobase.layers.order import in_order
 from rheobase.layers.pooling import check_pooling
 from rheobase.layers.products import call_folded
@@ -40,8 +40,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
 
     The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
     neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
-    from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrised are left as they are, and so are
-    those in front of a normalisation or a readout. `rheobase.stabilize` does better, if there is a batch to look at. A single
+    from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrized are left as they are, and so are
+    those in front of a normalization or a readout. `rheobase.stabilize` does better, if there is a batch to look at. A single
     layer that was unpickled looks as if it were new, unless it was trained for long: a network of such layers needs
     `input_rate=None`.
 
@@ -125,7 +125,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         if self.input_rate is None:
             leave(layers)
         else:
-            initialise(layers, self.input_rate)
+            initialize(layers, self.input_rate)
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None

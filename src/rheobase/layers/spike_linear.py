@@ -14,7 +14,7 @@ from rheobase.ops.linear import Path, check_path, linear
 class SpikeLinear(nn.Linear):
     """A linear layer for spikes: `torch.nn.Linear`, faster where most of the input is zero.
 
-    Parameters, initialisation and state dict are those of `nn.Linear`. In a `rheobase.Sequential` a plain `nn.Linear` is as
+    Parameters, initialization and state dict are those of `nn.Linear`. In a `rheobase.Sequential` a plain `nn.Linear` is as
     fast; this layer is for networks of other kinds, and to choose the path.
 
     Args:

@@ -87,7 +87,7 @@ class SingleSpike(IntegrateAndFire):
         Args:
             features: as for the class.
             width: of the surrogate, relative to that of peak 1 and area 1; above 0. With 1, gradients are even over any depth,
-                where weights are drawn by `rheobase.initialise_single_spike`. A wider one reaches more neurons, and its
+                where weights are drawn by `rheobase.initialize_single_spike`. A wider one reaches more neurons, and its
                 gradients grow with depth.
             threshold: as for the class.
             fire_by_end: as for the class.

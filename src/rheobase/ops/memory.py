@@ -26,7 +26,7 @@ _SMALLEST = 1 << 20
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Uninitialised memory on the CPU, `torch.empty(shape, dtype=dtype)`, but of recycled huge pages where it is large.
+    """Uninitialized memory on the CPU, `torch.empty(shape, dtype=dtype)`, but of recycled huge pages where it is large.
 
     Args:
         shape: the sizes of the tensor's axes.

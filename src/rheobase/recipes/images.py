@@ -60,7 +60,7 @@ class Pictures(Recipe):
         return Splits(train.augmented(ShiftPixels(self.shift)), validation, test)
 
     def network(self) -> Sequential:
-        """Linear layers, batch normalisation and LIF neurons, and a leaky readout."""
+        """Linear layers, batch normalization and LIF neurons, and a leaky readout."""
         layers: list[nn.Module] = []
         inputs = 28 * 28
         for neurons in self.hidden:

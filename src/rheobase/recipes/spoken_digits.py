@@ -105,7 +105,7 @@ class SpokenDigits(Recipe):
         return Splits(augmented, validation, test, also_test)
 
     def network(self) -> Sequential:
-        """Linear layers, batch normalisation, LIF neurons with a spread of time constants, delays, and a leaky readout."""
+        """Linear layers, batch normalization, LIF neurons with a spread of time constants, delays, and a leaky readout."""
         layers: list[nn.Module] = []
         inputs = CHANNELS
         for neurons in self.hidden:

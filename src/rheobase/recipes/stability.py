@@ -1,4 +1,4 @@
-"""Stable training: a recurrent network whose surrogate gradient and initialisation are settings, one of them chosen by theory.
+"""Stable training: a recurrent network whose surrogate gradient and initialization are settings, one of them chosen by theory.
 
 Behind "Stabilizing Spiking Neuron Training" (arXiv 2202.00282) is the question whether shape, dampening and sharpness of a
 surrogate need a search. Here they can be searched, or left to the four conditions or to a calibration on one batch.
@@ -52,7 +52,7 @@ SHAPES: Mapping[Shape, type[Surrogate]] = MappingProxyType(
     }
 )
 
-Initialisation = Literal[
+Initialization = Literal[
     "pytorch",
     "glorot",
     "conditions I-III",
@@ -66,7 +66,7 @@ Initialisation = Literal[
 
 @dataclass(frozen=True)
 class Stability(Recipe):
-    """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialisation are what is compared."""
+    """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialization are what is compared."""
 
     task: TaskName = "spoken-digits"
     """What is learned."""
@@ -86,7 +86,7 @@ class Stability(Recipe):
     """Of the surrogate gradient."""
     tail: float = 1.56
     """Of the q-PseudoSpike: q."""
-    initialisation: Initialisation = "stabilize"
+    initialization: Initialization = "stabilize"
     """pytorch: as PyTorch draws linear layers; glorot: Glorot's uniform weights; conditions: these, changed by conditions I and
     II, with the dampening of III or of IV; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize:
     calibrated on a batch, with recurrence balanced or even."""
@@ -124,26 +124,26 @@ class Stability(Recipe):
         layers: list[nn.Module] = []
         inputs = task.channels
         for neurons in self.hidden:
-            surrogate = None if self.initialisation == "default" else self.surrogate()
+            surrogate = None if self.initialization == "default" else self.surrogate()
             layer = RecurrentLIF(
                 neurons, decay=self.decay, threshold=self.threshold, self_connections=False, surrogate=surrogate
             )
             layers += [nn.Linear(inputs, neurons), layer]
             inputs = neurons
         layers += [nn.Linear(inputs, task.classes), LeakyReadout(task.classes, decay=0.95)]
-        return Sequential(*layers) if self.initialisation == "default" else Sequential(*layers, input_rate=None)
+        return Sequential(*layers) if self.initialization == "default" else Sequential(*layers, input_rate=None)
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
-        """Initialise the network, where that depends on data or replaces what was drawn."""
+        """Initialize the network, where that depends on data or replaces what was drawn."""
         assert isinstance(network, Sequential)
         every = max(len(splits.train) // 32, 1)
         batch, _ = splits.train.batch(np.arange(0, len(splits.train), every)[:32])
-        if self.initialisation.startswith("stabilize"):
-            stabilize(network, batch, recurrent="even" if self.initialisation == "stabilize even" else "balanced")
-        elif self.initialisation not in ("pytorch", "default"):
+        if self.initialization.startswith("stabilize"):
+            stabilize(network, batch, recurrent="even" if self.initialization == "stabilize even" else "balanced")
+        elif self.initialization not in ("pytorch", "default"):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.training.seed)
-                _draw(network, batch, self.initialisation)
+                _draw(network, batch, self.initialization)
         if self.initial_rate is not None:
             fit_initial_rates(network, batch, self.initial_rate)
 
@@ -153,7 +153,7 @@ class Stability(Recipe):
         return (Sparsity(weight=self.sparsity * TASKS[self.task].steps),) if self.sparsity else ()
 
 
-def _draw(network: Sequential, batch: Tensor, how: Initialisation) -> None:
+def _draw(network: Sequential, batch: Tensor, how: Initialization) -> None:
     """Draw the weights of a network anew."""
     x = batch
     for k in range(0, len(network) - 2, 2):

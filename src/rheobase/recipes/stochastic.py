@@ -47,8 +47,8 @@ class Stochastic(Recipe):
     """Neurons of each hidden layer."""
     tau: float = 20.0
     """Time constant of synapses and membranes, in steps."""
-    normalise: bool = False
-    """Normalise what neurons receive over batch and time, as parallel spiking neurons are used."""
+    normalize: bool = False
+    """Normalize what neurons receive over batch and time, as parallel spiking neurons are used."""
     order: int = 32
     """How many steps a masked or sliding parallel spiking neuron sees."""
     training: Training = field(
@@ -91,7 +91,7 @@ class Stochastic(Recipe):
         layers: list[nn.Module] = []
         inputs = task.channels
         for count in self.hidden:
-            layers += [_linear(inputs, count), *([nn.BatchNorm1d(count)] if self.normalise else []), nn.Identity()]
+            layers += [_linear(inputs, count), *([nn.BatchNorm1d(count)] if self.normalize else []), nn.Identity()]
             inputs = count
         readout = SynapticReadout(task.classes, synapse_decay=decay, decay=decay)
         layers += [_linear(inputs, task.classes), readout]

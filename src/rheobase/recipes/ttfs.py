@@ -1,7 +1,7 @@
 """Time to first spike, trained from scratch: the framework of Che et al. (arXiv 2410.23619), each of its parts a setting.
 
 Integrate-and-fire neurons that fire once, in multilayer perceptrons and convolutional networks with average pooling; weights
-drawn for currents of variance 1 and standardised to keep it; an answer that is read from the first spike of the output units.
+drawn for currents of variance 1 and standardized to keep it; an answer that is read from the first spike of the output units.
 The paper's text and program were not at hand where this was written: what is open there (the surrogate, its width, the affine
 map, the decoder's base and scale, the networks, all of training) are choices of this file, from short experiments.
 """
@@ -35,12 +35,12 @@ from rheobase.data import (
     split,
 )
 from rheobase.health import Recorder, listening
-from rheobase.layers import Dropout, Hold, LeakyReadout, Sequential, SpikeMaxPool2d, standardise
+from rheobase.layers import Dropout, Hold, LeakyReadout, Sequential, SpikeMaxPool2d, standardize
 from rheobase.neurons import SingleSpike
 from rheobase.ops.single_spike import Credit
 from rheobase.recipes.recipe import Recipe
 from rheobase.recipes.tasks import some_of
-from rheobase.stability import calibrate_single_spike, initialise_single_spike
+from rheobase.stability import calibrate_single_spike, initialize_single_spike
 from rheobase.surrogate import Arctan, FastSigmoid, Sigmoid, Surrogate, Triangular
 from rheobase.training import GrowingSteps, Training
 
@@ -95,15 +95,15 @@ class TimeToFirstSpike(Recipe):
     """The gradient of what makes a single spike of crossings."""
     fire_by_end: bool = False
     """Hidden neurons that are silent until the last step fire there."""
-    initialisation: Literal["steps", "measured", "pytorch"] = "steps"
+    initialization: Literal["steps", "measured", "pytorch"] = "steps"
     """The variance of weights: T over the inputs, corrected for pooling and analog input; that, scaled until the currents of
     128 samples have variance 1 in every layer; or PyTorch's, 1/3 over the inputs."""
     identity: float = 0.0
     """The part of that variance which lies in one weight of each unit, to what stands at its own place in the layer below."""
-    normalisation: Literal["output", "layer", "none"] = "output"
+    normalization: Literal["output", "layer", "none"] = "output"
     """Weights keep mean and variance, those of each output unit or of a layer."""
     affine: Literal["current", "membrane", "none"] = "current"
-    """What standardised units learn: a gain and a current at every step; a gain and a threshold; nothing."""
+    """What standardized units learn: a gain and a current at every step; a gain and a threshold; nothing."""
     pooling: Literal["average", "maximum"] = "average"
     """The maximum makes several spikes of one."""
     decoder: Decoder = "exponential"
@@ -140,8 +140,8 @@ class TimeToFirstSpike(Recipe):
         self._check_what_would_have_no_effect()
         if self.grow and (self.encoding != "direct" or self.task == "dvs128-gesture"):
             raise ValueError(f"grow needs a direct picture, whose steps the network makes; got {self.grow}")
-        if self.affine == "membrane" and self.normalisation == "none":
-            raise ValueError("affine 'membrane' goes with normalisation, got normalisation 'none'")
+        if self.affine == "membrane" and self.normalization == "none":
+            raise ValueError("affine 'membrane' goes with normalization, got normalization 'none'")
         if self.error == "squared" and self.decoder in ("learned", "membrane"):
             raise ValueError(
                 f"error 'squared' goes with decoders whose output is at most 1, got decoder {self.decoder!r}"
@@ -154,10 +154,10 @@ class TimeToFirstSpike(Recipe):
             (gestures and (self.shift or self.flip), "shift and flip are for pictures, and gestures are events"),
             (dense and self.convolutions > 1, "convolutions is for networks with channels"),
             (dense and self.pooling == "maximum", "pooling is for networks with channels"),
-            (self.identity and self.initialisation == "pytorch", "identity goes with the other initialisations"),
+            (self.identity and self.initialization == "pytorch", "identity goes with the other initializations"),
         ):
             if ignored:
-                raise ValueError(f"{what}; got task {self.task!r}, channels {self.channels}, {self.initialisation!r}")
+                raise ValueError(f"{what}; got task {self.task!r}, channels {self.channels}, {self.initialization!r}")
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -225,7 +225,7 @@ class TimeToFirstSpike(Recipe):
         return GrowingSteps(network, (*self.grow, self.steps)) if self.grow else network
 
     def _block(self, synapses: nn.Linear | nn.Conv2d, count: int) -> list[nn.Module]:
-        membrane = self.normalisation != "none" and self.affine == "membrane"
+        membrane = self.normalization != "none" and self.affine == "membrane"
         neurons = SingleSpike(
             count if membrane else None,
             decay=self.decay,
@@ -237,25 +237,25 @@ class TimeToFirstSpike(Recipe):
         return [self._synapses(synapses), neurons]
 
     def _synapses(self, layer: nn.Linear | nn.Conv2d) -> nn.Module:
-        if self.normalisation == "none":
+        if self.normalization == "none":
             return layer
         fan_in = layer.weight[0].numel()
-        return standardise(layer, 1 / (3 * fan_in), gain=self.affine != "none", over=self.normalisation)
+        return standardize(layer, 1 / (3 * fan_in), gain=self.affine != "none", over=self.normalization)
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
         """Draw the weights for currents of variance 1, the first layer's by what it gets of 128 samples."""
-        if self.initialisation == "pytorch":
+        if self.initialization == "pytorch":
             return
         x, _ = splits.train.batch(np.arange(min(128, len(splits.train))))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
-            initialise_single_spike(network, self.steps, x, identity=self.identity)
-        if self.initialisation == "measured":
+            initialize_single_spike(network, self.steps, x, identity=self.identity)
+        if self.initialization == "measured":
             calibrate_single_spike(network, x)
 
     @property
     def _bias(self) -> bool:
-        return self.normalisation == "none" or self.affine == "current"
+        return self.normalization == "none" or self.affine == "current"
 
     @property
     def _classes(self) -> int:
@@ -345,7 +345,7 @@ CIFAR10 = TimeToFirstSpike(
     shift=4,
     flip=True,
     dropout=0.2,
-    initialisation="measured",  # eight layers by theory alone are silent behind the fourth
+    initialization="measured",  # eight layers by theory alone are silent behind the fourth
     training=Training(epochs=200, batch_size=128, learning_rate=1e-2, weight_decay=0.0),
 )
 """A network like VGG's, for a GPU."""
@@ -355,7 +355,7 @@ CIFAR10_REDUCED = replace(
     channels=(32, 64, 128),
     convolutions=1,
     hidden=(256,),
-    initialisation="steps",
+    initialization="steps",
     training=replace(CIFAR10.training, epochs=20, precision="bfloat16", threads=1),
 )
 """Half of its convolutions, half as wide: on one core an epoch is minutes."""
@@ -366,7 +366,7 @@ GESTURE = TimeToFirstSpike(
     hidden=(512,),
     steps=16,
     dropout=0.5,
-    initialisation="measured",
+    initialization="measured",
     training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
 )
 """Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""

@@ -142,7 +142,7 @@ def confusion_matrix(answers: ClassAnswers) -> str:
 
 
 def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
-    """Sentences on the most frequent confusions and on the class that is recognised least."""
+    """Sentences on the most frequent confusions and on the class that is recognized least."""
     confusion, classes = answers.confusion, answers.classes
     totals = confusion.sum(axis=1)
     wrong = confusion * (1 - np.eye(len(classes), dtype=np.int64))
@@ -159,7 +159,7 @@ def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
         return [f"No {answers.counted} was misclassified."]
     recall = np.diagonal(confusion) / np.maximum(totals, 1)
     hardest = int(np.argmin(np.where(totals > 0, recall, 2.0)))
-    findings.append(f"Hardest class: “{classes[hardest]}”, {percent(float(recall[hardest]))} of it recognised.")
+    findings.append(f"Hardest class: “{classes[hardest]}”, {percent(float(recall[hardest]))} of it recognized.")
     return findings
 
 
@@ -178,7 +178,7 @@ def raster(evaluation: Evaluation, split: str) -> str:
         last = "the output of each class"
     if isinstance(answers, ClassAnswers) and answers.label is not None and answers.prediction is not None:
         true, said = answers.classes[answers.label], answers.classes[answers.prediction]
-        verdict = f", rightly recognised as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
+        verdict = f", rightly recognized as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
     shade = (

@@ -197,7 +197,7 @@ STUDY = Study(
         'challenging temporal tasks", arXiv 2205.15286; figures from its published notebooks'
     ),
     remarks=(
-        "Networks, T, codes, augmentation, initialisation, surrogate and readout are the authors'. Different are: a "
+        "Networks, T, codes, augmentation, initialization, surrogate and readout are the authors'. Different are: a "
         "neuron fires at `v >= threshold`; decays are learned through a sigmoid instead of a clamp, in convolutions one "
         "for each map and from 0.99; the learning rate is 0.001 throughout, 0.012 for what a sigmoid makes decays of, which "
         "moves the hidden layer's by 0.001 and the readout's by 0.0006 where they start; rates have a warm-up and fall along "

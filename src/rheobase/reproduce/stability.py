@@ -62,7 +62,7 @@ another: accuracies on the 300 test samples of the digits differ by points from 
 
 THEORY = "stabilize"
 BEST_RATES: Mapping[TaskName, float] = {"spoken-digits": 3e-3, "mnist": 1e-2, "delayed-recall": 1e-2}
-"""The learning rates with which initialisations are compared: of 0.003, 0.005 and 0.01 the one with which stabilised networks
+"""The learning rates with which initializations are compared: of 0.003, 0.005 and 0.01 the one with which stabilized networks
 had the highest validation accuracy, or among equals the largest."""
 
 _SEEDS = (0, 1, 2)
@@ -80,16 +80,16 @@ def experiments(quick: bool) -> Sequence[Experiment]:
     for task in tasks:
         recipe = _recipe(task, quick)
         shapes: tuple[Shape, ...] = ("fast sigmoid", "rectangular") if quick else CURVES[task]
-        found += [_curves(replace(recipe, shape=shape, initialisation="glorot"), quick) for shape in shapes]
+        found += [_curves(replace(recipe, shape=shape, initialization="glorot"), quick) for shape in shapes]
         if task != "delayed-recall":  # which nothing learns without a memory in the membrane
             found.append(_conditions(recipe))
-        found.append(_initialisations(recipe))
+        found.append(_initializations(recipe))
         if not quick:
-            found.append(_searched(replace(recipe, initialisation="glorot")))
+            found.append(_searched(replace(recipe, initialization="glorot")))
             if task in FOUND:
                 found.append(_no_search(recipe))
-        found.append(_learning_rates(replace(recipe, initialisation="glorot"), quick))
-        found.append(_sparsity(replace(recipe, initialisation="glorot"), quick))
+        found.append(_learning_rates(replace(recipe, initialization="glorot"), quick))
+        found.append(_sparsity(replace(recipe, initialization="glorot"), quick))
     return found
 
 
@@ -116,26 +116,26 @@ def _curves(recipe: Stability, quick: bool) -> Experiment:
     return _experiment(recipe, recipe.shape.replace(" ", "-"), f"Dampening and sharpness of the {recipe.shape}", arms)
 
 
-def _initialisations(recipe: Stability) -> Experiment:
+def _initializations(recipe: Stability) -> Experiment:
     rate = BEST_RATES[recipe.task]
     recipe = replace(recipe, training=replace(recipe.training, learning_rate=rate))
     arms = {
-        "glorot": replace(recipe, initialisation="glorot"),
-        "fluctuations": replace(recipe, initialisation="fluctuations"),
-        "default": replace(recipe, initialisation="default"),
-        THEORY: replace(recipe, initialisation="stabilize"),
-        "stabilize even": replace(recipe, initialisation="stabilize even"),
+        "glorot": replace(recipe, initialization="glorot"),
+        "fluctuations": replace(recipe, initialization="fluctuations"),
+        "default": replace(recipe, initialization="default"),
+        THEORY: replace(recipe, initialization="stabilize"),
+        "stabilize even": replace(recipe, initialization="stabilize even"),
     }
-    return _experiment(recipe, "initialisation", f"Initialisations, learning rate {rate:g}", arms)
+    return _experiment(recipe, "initialization", f"Initializations, learning rate {rate:g}", arms)
 
 
 def _conditions(recipe: Stability) -> Experiment:
     # The paper's neurons, whose memory is in the recurrence: with a threshold of 1 the layer would stay nearly silent.
     recipe = replace(recipe, decay=math.exp(-10), threshold=0.01, shape="exponential")
     arms = {
-        "glorot": replace(recipe, initialisation="glorot"),
-        "conditions I-III": replace(recipe, initialisation="conditions I-III"),
-        "conditions I, II, IV": replace(recipe, initialisation="conditions I, II, IV"),
+        "glorot": replace(recipe, initialization="glorot"),
+        "conditions I-III": replace(recipe, initialization="conditions I-III"),
+        "conditions I, II, IV": replace(recipe, initialization="conditions I, II, IV"),
     }
     return _experiment(recipe, "conditions", "Glorot and the conditions, decay exp(-10), threshold 0.01", arms)
 
@@ -155,8 +155,8 @@ def _setting(recipe: Stability, shape: Shape, dampening: float, sharpness: float
 def _no_search(recipe: Stability) -> Experiment:
     """What theory chooses beside the best that was found, with more seeds."""
     setting, seeds = FOUND[recipe.task]
-    name, found = _setting(replace(recipe, initialisation="glorot"), *setting)
-    arms = {name: found, THEORY: _initialisations(recipe).arms[THEORY]}
+    name, found = _setting(replace(recipe, initialization="glorot"), *setting)
+    arms = {name: found, THEORY: _initializations(recipe).arms[THEORY]}
     about = "The best found, and what theory chooses"
     return replace(_experiment(recipe, "no-search", about, arms), seeds=tuple(range(seeds)))
 
@@ -269,7 +269,7 @@ def _theory_is_as_good(table: Table) -> Verdict:
         searched: dict[str, tuple[str, str]] = {}  # a setting that is in two experiments is one
         for name, experiment in table.experiments.items():
             kind = name.removeprefix(f"{task}-")
-            if kind not in (name, "initialisation", "conditions", "sparsity", "no-search"):
+            if kind not in (name, "initialization", "conditions", "sparsity", "no-search"):
                 for arm, recipe in experiment.arms.items():
                     if outcomes(table, name, arm):
                         searched.setdefault(str(recipe), (name, arm))
@@ -279,7 +279,7 @@ def _theory_is_as_good(table: Table) -> Verdict:
         again = table.experiments[name].arms.items() if name in table.experiments else ()
         found = next(((name, arm) for arm, recipe in again if str(recipe) in searched), None)
         if found is None or not outcomes(table, *found) or not outcomes(table, name, THEORY):
-            name = f"{task}-initialisation"
+            name = f"{task}-initialization"
             found = max(searched.values(), key=lambda place: _mean(outcomes(table, *place, validation=True)))
         ours = outcomes(table, name, THEORY) if name in table.experiments else {}
         difference = paired(ours, outcomes(table, *found))
@@ -291,7 +291,7 @@ def _theory_is_as_good(table: Table) -> Verdict:
     return overall(findings)
 
 
-def _high_rates_generalise(table: Table) -> Verdict:
+def _high_rates_generalize(table: Table) -> Verdict:
     """Whether networks that become sparse do better, the higher the rate at which they start: the highest and the lowest.
 
     Nothing is decided where the penalty has not made them sparse: at most half of the spikes.
@@ -368,19 +368,19 @@ STUDY = Study(
         "IV. A sharpness or dampening of 1 is the middle of the paper's grid. A search by `rheobase sweep` tried 72 "
         "settings of shape, dampening, sharpness and learning rate on each task, with one seed; the five best by "
         "validation accuracy, equals in their order, are trained with three. Its command is `rheobase sweep stability "
-        "--fixed task=TASK initialisation=glorot epochs=EPOCHS --over 'shape=triangular,exponential,fast sigmoid' "
+        "--fixed task=TASK initialization=glorot epochs=EPOCHS --over 'shape=triangular,exponential,fast sigmoid' "
         "dampening=0.1,0.25,0.5,1 sharpness=1,2 learning_rate=RATES`, with 20 epochs and rates of 1e-3,3e-3,1e-2 on "
         "the digits ([all trials](stability-sweep-spoken-digits.json)), `samples=3000`, 15 epochs and the same rates "
         "on MNIST ([all trials](stability-sweep-mnist.json)), and 15 epochs and 3e-3,1e-2,3e-2 on the recall ([all "
-        "trials](stability-sweep-delayed-recall.json)). What theory chooses is the surrogate and the initialisation: "
+        "trials](stability-sweep-delayed-recall.json)). What theory chooses is the surrogate and the initialization: "
         '*stabilize* is `rheobase.stabilize` without further settings, *stabilize even* with `recurrent="even"`. The '
-        "learning rate is not theory's. Initialisations are compared with the one of 0.003, 0.005 and 0.01 that was best "
-        "for stabilised networks on the validation data; the search had three rates, too. Rates at the start "
+        "learning rate is not theory's. Initializations are compared with the one of 0.003, 0.005 and 0.01 that was best "
+        "for stabilized networks on the validation data; the search had three rates, too. Rates at the start "
         "are set by biases, and the highest is compared with the lowest; the penalty on rates, summed over steps as "
         "in the paper's program, pulls them to 0.01, and comes in between a fifth and three fifths of training, after"
         " which the best epoch is chosen. How a new network fires and how large its gradients are, by layer and "
-        "beside other libraries, is in [initialisation.md](initialisation.md) and [initialisation-"
-        "hard.md](initialisation-hard.md). A training that diverges has no accuracy of its own; claims are decided "
+        "beside other libraries, is in [initialization.md](initialization.md) and [initialization-"
+        "hard.md](initialization-hard.md). A training that diverges has no accuracy of its own; claims are decided "
         "with that of a guess."
     ),
     experiments=experiments,
@@ -395,9 +395,9 @@ STUDY = Study(
         ),
         Claim("The fast sigmoid is the best shape over learning rates", "on all tasks", _fast_sigmoid_is_best),
         Claim(
-            "Networks that start at high rates, and become sparse gradually, generalise better",
+            "Networks that start at high rates, and become sparse gradually, generalize better",
             "they can, depending on the shape",
-            _high_rates_generalise,
+            _high_rates_generalize,
         ),
         Claim(
             "What theory chooses is within half a point of the best that a search finds",

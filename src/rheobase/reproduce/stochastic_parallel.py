@@ -17,7 +17,7 @@ from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
 from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 SB, GS, LIF, NON_SPIKING, PSN, MASKED, SLIDING = get_args(Kind)
-PLAIN, AUGMENTED, REGULARISED = "spoken-digits", "spoken-digits-augmented", "spoken-digits-regularised"
+PLAIN, AUGMENTED, REGULARIZED = "spoken-digits", "spoken-digits-augmented", "spoken-digits-regularized"
 PIXELS: tuple[SequenceName, ...] = ("sequential-mnist", "permuted-mnist")
 RATES = {SB: 0.4, GS: 0.1}
 """Spikes per neuron and step that cost nothing, as published."""
@@ -35,7 +35,7 @@ def experiments(quick: bool) -> Sequence[Experiment]:
         _experiment(PLAIN, "plain", {kind: replace(digits, neurons=kind) for kind in arms}),
         _experiment(AUGMENTED, "augmented", {kind: replace(digits, neurons=kind, augment=True) for kind in arms}),
         _experiment(
-            REGULARISED,
+            REGULARIZED,
             "augmented, with a penalty on rates",
             {kind: replace(digits, neurons=kind, augment=True, rate=rate) for kind, rate in RATES.items()},
         ),
@@ -46,7 +46,7 @@ def experiments(quick: bool) -> Sequence[Experiment]:
             # The parallel neurons' products over 784 steps are nearly all of the study's time.
             recipe = replace(recipe, training=replace(recipe.training, precision="bfloat16"))
             arms = {kind: replace(recipe, neurons=kind) for kind in (SB, LIF)}
-            arms |= {kind: replace(recipe, neurons=kind, normalise=True) for kind in (PSN, MASKED, SLIDING)}
+            arms |= {kind: replace(recipe, neurons=kind, normalize=True) for kind in (PSN, MASKED, SLIDING)}
             found.append(_experiment(task, "6,000 samples", arms))
     return found
 
@@ -103,7 +103,7 @@ def _fewer_spikes(arm: str) -> Callable[[Table], Finding | None]:
     """What the penalty saves."""
 
     def judge(table: Table) -> Finding | None:
-        rows, others = table.of(REGULARISED, arm), table.of(AUGMENTED, arm)
+        rows, others = table.of(REGULARIZED, arm), table.of(AUGMENTED, arm)
         if not rows.keys() & others:
             return None
         saved = Estimate.of(
@@ -154,7 +154,7 @@ STUDY = Study(
         'efficiency and ability to learn long-term dependencies", NeurIPS 2023'
     ),
     remarks=(
-        "The paper's network (128-128-128), initialisation, spike functions, gradients, readout, loss, learning rate, "
+        "The paper's network (128-128-128), initialization, spike functions, gradients, readout, loss, learning rate, "
         "augmentation and penalty. Different are: the data, spoken digits instead of the Spiking Heidelberg Digits "
         "(`rheobase train stochastic --task shd` trains on those where they are in the data folder), with steps of 10 ms and "
         "time constants of 10 steps instead of 1 ms and 20; AdamW without decay instead of Adamax; 80 epochs in batches of "
@@ -163,7 +163,7 @@ STUDY = Study(
         "augmentation events move, where the authors resample pictures. A neuron fires at `v >= threshold`. Images are read "
         "pixel by pixel by a narrower network (64-64-64) with time constants of 20 steps; 6,000 are for training, in 10 epochs "
         "with batches of 64, with products in bfloat16 in all arms. Parallel spiking neurons receive what batch "
-        "normalisation makes of their currents, as in their paper; without it the masked ones fell silent. The others do "
+        "normalization makes of their currents, as in their paper; without it the masked ones fell silent. The others do "
         "without it, as in theirs: with it, an integrator adds up for many steps how a batch differs from the mean of all, and "
         "what was 60 % accurate in training was 17 % accurate afterwards. The published figures of parallel spiking neurons "
         "are of CIFAR images read column by column by convolutions. Seconds per epoch are those of kernels in all arms, on one "
@@ -193,7 +193,7 @@ STUDY = Study(
         Claim(
             "A penalty on rates makes them more accurate still",
             "SHD: +3.6 (SB), +3.3 (GS) points",
-            _all(SB=_better_with(REGULARISED, AUGMENTED, SB), GS=_better_with(REGULARISED, AUGMENTED, GS)),
+            _all(SB=_better_with(REGULARIZED, AUGMENTED, SB), GS=_better_with(REGULARIZED, AUGMENTED, GS)),
         ),
         Claim(
             "and saves spikes",

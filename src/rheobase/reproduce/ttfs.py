@@ -26,8 +26,8 @@ PUBLISHED: Mapping[str, tuple[float, float]] = {
 """Test accuracies of the paper and of its sequel, in %."""
 
 WITHOUT: Mapping[str, Mapping[str, Any]] = {
-    "initialisation": {"initialisation": "pytorch"},
-    "normalisation": {"normalisation": "none"},
+    "initialization": {"initialization": "pytorch"},
+    "normalization": {"normalization": "none"},
     "decoder": {"decoder": "count"},
     "average pooling": {"pooling": "maximum"},
 }
@@ -43,7 +43,7 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "D2 width 3": {"width": 3.0},
     "D3 detached": {"credit": "detached"},
     "D4 forced last spike": {"fire_by_end": True},
-    "D5 over the layer": {"normalisation": "layer"},
+    "D5 over the layer": {"normalization": "layer"},
     "D6 affine of the membrane": {"affine": "membrane"},
     "D6 no affine": {"affine": "none"},
     "D7 linear": {"decoder": "linear"},
@@ -54,7 +54,7 @@ DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "D7 scale 1": {"scale": 1.0},
     "D7 scale 5": {"scale": 5.0},
     "D7 membrane": {"decoder": "membrane", "scale": 1.0},
-    MEASURED: {"initialisation": "measured"},
+    MEASURED: {"initialization": "measured"},
 }
 """The choices that restatements of the paper leave open, each against the default; D8, the input, is its own experiment. And
 what this library adds: variances by measurement, which theory makes too small for weights that sum to 0."""
@@ -117,7 +117,7 @@ def _ablation(recipe: TimeToFirstSpike, seeds: tuple[int, ...]) -> Experiment:
     nothing = {name: value for without in WITHOUT.values() for name, value in without.items()}
     arms = {FRAMEWORK: recipe, **{f"without {part}": replace(recipe, **changes) for part, changes in WITHOUT.items()}}
     arms[NOTHING] = replace(recipe, **nothing)
-    arms[MEASURED] = replace(recipe, initialisation="measured")
+    arms[MEASURED] = replace(recipe, initialization="measured")
     return Experiment("ablation", f"Ablation: {_title(recipe)}", arms, seeds, chance=CHANCE)
 
 
@@ -143,9 +143,9 @@ def _depth(recipe: TimeToFirstSpike, depth: int, width: int, seeds: tuple[int, .
         "forced last spike": replace(recipe, fire_by_end=True),
         "width 1": replace(recipe, width=1.0),
         IDENTITY: replace(recipe, width=1.0, identity=0.95),
-        MEASURED: replace(recipe, initialisation="measured"),
-        "initialisation alone": replace(recipe, normalisation="none"),
-        NOTHING: replace(recipe, initialisation="pytorch", normalisation="none"),
+        MEASURED: replace(recipe, initialization="measured"),
+        "initialization alone": replace(recipe, normalization="none"),
+        NOTHING: replace(recipe, initialization="pytorch", normalization="none"),
     }
     title = f"{depth} layers of {width} neurons: {_title(recipe)}"
     return Experiment(f"depth-{depth}", title, arms, seeds, chance=CHANCE)
@@ -276,13 +276,13 @@ STUDY = Study(
     remarks=(
         "The paper's text and program could not be read; its abstract, published accuracies and restatements by others could. "
         "Known from these: neurons that fire once, integrate without a leak, step by step; weights of variance T / N; "
-        "standardised weights with a learned affine map; an output decoded by weights that fall exponentially in time; average "
+        "standardized weights with a learned affine map; an output decoded by weights that fall exponentially in time; average "
         "pooling. **Choices of this library**, not the paper's: the surrogate (arctan) and its width, the product rule of "
         "credit, no forced last spike, gain and current per output unit as the affine map, base 1.5 and a scale of the logits "
         "of 10, ties of first output spikes decided by the membrane potential, the corrections of the variance for pooling and "
         "analog input, and all of networks, T, learning rate, epochs and augmentation. *What is open* puts them to the test, "
-        "one at a time. Ablated is: PyTorch's initialisation (variance 1 / 3N, also of the standardised weights) for that by "
-        "T; no normalisation and no gain; an output spike that counts the same whenever it comes; maxima of spikes for "
+        "one at a time. Ablated is: PyTorch's initialization (variance 1 / 3N, also of the standardized weights) for that by "
+        "T; no normalization and no gain; an output spike that counts the same whenever it comes; maxima of spikes for "
         "averages. CIFAR-10 is a reduced network for a CPU, trained on four of the five batches less a tenth; the fifth is the "
         "test set, and the first 1,000 official test images, all that was at hand, are a measure beside. *Membrane decoder* "
         "and *growing steps* (the same decoder, half of the training at T / 2) are our reading of the sequel's abstract. The "

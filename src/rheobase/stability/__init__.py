@@ -1,14 +1,14 @@
-"""Networks that are alive at their start: initialisation and surrogates from theory, and from one batch."""
+"""Networks that are alive at their start: initialization and surrogates from theory, and from one batch."""
 
 from rheobase.stability import conditions
 from rheobase.stability.calibration import Calibration, LayerChange, stabilize
 from rheobase.stability.fluctuations import fluctuation_driven
 from rheobase.stability.single_spike import (
     Calibrated,
-    Initialised,
+    Initialized,
     calibrate_single_spike,
     change_steps,
-    initialise_single_spike,
+    initialize_single_spike,
     spike_moment,
     weight_variance,
 )
@@ -16,13 +16,13 @@ from rheobase.stability.single_spike import (
 __all__ = [
     "Calibrated",
     "Calibration",
-    "Initialised",
+    "Initialized",
     "LayerChange",
     "calibrate_single_spike",
     "change_steps",
     "conditions",
     "fluctuation_driven",
-    "initialise_single_spike",
+    "initialize_single_spike",
     "spike_moment",
     "stabilize",
     "weight_variance",

@@ -37,8 +37,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from rheobase.compiled import as_written, original
 from rheobase.health import neuron_layers
-from rheobase.layers.parametrised import kind_of
-from rheobase.layers.standardised import only_standardised, standardised
+from rheobase.layers.parametrized import kind_of
+from rheobase.layers.standardized import only_standardized, standardized
 from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_batch
@@ -133,7 +133,7 @@ def stabilize(
 ) -> Calibration:
     """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
 
-    Weights, biases and surrogates are changed in place; nothing else is. Dropout is off meanwhile, and batch normalisation
+    Weights, biases and surrogates are changed in place; nothing else is. Dropout is off meanwhile, and batch normalization
     takes the statistics of the batch, as in training; delays are as wide as it begins with. The same network and batch give the
     same result. 16 samples will do: with 8, gradients of 20 layers that were even for this batch are up to 4 times apart for
     another, with 16 twice. Memory is that of one training step, and time that of about ten.
@@ -141,15 +141,15 @@ def stabilize(
     Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
     biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so
     does the last layer with weights, whose biases stay. Layers with fewer than 16 weights for each unit keep their means.
-    Weights that `rheobase.standardise` computes are scaled by their deviation. A dampening is raised to 10 at most, and to 4
+    Weights that `rheobase.standardize` computes are scaled by their deviation. A dampening is raised to 10 at most, and to 4
     over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may, the
     gradient of its weights stays smaller than the others, and the table says so.
 
     A surrogate is no weight, and no `state_dict` holds it: a network that is built anew computes the same with these weights,
-    and trains otherwise. To train on, stabilise the new network, too, before they are loaded, or hand the surrogates on.
+    and trains otherwise. To train on, stabilize the new network, too, before they are loaded, or hand the surrogates on.
 
     Args:
-        network: any module made of this library's neurons and PyTorch's linear, convolutional and normalisation layers, each of
+        network: any module made of this library's neurons and PyTorch's linear, convolutional and normalization layers, each of
             which is used once. What is not such a weighted layer is left as it is.
         batch: an input that is like those of training, `(T, B, *features)`. Padding counts as steps: of samples of different
             lengths, take some that are about as long, cut to the shortest.
@@ -167,7 +167,7 @@ def stabilize(
         TypeError: if `batch` is not a floating-point tensor.
         ValueError: if an argument is out of its range, `batch` is empty or not finite, or the network is within
             `rheobase.masked`. And naming a layer that cannot be
-            stabilised, and why: no current reaches it, its weights are shared or
+            stabilized, and why: no current reaches it, its weights are shared or
             computed by another parametrization, or it does not run in a call of the network. What was changed up to there
             stays so.
 
@@ -212,7 +212,7 @@ class _Stabilizer:
         if unseen := [change.name for layer, change in self._changes.items() if layer not in before.rates]:
             raise ValueError(
                 f"stabilize: {', '.join(unseen)} did not run in a call of the network, or not as a module: what streams by "
-                "`run` is not seen; stabilise the network before it is wrapped"
+                "`run` is not seen; stabilize the network before it is wrapped"
             )
         centred = centring(before.last_before_neurons, before.behind[-1:], self._scaled)
         with torch.no_grad(), walking(self._network, self._set_rate), centred:
@@ -261,7 +261,7 @@ class _Stabilizer:
         if is_parametrized(layer, "recurrent_weight"):
             raise ValueError(
                 f"stabilize: the recurrent weights of {change.name} cannot be scaled: they are computed by a parametrization; "
-                "stabilise the network before that is registered"
+                "stabilize the network before that is registered"
             )
         recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
         if recurrent is not None:
@@ -322,12 +322,12 @@ class _Stabilizer:
 
     def _take(self, module: nn.Module, name: str) -> list[Tensor]:
         """The weight, or what it is scaled to, and the bias of a layer, to be scaled."""
-        kind, rule = kind_of(module), standardised(module) if only_standardised(module) else None
+        kind, rule = kind_of(module), standardized(module) if only_standardized(module) else None
         weight = module._parameters.get("weight") if rule is None else rule.deviation
         if weight is None or (rule is None and is_parametrized(module, "weight")):
             raise ValueError(
                 f"stabilize: the weights of the {kind} in front of {name} cannot be scaled: it has none, or they are computed "
-                "by a parametrization; stabilise the network before that is registered"
+                "by a parametrization; stabilize the network before that is registered"
             )
         bias = module._parameters.get("bias")
         parameters = [weight] if bias is None else [weight, bias]
@@ -399,7 +399,7 @@ def _dampening(layer: Neuron) -> float | None:
 
 
 def _most(layer: Neuron, dampening: float) -> float:
-    """The largest dampening, where `dampening` is what was chosen; it is the same when a network is stabilised again."""
+    """The largest dampening, where `dampening` is what was chosen; it is the same when a network is stabilized again."""
     most = max(MOST_DAMPENING, dampening)
     if isinstance(layer, IntegrateAndFire) and layer.reset_gradient == "attached":
         # Near the threshold a step multiplies the gradient by `decay * (1 - dampening * threshold)`: it changes its sign and

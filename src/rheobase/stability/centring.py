@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from rheobase.layers.initialisation import FEW
+from rheobase.layers.initialization import FEW
 from rheobase.layers.synapses import Synapses
 
 _CONSTANT = 1e-9  # of the square of the mean: a variance that is rounding

@@ -2,7 +2,7 @@
 
 A recurrent layer is a product of T steps: what grows by a factor per step, forwards or backwards, is lost or overflows after a
 hundred. Herranz-Celotti and Rouat ("Stabilizing Spiking Neuron Training", arXiv 2202.00282) ask four things of a new layer, in
-the manner of Glorot's and He's initialisations:
+the manner of Glorot's and He's initializations:
 
 - **I**, location: the membrane potential sits on the threshold, so that half of the steps fire. It gives the mean of the
   recurrent weights.

@@ -1,4 +1,4 @@
-"""Fluctuation-driven initialisation: the membrane potential wanders below the threshold, and reaches it now and then.
+"""Fluctuation-driven initialization: the membrane potential wanders below the threshold, and reaches it now and then.
 
 As neurons of the cortex do. The user says how often inputs spike and how far below the threshold, in standard deviations, the
 mean of the membrane potential is to lie; the weights follow from the effect of a spike on the membrane over time. It looks at
@@ -8,7 +8,7 @@ the sum of independent inputs alone, and not at what resets and correlations mak
 import torch
 from torch import nn
 
-from rheobase.layers.initialisation import kernel
+from rheobase.layers.initialization import kernel
 from rheobase.neurons import RecurrentLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire

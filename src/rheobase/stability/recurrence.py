@@ -16,7 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from rheobase.layers.initialisation import FEW
+from rheobase.layers.initialization import FEW
 from rheobase.neurons import RecurrentLIF
 from rheobase.stability.solve import solve
 

@@ -10,7 +10,7 @@ it is 1 at every depth, exactly where every neuron fires once (`fire_by_end`), a
 What is pooled by the average has another `E[s^2]`, and so has an analog input; both are in here. T is in the weights: a network
 that gets another T needs other ones (`change_steps`).
 
-Real inputs are alike: the pixels of a patch, the spikes of a map. Standardised weights sum to 0, so what all inputs of a unit
+Real inputs are alike: the pixels of a patch, the spikes of a map. Standardized weights sum to 0, so what all inputs of a unit
 have in common is not heard, and the current is smaller than theory has it: of pictures, a tenth in the first layer, and less
 behind each further one. Two or three layers learn all the same, for gains are learned; eight are silent. There
 `calibrate_single_spike` sets the variance to 1 by measurement.
@@ -39,7 +39,7 @@ from rheobase.layers.hold import Hold
 from rheobase.layers.order import check_order, in_order
 from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, window_size
 from rheobase.layers.sequential import Sequential
-from rheobase.layers.standardised import free_weight, only_standardised, standardised
+from rheobase.layers.standardized import free_weight, only_standardized, standardized
 from rheobase.modes import evaluating
 from rheobase.neurons import SingleSpike
 
@@ -47,7 +47,7 @@ Receives = Literal["the input", "spikes", "pooled spikes"]
 
 
 @dataclass(frozen=True)
-class Initialised:
+class Initialized:
     """What was done to a layer."""
 
     layer: str
@@ -124,12 +124,12 @@ class _Synapses:
 
 
 @torch.no_grad()
-def initialise_single_spike(
+def initialize_single_spike(
     network: nn.Module, steps: int, batch: Float[Tensor, "T B *features"] | float, *, identity: float = 0.0
-) -> tuple[Initialised, ...]:
+) -> tuple[Initialized, ...]:
     """Draw the weights of a whole network of `SingleSpike` neurons for currents of variance 1; biases are 0, gains 1.
 
-    Weights are uniform, by PyTorch's generator. The free weights of a standardised layer (`rheobase.standardise`) are drawn
+    Weights are uniform, by PyTorch's generator. The free weights of a standardized layer (`rheobase.standardize`) are drawn
     alike, and the variance that it is scaled to becomes that.
 
     Args:
@@ -153,21 +153,21 @@ def initialise_single_spike(
     Example:
         >>> import rheobase as rb
         >>> network = rb.Sequential(nn.Linear(784, 400), rb.SingleSpike(400, decay=1.0), nn.Linear(400, 10))
-        >>> print(*initialise_single_spike(network, steps=8, batch=0.1), sep="\\n")
+        >>> print(*initialize_single_spike(network, steps=8, batch=0.1), sep="\\n")
         layer 0: 784 inputs (the input, mean square 0.1), weights of deviation 0.113
         layer 2: 400 inputs (spikes, mean square 0.125), weights of deviation 0.141
     """
-    _check_counts("initialise_single_spike", steps=steps)
+    _check_counts("initialize_single_spike", steps=steps)
     if not 0 <= identity < 1:
-        raise ValueError(f"initialise_single_spike: identity must be in [0, 1), got {identity}")
-    done: list[Initialised] = []
-    found = _synapses(network, "initialise_single_spike")
+        raise ValueError(f"initialize_single_spike: identity must be in [0, 1), got {identity}")
+    done: list[Initialized] = []
+    found = _synapses(network, "initialize_single_spike")
     for synapses in found:
         receives: Receives = "the input" if not done else "spikes" if synapses.window == 1 else "pooled spikes"
         moment = synapses.moment(steps) if done else _measured(synapses.before, batch)
         deviation = 1 / math.sqrt(synapses.fan_in * moment)
         _draw(synapses.layer, deviation, 0.0 if synapses in (found[0], found[-1]) else identity)
-        done.append(Initialised(synapses.name, receives, synapses.fan_in, moment, deviation))
+        done.append(Initialized(synapses.name, receives, synapses.fan_in, moment, deviation))
     return tuple(done)
 
 
@@ -190,19 +190,19 @@ class Calibrated:
 def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> tuple[Calibrated, ...]:
     """Scale the weights of each layer of a `SingleSpike` network, in order, for currents of mean square 1 on `batch`.
 
-    Of a standardised layer (`rheobase.standardise`) the deviation is scaled, which the weights keep. Biases stay. It comes
-    after `initialise_single_spike`, whose directions it keeps, and is for deep networks and convolutions, where inputs that are
+    Of a standardized layer (`rheobase.standardize`) the deviation is scaled, which the weights keep. Biases stay. It comes
+    after `initialize_single_spike`, whose directions it keeps, and is for deep networks and convolutions, where inputs that are
     alike make theory's currents too small. 100 samples will do.
 
     Args:
-        network: as for `initialise_single_spike`; changed in place, but for its mode. Dropout is off meanwhile.
+        network: as for `initialize_single_spike`; changed in place, but for its mode. Dropout is off meanwhile.
         batch: some input of the network.
 
     Returns:
         For each layer with weights what was done, in the order of the data.
 
     Raises:
-        TypeError: as for `initialise_single_spike`.
+        TypeError: as for `initialize_single_spike`.
         ValueError: if a layer receives nothing, and so no scale of its weights makes a current.
 
     Source: Mishkin and Matas, "All you need is a good init", arXiv 1511.06422, which does so for other networks.
@@ -211,7 +211,7 @@ def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *featur
         >>> import rheobase as rb
         >>> _ = torch.manual_seed(0)
         >>> network = rb.Sequential(nn.Linear(9, 30), rb.Hold(4), rb.SingleSpike(30, decay=1.0), nn.Linear(30, 2))
-        >>> _ = rb.initialise_single_spike(network, steps=4, batch=torch.rand(1, 64, 9))
+        >>> _ = rb.initialize_single_spike(network, steps=4, batch=torch.rand(1, 64, 9))
         >>> print(*rb.stability.calibrate_single_spike(network, torch.rand(1, 64, 9)), sep="\\n")
         layer 0: current of mean square 1.16, weights times 0.927
         layer 3: current of mean square 0.292, weights times 1.85
@@ -228,7 +228,7 @@ def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *featur
                 if not 0 < before < math.inf:
                     raise ValueError(
                         f"calibrate_single_spike: layer {name} has a current of mean square {before} on this batch, which no "
-                        "scale of its weights makes 1; draw them by rheobase.initialise_single_spike"
+                        "scale of its weights makes 1; draw them by rheobase.initialize_single_spike"
                     )
                 scale = 1 / math.sqrt(before)
                 _scale(layer, scale)
@@ -242,16 +242,16 @@ def calibrate_single_spike(network: nn.Module, batch: Float[Tensor, "T B *featur
 def change_steps(network: nn.Module, before: int, after: int) -> None:
     """Give a network another number of steps: what holds its input, and the weights that its neurons' spikes reach.
 
-    Weights, or the variance that they are standardised to, are scaled such that the variance of the current stays what it is:
+    Weights, or the variance that they are standardized to, are scaled such that the variance of the current stays what it is:
     by `sqrt(after / before)` where there is no pooling. The layer that the input reaches does not change.
 
     Args:
-        network: as for `initialise_single_spike`; changed in place.
+        network: as for `initialize_single_spike`; changed in place.
         before: the steps that the weights are for, at least 1.
         after: the steps to be, at least 1.
 
     Raises:
-        TypeError: as for `initialise_single_spike`.
+        TypeError: as for `initialize_single_spike`.
         ValueError: if a number is below 1, or there is no layer with weights.
 
     Example:
@@ -272,8 +272,8 @@ def change_steps(network: nn.Module, before: int, after: int) -> None:
 
 
 def _scale(layer: nn.Linear | _ConvNd, factor: float) -> None:
-    """Scale the weights, or the deviation that they are standardised to."""
-    rule = standardised(layer)
+    """Scale the weights, or the deviation that they are standardized to."""
+    rule = standardized(layer)
     (layer.weight if rule is None else rule.deviation).mul_(factor)
 
 
@@ -323,12 +323,12 @@ def _check_writable(layer: nn.Linear | _ConvNd, what: str) -> None:
     """Refuse weights and biases that are computed from others: to write to them changes nothing."""
     own = {name for name, _ in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))}
     for name in ("weight", "bias"):
-        if name in own or (name == "weight" and only_standardised(layer)) or getattr(layer, name) is None:
+        if name in own or (name == "weight" and only_standardized(layer)) or getattr(layer, name) is None:
             continue
         raise TypeError(
             f"{what}, must have a {name} of its own, but it is computed from other parameters (weight_norm, spectral_norm, "
             f"pruning and the like). Make it a plain one first, torch.nn.utils.parametrize.remove_parametrizations(layer, "
-            f"{name!r}), and register what computes it afterwards; or take rheobase.standardise for it"
+            f"{name!r}), and register what computes it afterwards; or take rheobase.standardize for it"
         )
 
 
@@ -337,14 +337,14 @@ def _measured(before: Sequence[nn.Module], batch: Tensor | float) -> float:
     moment = Sequential(*before)(batch).square().mean().item() if isinstance(batch, Tensor) else batch
     if not 0 < moment < math.inf:
         raise ValueError(
-            f"initialise_single_spike: batch must have a mean square above 0 where it reaches the first layer, got {moment}"
+            f"initialize_single_spike: batch must have a mean square above 0 where it reaches the first layer, got {moment}"
         )
     return moment
 
 
 def _draw(layer: nn.Linear | _ConvNd, deviation: float, identity: float) -> None:
     """Uniform weights beside an identity, no bias, and gains of 1."""
-    rule, width = standardised(layer), math.sqrt(3 * (1 - identity)) * deviation
+    rule, width = standardized(layer), math.sqrt(3 * (1 - identity)) * deviation
     weight = layer.weight if rule is None else free_weight(layer)
     weight.uniform_(-width, width)
     if identity:

@@ -17,11 +17,11 @@ from torch.utils.hooks import RemovableHandle
 
 from rheobase.health import outside_neurons
 from rheobase.layers.delayed_linear import DelayedLinear
-from rheobase.layers.initialisation import NORMALISATIONS
-from rheobase.layers.parametrised import kind_of, weight_name
-from rheobase.layers.quantised import quantised
+from rheobase.layers.initialization import NORMALIZATIONS
+from rheobase.layers.parametrized import kind_of, weight_name
+from rheobase.layers.quantized import quantized
 from rheobase.layers.recompute import in_one_piece
-from rheobase.layers.standardised import free_weight, standardised
+from rheobase.layers.standardized import free_weight, standardized
 from rheobase.layers.synapses import Synapses
 from rheobase.neurons import Neuron
 from rheobase.temporal import Temporal
@@ -85,7 +85,7 @@ def walking(
             handles.append(module.register_forward_pre_hook(arrive))
             if after is not None:
                 handles.append(module.register_forward_hook(leave))
-        elif isinstance(module, Synapses | NORMALISATIONS):
+        elif isinstance(module, Synapses | NORMALIZATIONS):
             handles.append(module.register_forward_hook(passed))
         if isinstance(module, Temporal):
             handles.append(module.register_forward_hook(timed))
@@ -145,10 +145,10 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """Those that have a gradient: of standardised and quantised layers the free ones; of another parametrization, none."""
+    """Those that have a gradient: of standardized and quantized layers the free ones; of another parametrization, none."""
     weights = (
         free_weight(module)
-        if weight_name(module) == "weight" and (standardised(module) or quantised(module)) is not None
+        if weight_name(module) == "weight" and (standardized(module) or quantized(module)) is not None
         else module._parameters.get("weight")
         for module in modules
     )
@@ -263,7 +263,7 @@ def cotangents(output: Tensor, axes: tuple[int, int], seed: int) -> list[Tensor]
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, neurons do what they do in training, dropout is off, normalisation takes the statistics of the batch, delays
+    """Within it, neurons do what they do in training, dropout is off, normalization takes the statistics of the batch, delays
     are as wide as at the start of training, and nothing runs in pieces.
 
     Afterwards all is as it was.

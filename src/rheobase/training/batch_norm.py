@@ -1,6 +1,6 @@
-"""Batch normalisation over the whole batch, where several processes share it.
+"""Batch normalization over the whole batch, where several processes share it.
 
-PyTorch normalises by what a process sees, so that two processes with half a batch each train another network than one with
+PyTorch normalizes by what a process sees, so that two processes with half a batch each train another network than one with
 all of it. (Its `SyncBatchNorm` mends that on GPUs alone.) Here the processes add up their sums before they divide.
 """
 
@@ -28,14 +28,14 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(_BatchNorm):
-    """A batch normalisation, `(B, features, ...)`, whose mean and variance are those of all processes' samples together."""
+    """A batch normalization, `(B, features, ...)`, whose mean and variance are those of all processes' samples together."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
             raise ValueError(f"SharedBatchNorm: x must be (B, features, ...), got shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """`input` normalised; in evaluation by the running statistics, as ever."""
+        """`input` normalized; in evaluation by the running statistics, as ever."""
         x = input
         self._check_input_dim(x)
         if not self.training and self.running_mean is not None:
@@ -75,7 +75,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 def share_statistics(network: nn.Module) -> None:
-    """Put a `SharedBatchNorm` with the same parameters and buffers in the place of every batch normalisation in `network`."""
+    """Put a `SharedBatchNorm` with the same parameters and buffers in the place of every batch normalization in `network`."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, _BatchNorm) and not isinstance(layer, SharedBatchNorm | nn.SyncBatchNorm):

@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file that holds all that a run needs to go on, bit for bit.
 
-Weights and the optimiser's moments are tensors, and the rest (which epoch, which best) is a few numbers in the file's metadata:
+Weights and the optimizer's moments are tensors, and the rest (which epoch, which best) is a few numbers in the file's metadata:
 so a single file holds a consistent state, it is replaced in one step, and nothing in it can execute code. A digest of it all
 tells a damaged file from a whole one: a bit that flips in a weight would otherwise train on unseen. The state of random
 generators is not in it because there is none: every draw of a run is a function of the seed and of what it is for (see
@@ -48,7 +48,7 @@ class Position:
 
 
 def save(path: Path, network: nn.Module, position: Position, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Write weights, position and, if given, the optimiser's state, atomically."""
+    """Write weights, position and, if given, the optimizer's state, atomically."""
     tensors = {_WEIGHTS + name: tensor for name, tensor in original(network).state_dict().items()}
     if optimizer is not None:
         for index, moments in optimizer.state_dict()["state"].items():
@@ -93,7 +93,7 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
         Where the run stood.
 
     Raises:
-        RunError: if there is no such file, it is damaged, or it is of another network or another optimiser; the message names
+        RunError: if there is no such file, it is damaged, or it is of another network or another optimizer; the message names
             what differs.
     """
     path, network = Path(path), original(network)
@@ -185,7 +185,7 @@ def _load_weights(path: Path, network: nn.Module, weights: dict[str, Tensor]) ->
 def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], kind: str | None) -> None:
     ours = type(optimizer).__name__
     if kind is None and not tensors:
-        raise RunError(f"{path}: holds weights alone, without the optimiser's state: training cannot go on from it")
+        raise RunError(f"{path}: holds weights alone, without the optimizer's state: training cannot go on from it")
     kind = kind or "AdamW"  # it is not said in checkpoints of before there was a choice
     if kind != ours:
         raise RunError(f"{path}: was made by {kind}, not {ours}; resume it with the same optimizer")
@@ -194,7 +194,7 @@ def _load_moments(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[st
     for name, value in tensors.items():
         index, _, key = name.removeprefix(_MOMENTS).partition(".")
         if not index.isdecimal() or int(index) >= len(parameters):
-            raise RunError(f"{path}: damaged: the optimiser has {len(parameters)} parameters, got a state {name!r}")
+            raise RunError(f"{path}: damaged: the optimizer has {len(parameters)} parameters, got a state {name!r}")
         state.setdefault(int(index), {})[key] = value
     for key in {key for moments in state.values() for key in moments}:
         found = {index: moments[key] for index, moments in state.items() if key in moments}

@@ -19,7 +19,7 @@ from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
 _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
-"""What a group of an optimiser has beside its settings, and settings that those of training decide."""
+"""What a group of an optimizer has beside its settings, and settings that those of training decide."""
 _OF_GRADIENTS = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature"}
 _OF_TRAINING = {"p", "momentum"}
 _SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features"}

@@ -82,7 +82,7 @@ class Engine:
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """The network on the device; with several processes, wrapped so that gradients are averaged over them, and with batch
-        normalisation over all of them."""
+        normalization over all of them."""
         network.to(self.device)
         if self.processes == 1:
             return network

@@ -91,7 +91,7 @@ def fit(
 
     Samples may have different lengths, see `rheobase.data.Dataset`. Padding then neither drives neurons nor fires, and `loss`,
     `decode` and `regularizers` are called with `mask=`, `(T, B)`, True where a step is there, as those of this library take it.
-    Batch normalisation takes its mean and variance over the steps that are there.
+    Batch normalization takes its mean and variance over the steps that are there.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out. It is trained in place and left in evaluation mode, with the best
@@ -110,9 +110,9 @@ def fit(
             a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best. With
             several processes each computes it of its own samples: one that is no mean over samples (`Sparsity`, `TotalRate`)
             is another one then, as with a smaller batch.
-        optimizer: from parameter groups to the optimiser, such as `torch.optim.Adamax`, or `lambda groups:
+        optimizer: from parameter groups to the optimizer, such as `torch.optim.Adamax`, or `lambda groups:
             torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decay are those of `settings`, whatever the
-            optimiser is made with. None is AdamW. Any of PyTorch's will do but LBFGS, which wants to compute a step anew.
+            optimizer is made with. None is AdamW. Any of PyTorch's will do but LBFGS, which wants to compute a step anew.
         schedule: what learning rates are multiplied with, of the share of all steps that are done, 0 to 1; such as
             `lambda done: 0.1 ** (done >= 0.5)`. It takes the place of the warm-up and the schedule of `settings`; None leaves
             these.
@@ -131,7 +131,7 @@ def fit(
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
         RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
-            surrogate, too), or with other data, settings, loss, penalties or optimiser.
+            surrogate, too), or with other data, settings, loss, penalties or optimizer.
         TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
             with, `settings` are no `Training`, `schedule` is no function, or `optimizer` makes none that steps by gradients; if
             samples have different lengths, and a loss, a decoder or a penalty takes no mask.

@@ -2,7 +2,7 @@
 
 A weight is one of many, a threshold or a decay is one per neuron and moves all that its neuron does; their best learning rates
 may differ by an order of magnitude. And weight decay pulls matrices and kernels towards 0, where a bias, a decay or a threshold
-has nothing to seek. Optimisers know parameter groups for that; here the groups are found by what the layers call their values.
+has nothing to seek. Optimizers know parameter groups for that; here the groups are found by what the layers call their values.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def parameter_groups(
     rates: Mapping[str, float] | None = None,
     weight_decay: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimiser of PyTorch.
+    """Parameter groups for an optimizer of PyTorch.
 
     Args:
         network: the network.

@@ -24,9 +24,9 @@ class Training:
     """Samples per step, over all processes together."""
     accumulate: int = 1
     """Compute each step in so many parts, one after another, and add up their gradients: less memory for the same step, but for
-    batch normalisation, penalties on a batch's mean activity, and what is drawn at random."""
+    batch normalization, penalties on a batch's mean activity, and what is drawn at random."""
     learning_rate: float = 3e-3
-    """Peak learning rate of the optimiser, which is AdamW, reached after the warm-up."""
+    """Peak learning rate of the optimizer, which is AdamW, reached after the warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """What becomes of the learning rate after the warm-up: it falls to 0 along a cosine, or stays."""
     threshold_learning_rate: float | None = None

@@ -1,4 +1,4 @@
-"""The steps of training: a network with its optimiser, its data and its loss, and one epoch of them.
+"""The steps of training: a network with its optimizer, its data and its loss, and one epoch of them.
 
 What happens between epochs (which is the best, what is written, when to stop) is in `rheobase.training.fit`.
 """
@@ -41,7 +41,7 @@ whole batch only if the penalty is a mean over samples. With samples of differen
 `(T, B)`, True where a step is there."""
 
 Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
-"""From parameter groups, as `rheobase.parameter_groups` makes them, to an optimiser: `torch.optim.Adamax`, or `lambda groups:
+"""From parameter groups, as `rheobase.parameter_groups` makes them, to an optimizer: `torch.optim.Adamax`, or `lambda groups:
 torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decays are in the groups."""
 
 
@@ -78,12 +78,12 @@ class Trainer:
         loss: of output and labels, the mean over the batch.
         decode: from the output to one value per class, or to what is compared with targets.
         regularizers: penalties on the activity of neurons, added to the loss in training.
-        optimize: makes the optimiser; None is AdamW.
+        optimize: makes the optimizer; None is AdamW.
         schedule: what learning rates are multiplied with, of the share of all steps that are done; None is that of `settings`.
         display: told of every step.
 
     Raises:
-        TypeError: if `optimize` makes no optimiser that steps by gradients alone, or `schedule` is no function.
+        TypeError: if `optimize` makes no optimizer that steps by gradients alone, or `schedule` is no function.
         ValueError: if it makes one of other parameters than it was given.
     """
 
@@ -352,11 +352,11 @@ def _optimizer_of(optimize: Optimize, groups: list[dict[str, Any]]) -> torch.opt
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         got = (made if isinstance(made, type) else type(made)).__name__
         raise TypeError(
-            f"optimizer must make an optimiser that steps by gradients, such as torch.optim.Adamax, got {got}"
+            f"optimizer must make an optimizer that steps by gradients, such as torch.optim.Adamax, got {got}"
         )
     if _parameters(made.param_groups) != wanted:
         raise ValueError(
-            "optimizer must make an optimiser of the parameter groups that it is given, got other parameters"
+            "optimizer must make an optimizer of the parameter groups that it is given, got other parameters"
         )
     return made
 

@@ -65,7 +65,7 @@ def adaptive_lif(
 
     The default is `"sequential"`: it is what every other neuron here does, and at `refractory=0` and `adaptation=0` it is `lif`
     with the reset `"zero"`, gradients included. By `"blocks"`, an early step of a block answers for all that follow; a gradient
-    can be `L * (L + 1) / 2` times as large, which asks for an optimiser that does not mind, such as Adam. It reaches neurons
+    can be `L * (L + 1) / 2` times as large, which asks for an optimizer that does not mind, such as Adam. It reaches neurons
     through their silent steps too, and it is the rule to reproduce its authors' results with. It needs no more time here.
 
     There are kernels for both rules, on the CPU and on the GPU, whose cost does not grow with `refractory`, and which keep one

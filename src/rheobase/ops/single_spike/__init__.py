@@ -45,7 +45,7 @@ def single_spike(
     - `"ramp"`: `sum_{t >= k} (t-k+1) delta[t]`, whether the neuron fired or not. Crossings pass two cumulative sums, and the
       gradient goes straight through what makes a single spike of them: the rule of the block model (Taylor, King, Harper,
       arXiv 2205.15286). Every step of every neuron learns, and what a late step says reaches early ones multiplied by up to T:
-      with equal `delta`, up to `T (T+1) / 2`. That wants an optimiser which does not mind the scale, such as Adam.
+      with equal `delta`, up to `T (T+1) / 2`. That wants an optimizer which does not mind the scale, such as Adam.
     - `"early_ramp"`: `sum_{k <= t < f} (t-k+1) delta[t]`, 0 from the spike on: the same two sums behind a smooth function that
       is 0, 1, 0, 0, ... at 0, 1, 2, 3, ..., whose slope is 1 at 0 and 0 elsewhere (FastSNN, the first version of that
       method). The spike itself earns nothing.
@@ -56,7 +56,7 @@ def single_spike(
 
     With each of them a neuron that never fires has a gradient at all steps, so that a network can start without any activity.
     The default is the rule that knows what a spike costs: one that comes earlier is one that does not come later. Its scale
-    does not depend on T, so it goes with any optimiser and with clipped gradients. `"ramp"` is for results as published.
+    does not depend on T, so it goes with any optimizer and with clipped gradients. `"ramp"` is for results as published.
 
     The cost is linear in T. For the backward pass `v` is kept, 4 bytes for each neuron, sample and step (8 if `x` is float64),
     and the steps `f` and `f2`. Spikes and the gradients of `x` and the threshold are not touched by what comes when nothing can

@@ -18,7 +18,7 @@ _SCALE, _CENTRE, _FLANK = MultiGaussian.SCALE, MultiGaussian.CENTRE, MultiGaussi
 @njit(inline="always")
 @no_type_check
 def bump(shape, double, z):
-    """`f(z)`, the normalised derivative of a surrogate as in `rheobase.surrogate`.
+    """`f(z)`, the normalized derivative of a surrogate as in `rheobase.surrogate`.
 
     Args:
         shape: the name of the surrogate's class.
@@ -56,7 +56,7 @@ def bump(shape, double, z):
 @njit(nogil=True)
 @no_type_check
 def exp_of_negative(x):
-    """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorise.
+    """`exp(x)` of a float32 `x <= 0`, to 2 units in the last place, in operations that the compiler can vectorize.
 
     Below -87 it is 0: what is left there is close to the smallest number of full precision, 1e-38.
 

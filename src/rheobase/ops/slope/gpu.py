@@ -15,7 +15,7 @@ _SCALE, _CENTRE, _FLANK = (
 @triton.jit
 @no_type_check
 def bump(z, SHAPE: tl.constexpr):
-    """The surrogate's normalised derivative, as in `rheobase.surrogate`."""
+    """The surrogate's normalized derivative, as in `rheobase.surrogate`."""
     if SHAPE == "FastSigmoid":
         width = 1.0 + 2.0 * tl.abs(z)
         f = 1.0 / (width * width)

@@ -1,4 +1,4 @@
-"""Tests of rheobase.layers.standardised: weights that keep their variance, and what they fold into."""
+"""Tests of rheobase.layers.standardized: weights that keep their variance, and what they fold into."""
 
 import copy
 import re
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rheobase import LeakyReadout, Sequential, SingleSpike, fold, standardise
-from rheobase.layers import standardised
-from rheobase.layers.standardised import StandardisedWeight
+from rheobase import LeakyReadout, Sequential, SingleSpike, fold, standardize
+from rheobase.layers import standardized
+from rheobase.layers.standardized import StandardizedWeight
 from rheobase.training import checkpoint
 from rheobase.training.checkpoint import Position
 
@@ -30,7 +30,7 @@ def free(layer):
 
 def test_the_golden_vector():
     """W = (1, 2, 3, 4), T = 8, four inputs: sqrt(T / N) (W - mean) / deviation."""
-    weight = StandardisedWeight(1, variance=8 / 4)(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    weight = StandardizedWeight(1, variance=8 / 4)(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
     expected = torch.tensor([[-1.897367, -0.632456, 0.632456, 1.897367]])
     torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-6)
 
@@ -38,7 +38,7 @@ def test_the_golden_vector():
 def test_the_gradient_through_mean_and_deviation():
     """dL/dW = sqrt(variance) / deviation * (g - mean(g) - z mean(g z)), with the means over the inputs."""
     torch.manual_seed(0)
-    rule = StandardisedWeight(3, variance=0.4, gain=False).double()
+    rule = StandardizedWeight(3, variance=0.4, gain=False).double()
     weight = torch.randn(3, 7, dtype=torch.float64, requires_grad=True)
     g = torch.randn(3, 7, dtype=torch.float64)
     (ours,) = torch.autograd.grad(rule(weight), weight, g)
@@ -53,7 +53,7 @@ def test_the_gradient_through_mean_and_deviation():
 )
 def test_mean_and_variance_are_kept_whatever_is_learned(inputs, outputs, variance, over, seed):
     generator = torch.Generator().manual_seed(seed)
-    rule = StandardisedWeight(outputs, variance, over=over).double()
+    rule = StandardizedWeight(outputs, variance, over=over).double()
     weight = rule(3 * torch.randn(outputs, inputs, generator=generator, dtype=torch.float64) + 1).detach()
     axes = (0, 1) if over == "layer" else (1,)
     scale = variance**0.5
@@ -68,15 +68,15 @@ def test_any_linear_or_convolutional_layer(make, shape):
     torch.manual_seed(0)
     layer, x = make(), torch.randn(shape)
     before = layer.weight.detach().clone()
-    assert standardised(layer) is None
-    standardise(layer, 0.3)
-    assert isinstance(standardised(layer), StandardisedWeight)
+    assert standardized(layer) is None
+    standardize(layer, 0.3)
+    assert isinstance(standardized(layer), StandardizedWeight)
     assert isinstance(layer, type(make()))
     assert torch.equal(free(layer), before)  # the learned weights are what they were
     flat = layer.weight.flatten(1)
     torch.testing.assert_close(flat.var(1, unbiased=False), torch.full((4,), 0.3), rtol=1e-5, atol=0)
     layer(x).square().sum().backward()
-    rule = standardised(layer)
+    rule = standardized(layer)
     assert rule.gain.grad.abs().min() > 0
     assert free(layer).grad.abs().max() > 0
 
@@ -86,7 +86,7 @@ def test_any_linear_or_convolutional_layer(make, shape):
 @pytest.mark.parametrize("over", ["output", "layer"])
 def test_folded_it_computes_the_same(make, shape, gain, over):
     torch.manual_seed(1)
-    layer = standardise(make(), 0.3, gain=gain, over=over)
+    layer = standardize(make(), 0.3, gain=gain, over=over)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -96,15 +96,15 @@ def test_folded_it_computes_the_same(make, shape, gain, over):
     assert type(plain) is type(make())
     assert {name for name, _ in plain.named_parameters()} == {name for name, _ in make().named_parameters()}
     assert plain.weight.requires_grad
-    assert standardised(layer) is not None  # the original is left as it is
+    assert standardized(layer) is not None  # the original is left as it is
 
 
 def network():
     return Sequential(
-        standardise(nn.Linear(300, 64), 0.1),
+        standardize(nn.Linear(300, 64), 0.1),
         SingleSpike(64, decay=1.0),
-        Sequential(standardise(nn.Linear(64, 64), 0.1), SingleSpike(64, decay=1.0)),
-        standardise(nn.Linear(64, 16), 0.1),
+        Sequential(standardize(nn.Linear(64, 64), 0.1), SingleSpike(64, decay=1.0)),
+        standardize(nn.Linear(64, 16), 0.1),
         LeakyReadout(16, decay=1.0),
     )
 
@@ -130,7 +130,7 @@ def test_a_whole_network_folds_and_computes_the_same():
 @pytest.mark.parametrize("steps", [20, 50])
 def test_a_hidden_layer_folds_bit_for_bit_whether_or_not_it_is_computed_as_one(steps):
     torch.manual_seed(0)
-    layers = standardise(nn.Linear(300, 64), 0.1), SingleSpike(64, decay=1.0), standardise(nn.Linear(64, 16), 0.1)
+    layers = standardize(nn.Linear(300, 64), 0.1), SingleSpike(64, decay=1.0), standardize(nn.Linear(64, 16), 0.1)
     trained = Sequential(*layers)
     y = trained(spikes(steps))
     assert y.count_nonzero() > steps
@@ -152,7 +152,7 @@ def test_checkpoints_hold_it(tmp_path):
     torch.manual_seed(0)
     trained, fresh = network(), network()
     with torch.no_grad():
-        standardised(trained[0]).deviation.fill_(0.7)
+        standardized(trained[0]).deviation.fill_(0.7)
     optimizer = torch.optim.AdamW(trained.parameters())
     trained(spikes()).square().mean().backward()
     optimizer.step()
@@ -160,7 +160,7 @@ def test_checkpoints_hold_it(tmp_path):
     checkpoint.save(tmp_path / "it.safetensors", trained, position, optimizer)
     checkpoint.load(tmp_path / "it.safetensors", fresh, torch.optim.AdamW(fresh.parameters()))
     assert torch.equal(fresh(spikes()), trained(spikes()))
-    assert standardised(fresh[0]).deviation == torch.tensor(0.7)
+    assert standardized(fresh[0]).deviation == torch.tensor(0.7)
 
 
 @pytest.mark.parametrize("shrunk", [1.0, 1 / 20, 1e-6])
@@ -168,7 +168,7 @@ def test_checkpoints_hold_it(tmp_path):
 def test_the_variance_is_kept_of_many_inputs_and_small_weights(over, shrunk):
     """PyTorch's weights of 4,608 inputs have a variance of 7e-5, and weight decay makes them smaller."""
     torch.manual_seed(0)
-    layer = standardise(nn.Linear(4608, 4), 1.0, over=over)
+    layer = standardize(nn.Linear(4608, 4), 1.0, over=over)
     before = layer.weight.detach().clone()
     with torch.no_grad():
         free(layer).mul_(shrunk)
@@ -179,7 +179,7 @@ def test_the_variance_is_kept_of_many_inputs_and_small_weights(over, shrunk):
 @pytest.mark.parametrize("inputs", [1, 4, 300, 4608])
 @pytest.mark.parametrize("value", [0.0, 0.2, -0.7, 1e-9])
 def test_equal_weights_have_no_direction_and_learn_one(value, inputs):
-    layer = standardise(nn.Linear(inputs, 2), 0.3)
+    layer = standardize(nn.Linear(inputs, 2), 0.3)
     with torch.no_grad():
         free(layer).fill_(value)
     assert layer.weight.abs().max() <= 1e-6 * abs(value)
@@ -197,23 +197,23 @@ def test_equal_weights_have_no_direction_and_learn_one(value, inputs):
 class TestErrors:
     @pytest.mark.parametrize("layer", [nn.ConvTranspose2d(1, 2, 3), nn.BatchNorm1d(3), SingleSpike(3)])
     def test_other_layers(self, layer):
-        message = f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}"
+        message = f"standardize: layer must be a linear or a convolutional layer, got {type(layer).__name__}"
         with pytest.raises(TypeError, match=message):
-            standardise(layer, 1.0)
+            standardize(layer, 1.0)
 
     def test_twice(self):
-        with pytest.raises(ValueError, match="is standardised already"):
-            standardise(standardise(nn.Linear(3, 2), 1.0), 1.0)
+        with pytest.raises(ValueError, match="is standardized already"):
+            standardize(standardize(nn.Linear(3, 2), 1.0), 1.0)
 
     @pytest.mark.parametrize("variance", [0.0, -1.0, float("inf"), float("nan")])
     def test_variance(self, variance):
         with pytest.raises(ValueError, match=f"variance must be above 0 and finite, got {variance}"):
-            standardise(nn.Linear(3, 2), variance)
+            standardize(nn.Linear(3, 2), variance)
 
     def test_over(self):
         with pytest.raises(ValueError, match=re.escape("over must be 'output' or 'layer', got 'channel'")):
-            standardise(nn.Linear(3, 2), 1.0, over="channel")
+            standardize(nn.Linear(3, 2), 1.0, over="channel")
 
 
 def test_it_says_what_it_does():
-    assert "over='output', deviation=0.5, gain=True" in repr(standardise(nn.Linear(3, 2), 0.25))
+    assert "over='output', deviation=0.5, gain=True" in repr(standardize(nn.Linear(3, 2), 0.25))

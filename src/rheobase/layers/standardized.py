@@ -1,11 +1,11 @@
-"""Weights that keep their variance while they learn: the training normalisation of time-to-first-spike networks.
+"""Weights that keep their variance while they learn: the training normalization of time-to-first-spike networks.
 
-An initialisation holds for one step. Here the mean and the variance of the weights of every output unit are part of how the
+An initialization holds for one step. Here the mean and the variance of the weights of every output unit are part of how the
 weights are written down: what is learned is a direction, from which the mean is subtracted and which is scaled to the variance
-that the initialisation wants; and a gain per output unit beside it. No statistics of batches are in it, so that after training
+that the initialization wants; and a gain per output unit beside it. No statistics of batches are in it, so that after training
 it folds into plain weights, at no cost and without any change of what is computed.
 
-It is a parametrisation (`torch.nn.utils.parametrize`) of the layer's own weight: the layer stays an `nn.Linear` or `nn.Conv2d`
+It is a parametrization (`torch.nn.utils.parametrize`) of the layer's own weight: the layer stays an `nn.Linear` or `nn.Conv2d`
 with its spike lists, hooks, state dict and copies.
 """
 
@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rheobase.layers.parametrised import has_rows, rules_of
-from rheobase.layers.quantised import quantised
+from rheobase.layers.parametrized import has_rows, rules_of
+from rheobase.layers.quantized import quantized
 
 L = TypeVar("L", bound=nn.Module)
 
@@ -26,7 +26,7 @@ _ROUNDING = 16
 """By how many times the relative spacing of numbers the mean of equal weights may miss them."""
 
 
-class StandardisedWeight(nn.Module):
+class StandardizedWeight(nn.Module):
     """The weight that a layer computes with, from the free one that is learned.
 
         w_ij = gain_j * sqrt(variance) * (free_ij - mean_j) / sqrt(var_j)
@@ -45,7 +45,7 @@ class StandardisedWeight(nn.Module):
         ValueError: if `variance` is not above 0 and finite, or `over` is unknown.
 
     Example:
-        >>> StandardisedWeight(1, variance=2.0)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).detach()
+        >>> StandardizedWeight(1, variance=2.0)(torch.tensor([[1.0, 2.0, 3.0, 4.0]])).detach()
         tensor([[-1.8974, -0.6325,  0.6325,  1.8974]])
     """
 
@@ -61,9 +61,9 @@ class StandardisedWeight(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < variance < math.inf:
-            raise ValueError(f"StandardisedWeight: variance must be above 0 and finite, got {variance}")
+            raise ValueError(f"StandardizedWeight: variance must be above 0 and finite, got {variance}")
         if over not in ("output", "layer"):
-            raise ValueError(f"StandardisedWeight: over must be 'output' or 'layer', got {over!r}")
+            raise ValueError(f"StandardizedWeight: over must be 'output' or 'layer', got {over!r}")
         self.over = over
         self.register_buffer("deviation", torch.tensor(math.sqrt(variance)))
         self.gain = nn.Parameter(torch.ones(outputs)) if gain else None
@@ -83,8 +83,8 @@ class StandardisedWeight(nn.Module):
         return f"over={self.over!r}, deviation={self.deviation.item():.4g}, gain={self.gain is not None}"
 
 
-def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["output", "layer"] = "output") -> L:
-    """Standardise the weights of a linear or convolutional layer from now on.
+def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["output", "layer"] = "output") -> L:
+    """Standardize the weights of a linear or convolutional layer from now on.
 
     The layer's bias, if it has one, is the other half of the affine map: a current at every step.
 
@@ -99,60 +99,60 @@ def standardise(layer: L, variance: float, *, gain: bool = True, over: Literal["
 
     Raises:
         TypeError: if the layer is none of these.
-        ValueError: if it is standardised or quantised already, or an argument is out of range.
+        ValueError: if it is standardized or quantized already, or an argument is out of range.
 
     Source: Che et al., arXiv 2410.23619, as others restate it; Qiao et al., "Micro-Batch Training with Batch-Channel
     Normalization and Weight Standardization", arXiv 1903.10520, for the weights without the gain.
 
     Example:
-        >>> layer = standardise(nn.Linear(400, 10), variance=8 / 400)
+        >>> layer = standardize(nn.Linear(400, 10), variance=8 / 400)
         >>> layer.weight.var(1, unbiased=False).allclose(torch.tensor(8 / 400), rtol=1e-5)
         True
         >>> layer.weight.mean(1).abs().max() < 1e-6
         tensor(True)
     """
     if not has_rows(layer):
-        raise TypeError(f"standardise: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
-    if standardised(layer) is not None:
-        raise ValueError(f"standardise: {layer} is standardised already")
-    if quantised(layer) is not None:
-        raise ValueError(f"standardise: {layer} is quantised already; standardise first, for rounding comes last")
-    rule = StandardisedWeight(len(layer.weight), variance, gain=gain, over=over)
+        raise TypeError(f"standardize: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
+    if standardized(layer) is not None:
+        raise ValueError(f"standardize: {layer} is standardized already")
+    if quantized(layer) is not None:
+        raise ValueError(f"standardize: {layer} is quantized already; standardize first, for rounding comes last")
+    rule = StandardizedWeight(len(layer.weight), variance, gain=gain, over=over)
     rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
     parametrize.register_parametrization(layer, "weight", rule)
     return layer
 
 
-def standardised(layer: nn.Module) -> StandardisedWeight | None:
-    """How the weight of `layer` is standardised; None if it is not.
+def standardized(layer: nn.Module) -> StandardizedWeight | None:
+    """How the weight of `layer` is standardized; None if it is not.
 
     Example:
-        >>> standardised(nn.Linear(3, 2)) is None
+        >>> standardized(nn.Linear(3, 2)) is None
         True
     """
-    return next((rule for rule in rules_of(layer) if isinstance(rule, StandardisedWeight)), None)
+    return next((rule for rule in rules_of(layer) if isinstance(rule, StandardizedWeight)), None)
 
 
 def free_weight(layer: nn.Module) -> nn.Parameter:
-    """What a standardised or quantised linear or convolutional layer learns, and computes its weight from.
+    """What a standardized or quantized linear or convolutional layer learns, and computes its weight from.
 
     Raises:
         AttributeError: if the layer is neither.
 
     Example:
-        >>> layer = standardise(nn.Linear(3, 2), variance=0.5)
+        >>> layer = standardize(nn.Linear(3, 2), variance=0.5)
         >>> free_weight(layer).shape, free_weight(layer) is layer.weight
         (torch.Size([2, 3]), False)
     """
     return layer.get_parameter("parametrizations.weight.original")
 
 
-def only_standardised(layer: nn.Module) -> bool:
-    """Whether the weight of `layer` is standardised, and nothing else is done to it.
+def only_standardized(layer: nn.Module) -> bool:
+    """Whether the weight of `layer` is standardized, and nothing else is done to it.
 
     Example:
-        >>> layer = standardise(nn.Linear(3, 2), variance=1.0)
-        >>> only_standardised(layer), only_standardised(nn.utils.parametrizations.spectral_norm(layer))
+        >>> layer = standardize(nn.Linear(3, 2), variance=1.0)
+        >>> only_standardized(layer), only_standardized(nn.utils.parametrizations.spectral_norm(layer))
         (True, False)
     """
-    return standardised(layer) is not None and len(rules_of(layer)) == 1
+    return standardized(layer) is not None and len(rules_of(layer)) == 1

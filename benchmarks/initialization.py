@@ -1,7 +1,7 @@
 """Is a new network alive? Firing rates and gradients of a plain deep network, as each library builds it, before any training.
 
-    python benchmarks/initialisation.py --json benchmarks/results/initialisation.json
-    python benchmarks/initialisation.py --hard --json benchmarks/results/initialisation-hard.json
+    python benchmarks/initialization.py --json benchmarks/results/initialization.json
+    python benchmarks/initialization.py --hard --json benchmarks/results/initialization-hard.json
 
 The first is side by side with other libraries; those that are not installed are left out. `--hard` is this library alone,
 calibrated on a batch by `rheobase.stabilize`: up to 30 layers, up to 1,000 steps, short and long memory, few and many input
@@ -260,7 +260,7 @@ def page(found: dict[str, Any]) -> str:
     ]
     title, built = HARD_PAGE if hard else PAGE
     written = f"Written by `{about['command']}`; {', '.join([ours, *([] if hard else peers)])}."
-    picture = [] if hard else ["![firing rate by layer](initialisation.png)"]
+    picture = [] if hard else ["![firing rate by layer](initialization.png)"]
     return "\n\n".join([title, built, HEALTHY_MEANS, written, *picture, table(rows)]) + "\n"
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, skip_init, weight_norm
 
 import rheobase as rb
-from rheobase.layers.initialisation import CORRELATION, HIDDEN_RATE, deviation, is_untouched, kernel
+from rheobase.layers.initialization import CORRELATION, HIDDEN_RATE, deviation, is_untouched, kernel
 from rheobase.surrogate import DEFAULT, FastSigmoid
 
 
@@ -167,7 +167,7 @@ def recurrent_weights_set():
 
 
 class MyRecurrence(rb.RecurrentLIF):
-    """Neurons with an initialisation of their own, one change of the parameter as the usual one is."""
+    """Neurons with an initialization of their own, one change of the parameter as the usual one is."""
 
     def reset_parameters(self) -> None:
         nn.init.uniform_(self.recurrent_weight, -(self.features**-0.5), self.features**-0.5)
@@ -352,7 +352,7 @@ def changed_through_data():
     return layer
 
 
-def initialised():
+def initialized():
     layer = drawn()
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))  # the same distribution, by hand
     return layer
@@ -385,7 +385,7 @@ def trained():
 
 
 class Mine(nn.Linear):
-    """A layer with an initialisation of its own, one change of the parameter as PyTorch's is."""
+    """A layer with an initialization of its own, one change of the parameter as PyTorch's is."""
 
     def reset_parameters(self) -> None:
         bound = self.in_features**-0.5
@@ -416,14 +416,14 @@ CHOSEN = {
     "set through data": lambda: set_through_data(torch.ones_like),
     "normal through data": lambda: set_through_data(lambda weight: torch.randn_like(weight) * 0.05),
     "halved through data": changed_through_data,
-    "initialised": initialised,
+    "initialized": initialized,
     "bias set": bias_set,
     "loaded": loaded,
     "deep-copied": lambda: copy.deepcopy(drawn()),
     "replaced": replaced,
     "trained": trained,
-    "an initialisation of its own": lambda: Mine(40, 30),
-    "not initialised": zeroed,
+    "an initialization of its own": lambda: Mine(40, 30),
+    "not initialized": zeroed,
     "weight norm": lambda: parametrizations.weight_norm(drawn()),
     "spectral norm": lambda: parametrizations.spectral_norm(drawn()),
     "inference mode": no_version,
@@ -459,7 +459,7 @@ def test_shared_weights_are_left_alone():
     assert torch.equal(first.weight, before)
 
 
-def test_a_network_in_a_network_is_initialised_once():
+def test_a_network_in_a_network_is_initialized_once():
     inner = rb.Sequential(drawn(), rb.LIF(30))
     before, surrogate = inner[0].weight.clone(), inner[1].surrogate
     rb.Sequential(inner, rb.LIF(30))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rheobase as rb
-from rheobase.layers.parametrised import weight_name
-from rheobase.layers.quantised import QuantisedWeight, quantised
+from rheobase.layers.parametrized import weight_name
+from rheobase.layers.quantized import QuantizedWeight, quantized
 
 LAYERS: dict[str, Any] = {
     "linear": lambda: (nn.Linear(12, 5), torch.rand(7, 3, 12)),
@@ -26,7 +26,7 @@ LAYERS: dict[str, Any] = {
 def test_weights_are_the_nearest_whole_numbers_of_steps(bits, over, seed):
     torch.manual_seed(seed)
     free = torch.randn(4, 3, 5).double()
-    rule = QuantisedWeight(bits, over)
+    rule = QuantizedWeight(bits, over)
     weight, step = rule(free), rule.step(free).double().view(-1, 1, 1)
     whole = weight / step
     assert torch.allclose(whole, whole.round(), atol=1e-6)
@@ -41,7 +41,7 @@ def test_the_gradient_is_that_of_plain_weights_of_the_same_values(kind, over):
     torch.manual_seed(0)
     layer, x = LAYERS[kind]()
     name = weight_name(layer)
-    rb.quantise(layer, 4, over=over)
+    rb.quantize(layer, 4, over=over)
     layer(x).square().sum().backward()
     plain = rb.fold(layer)
     plain.zero_grad()
@@ -58,7 +58,7 @@ def test_integers_and_steps_make_the_weights(kind, over):
     torch.manual_seed(0)
     layer, _ = LAYERS[kind]()
     name = weight_name(layer)
-    rb.quantise(layer, 5, over=over)
+    rb.quantize(layer, 5, over=over)
     integers, step = rb.integer_weights(layer)
     assert integers.dtype == torch.int16
     assert int(integers.abs().amax()) == 15
@@ -70,7 +70,7 @@ def test_what_no_neuron_hears_is_no_weight():
     layer = rb.RecurrentLIF(3, self_connections=False)
     with torch.no_grad():
         layer.recurrent_weight.copy_(torch.tensor([[9.0, 0.3, 0.1], [0.2, 9.0, 0.2], [0.0, 0.3, 9.0]]))
-    rb.quantise(layer, 3)
+    rb.quantize(layer, 3)
     integers, step = rb.integer_weights(layer)
     assert integers.tolist() == [[0, 3, 1], [3, 0, 3], [0, 3, 0]]
     assert step.tolist() == pytest.approx([0.1, 0.2 / 3, 0.1])
@@ -80,14 +80,14 @@ def test_a_unit_without_weights_stays_without():
     layer = nn.Linear(3, 2)
     with torch.no_grad():
         layer.weight[0] = 0
-    rb.quantise(layer, 2)
+    rb.quantize(layer, 2)
     assert layer.weight[0].tolist() == [0, 0, 0]
     assert set(layer.weight[1].div(layer.weight[1].abs().amax()).tolist()) <= {-1.0, 0.0, 1.0}
 
 
 def test_a_network_learns_with_two_bits_and_folds_to_the_bit():
     torch.manual_seed(0)
-    network = rb.quantise(
+    network = rb.quantize(
         rb.Sequential(nn.Linear(20, 32), rb.LIF(32), rb.Dropout(0.1), nn.Linear(32, 2), rb.LeakyReadout(2)), bits=2
     )
     labels = torch.arange(64) % 2
@@ -103,12 +103,12 @@ def test_a_network_learns_with_two_bits_and_folds_to_the_bit():
     assert torch.equal(plain(x), network(x))
     assert (plain(x).mean(0).argmax(1) == labels).float().mean() > 0.9
     assert all(len(row.unique()) <= 3 for row in plain[0].weight)
-    assert all(quantised(layer) is None for layer in plain.modules())
+    assert all(quantized(layer) is None for layer in plain.modules())
 
 
-def test_it_goes_with_standardised_weights():
+def test_it_goes_with_standardized_weights():
     torch.manual_seed(0)
-    layer = rb.quantise(rb.standardise(nn.Linear(400, 10), variance=8 / 400), bits=8)
+    layer = rb.quantize(rb.standardize(nn.Linear(400, 10), variance=8 / 400), bits=8)
     assert layer.weight.var(1, unbiased=False).allclose(torch.tensor(8 / 400), rtol=1e-2)
     integers, step = rb.integer_weights(layer)
     assert torch.allclose(integers * step[:, None], layer.weight, rtol=1e-6, atol=0)
@@ -128,14 +128,14 @@ def test_the_doctor_sees_its_gradient():
         return measures.layers[0].gradient
 
     before = gradient()
-    rb.quantise(network, 8)
+    rb.quantize(network, 8)
     assert gradient() == pytest.approx(before, rel=0.2)
 
 
 def test_a_run_is_resumed_and_loaded(tmp_path):
     def network() -> rb.Sequential:
         torch.manual_seed(0)
-        return rb.quantise(rb.Sequential(nn.Linear(6, 8), rb.RecurrentLIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), 4)
+        return rb.quantize(rb.Sequential(nn.Linear(6, 8), rb.RecurrentLIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), 4)
 
     data = rb.data.ArrayDataset((torch.rand(5, 16, 6) < 0.3).float(), torch.arange(16) % 2)
     trained = network()
@@ -148,9 +148,9 @@ def test_a_run_is_resumed_and_loaded(tmp_path):
 
 
 def test_stabilize_asks_to_come_first():
-    network = rb.Sequential(nn.Linear(6, 8), rb.quantise(rb.RecurrentLIF(8)), nn.Linear(8, 2), rb.LeakyReadout(2))
+    network = rb.Sequential(nn.Linear(6, 8), rb.quantize(rb.RecurrentLIF(8)), nn.Linear(8, 2), rb.LeakyReadout(2))
     with pytest.raises(
-        ValueError, match=r"recurrent weights of 1 RecurrentLIF\(8\) cannot be scaled: .* stabilise the network"
+        ValueError, match=r"recurrent weights of 1 RecurrentLIF\(8\) cannot be scaled: .* stabilize the network"
     ):
         rb.stabilize(network, (torch.rand(10, 16, 6) < 0.3).float())
 
@@ -158,25 +158,25 @@ def test_stabilize_asks_to_come_first():
 @pytest.mark.usefixtures("as_a_user")
 def test_what_is_refused():
     for bits in (1, 17, 4.0):
-        with pytest.raises(ValueError, match="quantise: bits must be a whole number, 2 to 16, got"):
-            rb.quantise(nn.Linear(3, 2), bits)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="quantise: over must be 'output' or 'layer', got 'row'"):
-        rb.quantise(nn.Linear(3, 2), 4, over="row")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ValueError, match="quantize: bits must be a whole number, 2 to 16, got"):
+            rb.quantize(nn.Linear(3, 2), bits)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="quantize: over must be 'output' or 'layer', got 'row'"):
+        rb.quantize(nn.Linear(3, 2), 4, over="row")  # pyright: ignore[reportArgumentType]
     with pytest.raises(
         TypeError, match="module must be a linear or a convolutional layer or recurrent neurons, or hold some, got LIF"
     ):
-        rb.quantise(rb.LIF(3))
+        rb.quantize(rb.LIF(3))
     for left in (nn.ConvTranspose2d(2, 2, 3), rb.PSN(5), nn.Embedding(3, 4)):
-        with pytest.raises(TypeError, match=f"quantise: layer 1, {type(left).__name__}, has weights .* one by one"):
-            rb.quantise(nn.Sequential(nn.Linear(3, 2), left))
+        with pytest.raises(TypeError, match=f"quantize: layer 1, {type(left).__name__}, has weights .* one by one"):
+            rb.quantize(nn.Sequential(nn.Linear(3, 2), left))
     maps = rb.AdaptiveLIF(4, learn=("decay",))
-    rb.quantise(nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm((3, 3)), maps, rb.SlidingPSN(3)))
-    layer = rb.quantise(nn.Linear(3, 2), 4)
-    with pytest.raises(ValueError, match="is quantised already"):
-        rb.quantise(nn.Sequential(nn.Linear(2, 2), layer), 4)
-    with pytest.raises(ValueError, match="standardise first, for rounding comes last"):
-        rb.standardise(layer, variance=1.0)
+    rb.quantize(nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm((3, 3)), maps, rb.SlidingPSN(3)))
+    layer = rb.quantize(nn.Linear(3, 2), 4)
+    with pytest.raises(ValueError, match="is quantized already"):
+        rb.quantize(nn.Sequential(nn.Linear(2, 2), layer), 4)
+    with pytest.raises(ValueError, match="standardize first, for rounding comes last"):
+        rb.standardize(layer, variance=1.0)
     with pytest.raises(
-        ValueError, match=r"integer_weights: layer must be one that rheobase\.quantise has changed last"
+        ValueError, match=r"integer_weights: layer must be one that rheobase\.quantize has changed last"
     ):
         rb.integer_weights(nn.Linear(3, 2))

@@ -24,7 +24,7 @@ def kind_of(layer: nn.Module) -> str:
 
     Example:
         >>> import rheobase as rb
-        >>> layer = rb.quantise(nn.Linear(3, 2))
+        >>> layer = rb.quantize(nn.Linear(3, 2))
         >>> type(layer).__name__, kind_of(layer)
         ('ParametrizedLinear', 'Linear')
     """
@@ -53,5 +53,5 @@ def rules_of(layer: nn.Module) -> list[nn.Module]:
         []
     """
     name = weight_name(layer)
-    parametrised = name is not None and parametrize.is_parametrized(layer, name)
-    return list(layer.get_submodule(f"parametrizations.{name}").children()) if parametrised else []
+    parametrized = name is not None and parametrize.is_parametrized(layer, name)
+    return list(layer.get_submodule(f"parametrizations.{name}").children()) if parametrized else []

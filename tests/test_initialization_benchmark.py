@@ -1,4 +1,4 @@
-"""`benchmarks/initialisation.py` on small networks; and what it has found."""
+"""`benchmarks/initialization.py` on small networks; and what it has found."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    module = load_tool("initialisation", "benchmarks")
+    module = load_tool("initialization", "benchmarks")
     monkeypatch.setattr(module, "SIZES", (60, 40, 20))
     monkeypatch.setattr(module, "BATCH", 8)
     monkeypatch.setattr(module, "RATES", (0.02,))
@@ -33,13 +33,13 @@ def test_it_prints_and_writes_its_table(benchmark, monkeypatch, tmp_path, capsys
     monkeypatch.setattr(benchmark, "peers", lambda: {"identity": lambda: torch.relu})
     path = tmp_path / "results.json"
     monkeypatch.setattr(
-        sys, "argv", ["benchmarks/initialisation.py", "--json", str(path), *(["--hard"] if hard else [])]
+        sys, "argv", ["benchmarks/initialization.py", "--json", str(path), *(["--hard"] if hard else [])]
     )
     benchmark.main()
     rows = json.loads(path.read_text())["rows"]
     text = path.with_suffix(".md").read_text()
     assert text.startswith("# ")
-    assert "`python benchmarks/initialisation.py --" in text
+    assert "`python benchmarks/initialization.py --" in text
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == len(rows) + 2
     assert len({line.count("|") for line in table}) == 1
@@ -89,7 +89,7 @@ def test_figures_are_read_at_once(benchmark):
     assert benchmark._health(row | {"gradients": [1.0, float("inf")]})["gradient norm"] == "overflows"
 
 
-@pytest.mark.parametrize(("name", "count"), [("initialisation", 4), ("initialisation-hard", 28)])
+@pytest.mark.parametrize(("name", "count"), [("initialization", 4), ("initialization-hard", 28)])
 def test_the_results_are_those_of_the_script(benchmark, name, count):
     found = json.loads((RESULTS / f"{name}.json").read_text())
     assert benchmark.page(found) == (RESULTS / f"{name}.md").read_text()

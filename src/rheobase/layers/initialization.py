@@ -1,4 +1,4 @@
-"""How a new `Sequential` is initialised, without any call: alive in every layer, whatever the input's rate.
+"""How a new `Sequential` is initialized, without any call: alive in every layer, whatever the input's rate.
 
 PyTorch draws the weights of a layer with n inputs uniformly within `1 / sqrt(n)`, which suits inputs of size 1 that are all
 there. Spikes are mostly absent: at a rate of 2 % the current is a tenth of that, no neuron fires, and the next layer hears
@@ -106,7 +106,7 @@ a network may turn out to be a part of another, and what its first layer hears t
 FEW = 16
 """With fewer inputs weights are not centred: their mean is much of what a neuron can hear."""
 
-NORMALISATIONS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
+NORMALIZATIONS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 """Layers behind which currents have a size of their own, whatever the weights in front."""
 
 _LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
@@ -115,14 +115,14 @@ _Known = _Leaky | ParallelNeuron | SPSN
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | DelayedLinear
 
 
-def initialise(layers: Sequence[nn.Module], input_rate: float) -> None:
+def initialize(layers: Sequence[nn.Module], input_rate: float) -> None:
     """Scale the weights of all linear and convolutional layers that are as PyTorch drew them and that drive neurons.
 
     The surrogate of these neurons, if none was chosen, is given the dampening that keeps gradients even.
 
     Args:
         layers: in the order of the data. A layer is left alone if its weights were set, loaded, copied or trained, if they are
-            shared, parametrised, or on the meta device; if no neurons follow, or a normalisation comes first; and if the
+            shared, parametrized, or on the meta device; if no neurons follow, or a normalization comes first; and if the
             neurons are of a kind that this module knows nothing about.
         input_rate: the rate of spikes that the first layer hears, in (0, 1).
     """
@@ -169,10 +169,10 @@ def leave(layers: Sequence[nn.Module]) -> None:
 
 
 def is_untouched(layer: _Synapses) -> bool:
-    """Whether the weights are still what PyTorch's own initialisation drew.
+    """Whether the weights are still what PyTorch's own initialization drew.
 
-    PyTorch counts the changes of a tensor, and its initialisation is one: loading, `nn.init` and most optimisers are further
-    ones, and a copy starts at 0. Fused optimisers do not count: weights that have a gradient are trained. What goes behind its
+    PyTorch counts the changes of a tensor, and its initialization is one: loading, `nn.init` and most optimizers are further
+    ones, and a copy starts at 0. Fused optimizers do not count: weights that have a gradient are trained. What goes behind its
     back through `.data` is found by the values: they must look as if drawn uniformly within the bound of the default.
     """
     if type(layer).reset_parameters not in [kind.reset_parameters for kind in (nn.Linear, _ConvNd, DelayedLinear)]:
@@ -350,12 +350,12 @@ def _reset(neurons: _Leaky) -> Reset:
 
 
 def _next_neurons(layers: Sequence[nn.Module]) -> _Known | None:
-    """The neurons that come next; None if weights, a normalisation or a readout come first, or they are not known here."""
+    """The neurons that come next; None if weights, a normalization or a readout come first, or they are not known here."""
     for layer in layers:
         if isinstance(layer, Neuron):
             return layer if isinstance(layer, _Known) else None
         if (
-            isinstance(layer, NORMALISATIONS)
+            isinstance(layer, NORMALIZATIONS)
             or next(layer.parameters(), None) is not None
             or (isinstance(layer, Temporal) and hasattr(layer, "decay"))
         ):

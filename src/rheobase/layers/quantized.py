@@ -4,8 +4,8 @@ A network that is trained in floating point and rounded afterwards loses the mor
 computes with rounded weights from the start or from some epoch on, and what is learned is the number behind each: the gradient
 passes the rounding as if it were not there (straight through).
 
-It is a parametrisation of the layer's own weight, or of recurrent ones, as `rheobase.standardise` is, and goes with it: first
-standardise, then quantise. The rounding itself is PyTorch's.
+It is a parametrization of the layer's own weight, or of recurrent ones, as `rheobase.standardize` is, and goes with it: first
+standardize, then quantize. The rounding itself is PyTorch's.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rheobase.layers.parametrised import kind_of, rules_of, weight_name
+from rheobase.layers.parametrized import kind_of, rules_of, weight_name
 from rheobase.parameters import FeatureParameters
 
 M = TypeVar("M", bound=nn.Module)
 
 
-class QuantisedWeight(nn.Module):
+class QuantizedWeight(nn.Module):
     """The weight that a layer computes with, from the free one: a whole number of steps.
 
         w_ij = step_j * round(free_ij / step_j),   step_j = max_i |free_ij| / (2^(bits - 1) - 1)
@@ -37,16 +37,16 @@ class QuantisedWeight(nn.Module):
         ValueError: if an argument is out of range.
 
     Example:
-        >>> QuantisedWeight(3)(torch.tensor([[0.1, -0.25, 0.6]]))
+        >>> QuantizedWeight(3)(torch.tensor([[0.1, -0.25, 0.6]]))
         tensor([[ 0.0000, -0.2000,  0.6000]])
     """
 
     def __init__(self, bits: int, over: Literal["output", "layer"] = "output") -> None:
         super().__init__()
         if not (isinstance(bits, int) and 2 <= bits <= 16):
-            raise ValueError(f"quantise: bits must be a whole number, 2 to 16, got {bits!r}")
+            raise ValueError(f"quantize: bits must be a whole number, 2 to 16, got {bits!r}")
         if over not in ("output", "layer"):
-            raise ValueError(f"quantise: over must be 'output' or 'layer', got {over!r}")
+            raise ValueError(f"quantize: over must be 'output' or 'layer', got {over!r}")
         self.bits = bits
         self.over: Literal["output", "layer"] = over
 
@@ -72,7 +72,7 @@ class QuantisedWeight(nn.Module):
         return f"bits={self.bits}, over={self.over!r}"
 
 
-def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
+def quantize(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
     """Let linear and convolutional layers and recurrent neurons compute with weights of so many bits from now on, and learn on.
 
     Biases, decays, thresholds and delays stay as they are. A network that has been trained already needs a few
@@ -80,7 +80,7 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
 
     Args:
         module: such a layer, or a network with such layers in it; changed in place. Scale it first: `rheobase.stabilize`, and
-            whatever else computes on weights, wants them plain or standardised. Recurrent weights that have no effect, from
+            whatever else computes on weights, wants them plain or standardized. Recurrent weights that have no effect, from
             neurons to themselves without `self_connections`, become 0.
         bits: of a weight with its sign, 2 to 16.
         over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`, as simple chips want it.
@@ -90,13 +90,13 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
 
     Raises:
         TypeError: if there is no such layer, or another one that learns weights, such as an `nn.ConvTranspose2d`.
-        ValueError: if a layer is quantised already, or an argument is out of range.
+        ValueError: if a layer is quantized already, or an argument is out of range.
 
     Source: the straight-through estimator of Bengio, Leonard and Courville, arXiv 1308.3432.
 
     Example:
         >>> import rheobase as rb
-        >>> network = quantise(rb.Sequential(nn.Linear(20, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), bits=4)
+        >>> network = quantize(rb.Sequential(nn.Linear(20, 8), rb.LIF(8), nn.Linear(8, 2), rb.LeakyReadout(2)), bits=4)
         >>> len(network[0].weight[3].unique()) <= 15
         True
         >>> [name for name, _ in rb.fold(network).named_parameters()]
@@ -105,17 +105,17 @@ def quantise(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
     layers = [(layer, name) for layer in module.modules() if (name := weight_name(layer)) is not None]
     if not layers:
         raise TypeError(
-            "quantise: module must be a linear or a convolutional layer or recurrent neurons, or hold some, got "
+            "quantize: module must be a linear or a convolutional layer or recurrent neurons, or hold some, got "
             f"{type(module).__name__}"
         )
     if left := next(_others(module), None):
         raise TypeError(
-            f"quantise: {left} has weights that cannot be quantised; quantise the other layers one by one, such as "
-            "rb.quantise(network[0])"
+            f"quantize: {left} has weights that cannot be quantized; quantize the other layers one by one, such as "
+            "rb.quantize(network[0])"
         )
-    if already := next((layer for layer, _ in layers if quantised(layer) is not None), None):
-        raise ValueError(f"quantise: {already} is quantised already")
-    rules = [QuantisedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
+    if already := next((layer for layer, _ in layers if quantized(layer) is not None), None):
+        raise ValueError(f"quantize: {already} is quantized already")
+    rules = [QuantizedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
     for (layer, name), rule in zip(layers, rules, strict=True):
         if not getattr(layer, "self_connections", True):
             with torch.no_grad():
@@ -135,39 +135,39 @@ def _others(module: nn.Module) -> Iterator[str]:
                 yield f"layer {path}, {kind_of(layer)}," if path else kind_of(layer)
 
 
-def quantised(layer: nn.Module) -> QuantisedWeight | None:
-    """How the weight of `layer` is quantised; None if it is not.
+def quantized(layer: nn.Module) -> QuantizedWeight | None:
+    """How the weight of `layer` is quantized; None if it is not.
 
     Example:
-        >>> quantised(quantise(nn.Linear(3, 2), bits=4)), quantised(nn.Linear(3, 2))
-        (QuantisedWeight(bits=4, over='output'), None)
+        >>> quantized(quantize(nn.Linear(3, 2), bits=4)), quantized(nn.Linear(3, 2))
+        (QuantizedWeight(bits=4, over='output'), None)
     """
-    return next((rule for rule in rules_of(layer) if isinstance(rule, QuantisedWeight)), None)
+    return next((rule for rule in rules_of(layer) if isinstance(rule, QuantizedWeight)), None)
 
 
 @torch.no_grad()
 def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], Float[Tensor, " steps"]]:
-    """The whole numbers and the steps that the weights of a quantised layer are made of, for a chip.
+    """The whole numbers and the steps that the weights of a quantized layer are made of, for a chip.
 
     Args:
-        layer: a layer that `quantise` has changed, and nothing else since; of recurrent neurons, it is their recurrent weights.
+        layer: a layer that `quantize` has changed, and nothing else since; of recurrent neurons, it is their recurrent weights.
 
     Returns:
         Integers between `-(2^(bits - 1) - 1)` and its negative, int16, in the shape of the weight; and the step of each output
         unit, or of the layer. Their product is the weight.
 
     Raises:
-        ValueError: if the layer is not quantised.
+        ValueError: if the layer is not quantized.
 
     Example:
-        >>> layer = quantise(nn.Linear(3, 2), bits=8)
+        >>> layer = quantize(nn.Linear(3, 2), bits=8)
         >>> integers, step = integer_weights(layer)
         >>> int(integers.abs().amax()), torch.allclose(step[:, None] * integers, layer.weight)
         (127, True)
     """
-    rule = quantised(layer)
+    rule = quantized(layer)
     if rule is None or rule is not rules_of(layer)[-1]:
-        raise ValueError(f"integer_weights: layer must be one that rheobase.quantise has changed last, got {layer}")
+        raise ValueError(f"integer_weights: layer must be one that rheobase.quantize has changed last, got {layer}")
     weight = torch.as_tensor(getattr(layer, weight_name(layer) or ""))
     step = rule.step(weight)  # the largest weights are whole numbers of steps, so it is found again
     return (weight / step.view(-1, *[1] * (weight.ndim - 1))).round().to(torch.int16), step
