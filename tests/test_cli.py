@@ -115,7 +115,7 @@ def test_train_quiet_and_named(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert (place / "deep" / "er" / "a" / "report.html").exists()
     message = failing(capsys, "train", *ONE, "--quiet", "--name", "a", "--runs", "deep/er")
     assert message.startswith(
-        "error: deep/er/a: there is something already; resume it with `rheobase resume deep/er/a`"
+        "error: deep/er/a: already exists and is not empty; resume it with `rheobase resume deep/er/a`"
     )
     for name in ("../a", "a/../../b", "/tmp/a"):
         assert "expected a name within --runs" in failing(capsys, "train", *ONE, "--quiet", "--name", name)
@@ -158,7 +158,7 @@ def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixtur
         (["trian"], "there is no command 'trian'; did you mean train? See rheobase --help"),
         (["--bogus"], "there is no command '--bogus'; See rheobase --help"),
         (["resume"], "PATH"),
-        (["resume", "nowhere"], "nowhere: there is no such folder; `rheobase train` makes one"),
+        (["resume", "nowhere"], "nowhere: there is no such run; begin one with `rheobase train`"),
         (["resume", "."], "not the folder of a run, it has no config.json"),
         (["evaluate", "."], "not the folder of a run"),
         (["export", "."], "not the folder of a run"),

@@ -61,6 +61,11 @@ class Surrogate:
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{type(self).__name__}: {name} must be positive and finite, got {value}")
 
+    def __deepcopy__(self, memo: object) -> "Surrogate":
+        return (
+            self  # it cannot change; and the copy of a layer whose surrogate nobody chose is known by `DEFAULT` itself
+        )
+
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The normalized bump `f(u)`: peak 1 at 0, area 1."""
         raise NotImplementedError

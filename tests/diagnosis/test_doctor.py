@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 import rheobase as rb
 from diagnosis.patients import CLASSES, HIDDEN, INPUTS, labels, linears, network, spikes, with_bias
@@ -129,6 +130,49 @@ def test_a_gradient_that_ends_in_a_layer() -> None:
     assert [finding.kind for finding in found] == ["surrogate too narrow", "vanishing through depth"]
     assert {finding.layer for finding in found} == {"3 LIF(50)"}
     assert "the gradient in 1 LIF(50) is 0, unlike that in 7 LIF(50)" in found[1].what
+
+
+class Comparing(rb.Neuron):
+    """Neurons whose author forgot the surrogate."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, (), learnable=())
+
+    def run(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        spikes, v = [], torch.zeros_like(x[0])
+        for current in x.unbind():
+            v = 0.9 * v + current
+            spikes.append((v > 1).float())
+            v = v - spikes[-1]
+        return torch.stack(spikes), v
+
+
+@pytest.mark.parametrize("position", [1, 5])
+def test_spikes_without_a_gradient(position: int) -> None:
+    net = network(depth=3)
+    net[position] = Comparing(HIDDEN)
+    found = doctor(net, spikes(), labels()).findings
+    assert [(finding.kind, finding.layer) for finding in found if finding.kind not in ("dead", "saturated")] == [
+        ("no gradient", f"{position} Comparing(50)")
+    ]
+    assert "self.surrogate.spike" in found[-1].remedy
+
+
+def test_nothing_to_learn() -> None:
+    net = network().requires_grad_(False)
+    assert kinds(doctor(net, spikes(), labels())) == [("nothing to learn", None)]
+    net[0].bias.requires_grad_(True)
+    assert kinds(doctor(net, spikes(), labels())) == []
+
+
+def test_a_pruned_network() -> None:
+    net = network()
+    prune.l1_unstructured(net[2], "weight", amount=0.3)
+    net(spikes())
+    pruned = net[2].weight
+    diagnosis = doctor(net, spikes(), labels())
+    assert diagnosis.healthy, str(diagnosis)
+    assert net[2].weight is pruned
 
 
 @pytest.mark.parametrize("position", [1, 3])
@@ -385,7 +429,7 @@ def test_analog_input_is_described() -> None:
         ((spikes().long(),), TypeError, "doctor.batch|floating|Float"),
         ((torch.zeros(0, 3, INPUTS),), ValueError, r"doctor: batch must hold samples, got shape \(0, 3, 40\)"),
         ((spikes(), None, functional.cross_entropy), ValueError, "doctor: a loss needs labels, got None"),
-        ((torch.ones(5, 3, 7),), RuntimeError, "Sequential: layer 0, .*, cannot take a step of shape"),
+        ((torch.ones(5, 3, 7),), RuntimeError, "Sequential: layer 0, .*, failed on steps of shape"),
     ],
 )
 def test_a_slip(arguments: tuple, error: type[Exception], message: str) -> None:

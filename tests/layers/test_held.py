@@ -124,9 +124,7 @@ def test_dropout_draws_at_every_step() -> None:
 
 def test_convolutions_do_not_take_samples_for_channels() -> None:
     x = rb.encoding.direct(torch.rand(3, 8, 8), T)  # the axis of the channels was forgotten
-    with pytest.raises(
-        RuntimeError, match=r"layer 0, Conv2d.* cannot take a step of shape \(8, 8\), from \(6, 3, 8, 8\)"
-    ):
+    with pytest.raises(RuntimeError, match=r"layer 0, Conv2d.* failed on steps of shape \(8, 8\), from \(6, 3, 8, 8\)"):
         rb.Sequential(nn.Conv2d(3, 3, 3), rb.LIF())(x)
 
 

@@ -380,12 +380,12 @@ def test_not_without_kernels(calls, x):
 
 
 def test_what_does_not_fit_names_its_layer(calls):
-    with pytest.raises(RuntimeError, match=r"Sequential: layer 0, Linear.*cannot take a step of shape \(5,\)"):
+    with pytest.raises(RuntimeError, match=r"Sequential: layer 0, Linear.*failed on steps of shape \(5,\)"):
         network()(spikes(STEPS, BATCH, 5))
     first, neurons, behind = three()
     with pytest.raises(ValueError, match=r"SingleSpike\(128\): x must be \(T, B, 128, ...\)"):
         rb.Sequential(three(neurons=130)[0], neurons, behind, input_rate=None)(spikes(STEPS, BATCH, INPUTS))
-    with pytest.raises(RuntimeError, match=r"Sequential: layer 2, Linear.*cannot take a step of shape \(128,\)"):
+    with pytest.raises(RuntimeError, match=r"Sequential: layer 2, Linear.*failed on steps of shape \(128,\)"):
         rb.Sequential(first, neurons, nn.Linear(130, 3), input_rate=None)(spikes(STEPS, BATCH, INPUTS))
     assert True not in calls
 

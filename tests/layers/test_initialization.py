@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, skip_init, weight_norm
 
 import rheobase as rb
 from rheobase.layers.initialization import CORRELATION, HIDDEN_RATE, deviation, is_untouched, kernel
-from rheobase.surrogate import DEFAULT, FastSigmoid
+from rheobase.surrogate import DEFAULT, Arctan, FastSigmoid
 
 
 def noise_driven_rate(neurons, spread, steps=1500, count=400):
@@ -548,3 +548,15 @@ def test_no_numbers_of_pytorch_are_mistaken_for_somebodys():
             nn.Linear(500, 300, bias=False),
         ):
             assert is_untouched(layer)
+
+
+@pytest.mark.parametrize("surrogate", [None, FastSigmoid(), Arctan()])
+def test_a_copy_of_neurons_is_initialized_as_they_are(surrogate):
+    def scaled(neurons):
+        torch.manual_seed(0)
+        return rb.Sequential(nn.Linear(20, 20), neurons, nn.Linear(20, 2))[1].surrogate
+
+    neurons = rb.LIF(20, surrogate=surrogate)
+    copied = copy.deepcopy(neurons)
+    assert scaled(copied) == scaled(neurons)
+    assert (copied.surrogate == (surrogate or DEFAULT)) == (surrogate is not None)

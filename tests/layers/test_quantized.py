@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 import rheobase as rb
 from rheobase.layers.parametrized import weight_name
@@ -180,3 +181,13 @@ def test_what_is_refused():
         ValueError, match=r"integer_weights: layer must be one that rheobase\.quantize has changed last"
     ):
         rb.integer_weights(nn.Linear(3, 2))
+
+
+def test_a_pruned_layer_is_refused_and_nothing_is_changed() -> None:
+    network = rb.Sequential(nn.Linear(8, 6), rb.LIF(6), nn.Linear(6, 2))
+    prune.l1_unstructured(network[2], "weight", amount=0.5)
+    with pytest.raises(ValueError, match=r"weight of a Linear is computed by a hook.*prune\.remove\(layer, 'weight'\)"):
+        rb.quantize(network)
+    assert quantized(network[0]) is None
+    prune.remove(network[2], "weight")
+    assert quantized(rb.quantize(network)[2]) is not None

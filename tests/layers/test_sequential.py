@@ -305,7 +305,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("layer", [nn.Linear(6, 2), nn.Conv2d(1, 2, 3)])
     def test_a_plain_layer_that_cannot_take_its_input(self, layer):
-        message = rf"layer 1, {re.escape(str(layer))}, cannot take a step of shape \(4,\), from \(5, 2, 4\) read as"
+        message = rf"layer 1, {re.escape(str(layer))}, failed on steps of shape \(4,\), from \(5, 2, 4\) read as"
         with pytest.raises(RuntimeError, match=message):
             Sequential(LIF(4), layer)(torch.ones(5, 2, 4))
 
@@ -432,3 +432,13 @@ def test_a_part_of_a_network_has_its_weights():
     part = loaded[:2]
     assert isinstance(part, Sequential)
     assert torch.equal(part[0].weight, network[0].weight)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv1d(1, 2, 3)])
+def test_another_precision_than_that_of_the_weights_is_named(layer: nn.Module) -> None:
+    network = rb.Sequential(layer, rb.LIF(), input_rate=None)
+    x = torch.rand(5, 2, 1, 4, dtype=torch.float64)
+    with pytest.raises(
+        RuntimeError, match=r"layer 0, .* has weights of float32 and got torch.float64: x.to\(torch.float32\)"
+    ):
+        network(x)

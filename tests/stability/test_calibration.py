@@ -1,12 +1,13 @@
 """`rheobase.stabilize`: alive and even, whatever the network; and what it refuses."""
 
 import copy
+import re
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 import rheobase as rb
 from rheobase import stabilize
@@ -439,6 +440,11 @@ def test_what_cannot_be_scaled_is_named():
     parametrizations.weight_norm(network[2])
     with pytest.raises(ValueError, match=r"Linear in front of 3 LIF\(50\) cannot be scaled"):
         stabilize(network, x)
+    for position in (0, 2):
+        network = dense(rb.LIF)
+        prune.l1_unstructured(network[position], "weight", amount=0.5)
+        with pytest.raises(ValueError, match=rf"in front of {position + 1} LIF\(50\) cannot be scaled.* pruning"):
+            stabilize(network, x)
     torch.manual_seed(0)
     normal = rb.Sequential(nn.Linear(60, 20), nn.BatchNorm1d(20, affine=False), rb.LIF(20), nn.Linear(20, 2))
     with pytest.raises(ValueError, match=r"BatchNorm1d in front of 2 LIF\(20\) cannot be scaled: it has none"):
@@ -462,6 +468,49 @@ def test_what_cannot_be_scaled_is_named():
         ValueError, match=r"1 LIF\(20\) fires at 0 spikes per step.* Give the layer in front of it a bias"
     ):
         stabilize(one_sided, x[..., :12])
+
+
+def test_frozen_weights_are_left_alone():
+    network = dense(rb.LIF)
+    network[0].requires_grad_(False)
+    network[4].weight.requires_grad_(False)
+    before = copy.deepcopy(network.state_dict())
+    done = stabilize(network, spikes(20, 4, 60))
+    assert [change.frozen for change in done.layers[:3]] == [True, False, True]
+    after = network.state_dict()
+    assert all(before[name].equal(after[name]) for name in ("0.weight", "0.bias", "4.weight", "4.bias"))
+    assert done.layers[1].rate[1] == pytest.approx(0.1, rel=0.05)
+    assert not before["2.weight"].equal(after["2.weight"])
+    assert re.search(r"1 LIF\(50\) .* none +weights are frozen\n", str(done))
+
+
+def test_frozen_weights_behind_which_all_is_silent_are_named():
+    network = dense(rb.LIF)
+    with torch.no_grad():
+        network[2].weight.zero_()
+    network[2].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"3 LIF\(50\) has frozen weights, and none of its neurons fires"):
+        stabilize(network, spikes(20, 4, 60))
+
+
+def test_frozen_recurrent_weights_are_left_alone():
+    network = dense(rb.RecurrentLIF)
+    network[1].recurrent_weight.requires_grad_(False)
+    before = network[1].recurrent_weight.clone()
+    done = stabilize(network, spikes(20, 4, 60))
+    assert network[1].recurrent_weight.equal(before)
+    assert done.layers[0].rate[1] == pytest.approx(0.1, rel=0.05)
+
+
+def test_spikes_without_a_gradient_are_named():
+    class Comparing(rb.LIF):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    network = dense(rb.LIF)
+    network[3] = Comparing(50)
+    with pytest.raises(ValueError, match=r"the spikes of 3 Comparing\(50.* carry no gradient.*surrogate\.spike"):
+        stabilize(network, spikes(20, 4, 60))
 
 
 def test_neurons_that_encode_the_input_are_left_alone():

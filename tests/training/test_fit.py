@@ -608,6 +608,24 @@ def test_resume_refuses_metrics_with_a_damaged_line(tmp_path: Path) -> None:
         train(run, resume=True, learning_rate=0.8, epochs=6)
 
 
+def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, whole = tmp_path / "run", train(None, epochs=3)
+    save = checkpoint.save
+
+    def full(to: Path, network: nn.Module, position: checkpoint.Position, *optimizer: torch.optim.Optimizer) -> None:
+        if position.epoch == 2:
+            raise OSError(28, "No space left on device")
+        save(to, network, position, *optimizer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(
+            RunError, match=r"run: cannot be written: No space left .* of 1 epochs is intact: make room"
+        ):
+            train(path, epochs=3)
+    assert untimed(train(path, epochs=3, resume=True).metrics) == untimed(whole.metrics)
+
+
 def test_where_there_is_a_run_already_or_none(tmp_path: Path) -> None:
     train(tmp_path / "a", epochs=1)
     with pytest.raises(RunError, match="already"):

@@ -29,18 +29,19 @@ def test_what_is_written_is_read(folder: RunFolder) -> None:
 
 
 def test_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError, match="there is no such run"):
         RunFolder(tmp_path / "nothing")
     with pytest.raises(RunError, match=r"not the folder of a run, it has no config\.json"):
         RunFolder(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError, match="there is no such run"):
         RunFolder(tmp_path / "file")
 
 
 def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> None:
     with pytest.raises(
-        RunError, match=r"already; resume it with `rheobase resume .*` \(in Python: fit\(.*\)\), or choose another name"
+        RunError,
+        match=r"not empty; resume it with `rheobase resume .*` \(in Python: fit\(.*\)\), or choose another name",
     ):
         RunFolder.create(folder.path, {"recipe": "mnist"})
     with pytest.raises(RunError, match=r"already; resume it with fit\(\.\.\., resume=True\), or choose another name"):
@@ -96,6 +97,19 @@ def test_a_damaged_line_in_the_middle(folder: RunFolder, line: str) -> None:
     path.write_text("\n".join([lines[0], line, lines[2], ""]))
     with pytest.raises(RunError, match=r"metrics.jsonl: line 2 is damaged"):
         folder.metrics()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError, match="run: is a file, and a run needs a folder"):
+        RunFolder.create(tmp_path / "run", {})
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/run: cannot be written: Not a directory; choose another folder"):
+        RunFolder.create(tmp_path / "file" / "run", {})
 
 
 def test_later_epochs_are_forgotten_and_a_cut_line_too(folder: RunFolder) -> None:

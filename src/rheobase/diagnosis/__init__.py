@@ -8,7 +8,6 @@ anyway. `doctor` looks at all of it and says in words what is wrong, and what to
 the time axis, and `divergence` names the first value that is not finite, for training, too.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rheobase.compiled import as_written, original
+from rheobase.copies import copy_of
 from rheobase.diagnosis.divergence import explain
 from rheobase.diagnosis.finding import SHARE, Finding, Kind, activity_findings
-from rheobase.diagnosis.judge import judge, judge_axes, judge_input, judge_labels, judge_sight, judge_size
+from rheobase.diagnosis.judge import (
+    judge,
+    judge_axes,
+    judge_input,
+    judge_labels,
+    judge_learning,
+    judge_sight,
+    judge_size,
+)
 from rheobase.diagnosis.measure import LayerMeasures, Measures, Membrane, finite_or_none, measure
 from rheobase.diagnosis.rows import judge_rows
 from rheobase.diagnosis.show import picture
@@ -93,8 +101,9 @@ def doctor(
     The network is not changed: a copy of it is looked at, in training mode, forwards and backwards.
 
     What it recognizes: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane; gradients
-    that vanish or explode through depth or time, or are uneven from layer to layer; a readout that ignores what it gets;
-    layers that do not run in a call of the network, or mix samples, as neurons written for a loop over time do; a batch that
+    that vanish or explode through depth or time, or are uneven from layer to layer; neurons whose spikes carry no gradient, and
+    networks without a parameter that learns; a readout that ignores what it gets; layers that do not run in a call of the
+    network, or mix samples, as neurons written for a loop over time do; a batch that
     is batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite, and the layer where
     they begin.
 
@@ -153,7 +162,7 @@ def doctor(
         return functional.cross_entropy(output.mean(0), labels.long()) if loss is None else loss(output, labels)
 
     measures = measure(network, batch, of)
-    findings += judge_size(batch, measures)
+    findings += judge_size(batch, measures) + judge_learning(network)
     findings += (
         judge(measures, input_is_wrong=bool(findings)) if measures.finite else _not_finite(network, batch, measures)
     )
@@ -161,7 +170,7 @@ def doctor(
 
 
 def _not_finite(network: nn.Module, batch: Tensor, measures: Measures) -> list[Finding]:
-    twin = copy.deepcopy(network).train()
+    twin = copy_of(network).train()
     twin.zero_grad(set_to_none=True)
     where = explain(twin, batch, measures.loss)
     if where.startswith("all outputs and gradients are finite"):

@@ -9,6 +9,7 @@ Kind = Literal[
     "saturated",
     "threshold out of reach",
     "surrogate too narrow",
+    "no gradient",
     "vanishing through depth",
     "exploding through depth",
     "uneven through depth",
@@ -19,6 +20,7 @@ Kind = Literal[
     "input is too large",
     "not finite",
     "labels do not fit",
+    "nothing to learn",
     "readout ignores its input",
     "mixes samples",
 ]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rheobase.diagnosis.axes import looks_batch_first
 from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
@@ -66,6 +66,15 @@ def judge_sight(measures: Measures) -> list[Finding]:
     what = f"{', '.join(measures.unseen)} did not run in a call of the network, so that nothing is known of it"
     remedy = "the module that holds it must call it, layer(x), in its own forward; see rheobase.Temporal"
     return [Finding("not seen", None, what, remedy)]
+
+
+def judge_learning(network: nn.Module) -> list[Finding]:
+    """Whether anything in the network can learn."""
+    parameters = list(network.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        return []
+    what = f"none of the network's {len(parameters):,} parameters requires a gradient: all of them are frozen"
+    return [Finding("nothing to learn", None, what, "network.requires_grad_(True), and freeze only what shall stay")]
 
 
 SWAP = "batch.transpose(0, 1).contiguous()"
@@ -126,6 +135,10 @@ def judge(measures: Measures, *, input_is_wrong: bool = False) -> list[Finding]:
         findings += _activity(layer)
         findings += [] if input_is_wrong else _surrogate(layer)
         findings += _growth(layer)
+    if cut := [layer for layer in measures.layers if not layer.differentiable]:
+        return findings + [
+            _no_gradient(layer) for layer in cut
+        ]  # where a gradient ends, what it does before says nothing
     silent = any(layer.rate == 0 for layer in measures.layers)
     if not silent:
         findings += _depth(measures.layers)
@@ -161,6 +174,14 @@ def _surrogate(layer: LayerMeasures) -> Iterator[Finding]:
         f"potentials are within its reach, and the mean slope is {membrane.slope:.2%} of its peak"
     ).replace("%", " %")
     yield Finding("surrogate too narrow", layer.name, what, f"surrogate=rb.surrogate.{kind}(sharpness={width:.2g})")
+
+
+def _no_gradient(layer: LayerMeasures) -> Finding:
+    what = "its spikes carry no gradient: they come from a comparison, or are detached, so that nothing in front of it learns"
+    remedy = (
+        "in its run, make them with a surrogate: self.surrogate.spike(v - threshold), see docs/guides/own-neurons.md"
+    )
+    return Finding("no gradient", layer.name, what, remedy)
 
 
 def _growth(layer: LayerMeasures) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ All of it happens on a copy of the network, in training mode, with fixed random 
 the same batch gives the same numbers.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.copies import copy_of
 from rheobase.diagnosis.theory import expected_gain, expected_growth
 from rheobase.health import Recorder, neuron_layers, outside_neurons
 from rheobase.layers import Dropout
@@ -90,6 +90,7 @@ class LayerMeasures:
         surrogate: the gradient of its spikes, if it has one.
         fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
         recurrent: whether its neurons hear each other.
+        differentiable: whether a gradient goes from its spikes back to what it is given.
     """
 
     name: str
@@ -111,6 +112,7 @@ class LayerMeasures:
     surrogate: Surrogate | None = field(repr=False)
     fires_once_in: int | None = field(repr=False)
     recurrent: bool = field(repr=False)
+    differentiable: bool = field(repr=False)
 
     @property
     def steps_before(self) -> int:
@@ -119,7 +121,7 @@ class LayerMeasures:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: numbers that are not finite are None."""
-        unsaid = ("surrogate", "fires_once_in", "recurrent")
+        unsaid = ("surrogate", "fires_once_in", "recurrent", "differentiable")
         shown = {name: value for name, value in vars(self).items() if name not in unsaid}
         values = {name: finite_or_none(value) for name, value in shown.items()}
         if self.membrane is not None:
@@ -185,7 +187,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
         TypeError: if the network returns anything but a tensor.
         ValueError: if no layer of neurons runs in a call of the network.
     """
-    network = copy.deepcopy(network).train()
+    network = copy_of(network).train()
     names = {module: name for name, module in neuron_layers(network)}
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
@@ -242,6 +244,7 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
                 surrogate=getattr(part.neuron, "surrogate", None),
                 fires_once_in=known.fires_once_in,
                 recurrent=hasattr(part.neuron, "recurrent_weight"),
+                differentiable=part.spikes.requires_grad or not part.current.requires_grad,
             )
         )
     return Measures(

@@ -5,7 +5,6 @@ over time would walk over these rows instead of over time, from sample to sample
 means nothing. It gives itself away when it computes half of the rows: they come out otherwise than among all.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rheobase.copies import copy_of
 from rheobase.diagnosis.finding import Finding
 from rheobase.health import outside_neurons
 from rheobase.layers.parametrized import kind_of
@@ -41,7 +41,7 @@ def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> lis
     ]
     if not names:
         return []
-    network = copy.deepcopy(network)
+    network = copy_of(network)
     inputs: dict[str, tuple[nn.Module, Tensor]] = {}
 
     def remember(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:

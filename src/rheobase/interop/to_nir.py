@@ -136,7 +136,7 @@ def _check_known(network: nn.Module) -> None:
             raise InteropError(f"{where}, has a forward of its own, and nobody knows what it does with its layers")
         if module._forward_hooks or module._forward_pre_hooks:
             raise InteropError(
-                f"{where}, has hooks, which may change what passes; remove them, or write a copy without"
+                f"{where}, has hooks, which may change what passes; remove them (of pruning: torch.nn.utils.prune.remove)"
             )
 
 

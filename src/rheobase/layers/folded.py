@@ -1,11 +1,11 @@
 """Plain weights, of those that are computed from others while a network learns."""
 
-import copy
 from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils import parametrize
 
+from rheobase.copies import copy_of
 from rheobase.layers.parametrized import weight_name
 from rheobase.layers.quantized import quantized
 from rheobase.layers.standardized import standardized
@@ -28,7 +28,7 @@ def fold(network: L) -> L:
         >>> [name for name, _ in fold(network).named_parameters()]
         ['0.bias', '0.weight']
     """
-    folded = copy.deepcopy(network)
+    folded = copy_of(network)
     for layer in list(folded.modules()):
         if standardized(layer) is not None or quantized(layer) is not None:
             # A copy shares its class with the original, and PyTorch takes the parametrized weight out of the class.

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rheobase.copies import computed_by_hooks
 from rheobase.layers.parametrized import kind_of, rules_of, weight_name
 from rheobase.parameters import FeatureParameters
 
@@ -90,7 +91,7 @@ def quantize(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
 
     Raises:
         TypeError: if there is no such layer, or another one that learns weights, such as an `nn.ConvTranspose2d`.
-        ValueError: if a layer is quantized already, or an argument is out of range.
+        ValueError: if a layer is quantized already, or pruned, or an argument is out of range.
 
     Source: the straight-through estimator of Bengio, Leonard and Courville, arXiv 1308.3432.
 
@@ -103,6 +104,12 @@ def quantize(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
         ['0.bias', '0.weight', '2.bias', '2.weight']
     """
     layers = [(layer, name) for layer in module.modules() if (name := weight_name(layer)) is not None]
+    for layer, name in layers:
+        if any(name == computed for computed, _ in computed_by_hooks(layer)):
+            raise ValueError(
+                f"quantize: the {name} of a {kind_of(layer)} is computed by a hook, as of pruning; make it plain first: "
+                f"torch.nn.utils.prune.remove(layer, {name!r})"
+            )
     if not layers:
         raise TypeError(
             "quantize: module must be a linear or a convolutional layer or recurrent neurons, or hold some, got "

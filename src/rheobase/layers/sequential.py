@@ -188,9 +188,14 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         except RuntimeError as error:
             if type(error) is not RuntimeError:  # such as an accelerator that is out of memory
                 raise
+            where = f"Sequential: layer {position}, {layer}"
+            weights = {parameter.dtype for parameter in layer.parameters() if parameter.is_floating_point()}
+            if weights and x.dtype not in weights:
+                kind = str(next(iter(weights))).removeprefix("torch.")
+                raise RuntimeError(f"{where}, has weights of {kind} and got {x.dtype}: x.to(torch.{kind})") from error
             raise RuntimeError(
-                f"Sequential: layer {position}, {layer}, cannot take a step of shape {tuple(x.shape[2:])}, from "
-                f"{(steps, *x.shape[1:])} read as (T, B, *features): {error}"
+                f"{where}, failed on steps of shape {tuple(x.shape[2:])}, from {(steps, *x.shape[1:])} read as "
+                f"(T, B, *features): {error}"
             ) from error
 
 

@@ -43,7 +43,7 @@ from rheobase.neurons import Neuron, RecurrentLIF, SingleSpike
 from rheobase.neurons.neuron import IntegrateAndFire
 from rheobase.ops.arguments import check_batch
 from rheobase.padding import refuse_mask
-from rheobase.stability.centring import can_be_centred, centring
+from rheobase.stability.centring import can_be_centred, centring, is_frozen
 from rheobase.stability.recurrence import balance, balanced_dampening, centre
 from rheobase.stability.solve import solve
 from rheobase.stability.walk import (
@@ -74,6 +74,7 @@ class LayerChange:
 
     Args:
         name: the layer's position and kind, `"1 LIF(128)"`.
+        frozen: whether the weights in front of it require no gradient, and so were left as they are.
         centred: whether the weights in front of it became deaf to the mean of what they hear, and the biases equal.
         scale: what the weights and the bias in front of it were multiplied with, and its recurrent weights.
         shift: what was added to the bias in front of it, or else to its recurrent weights.
@@ -85,6 +86,7 @@ class LayerChange:
     """
 
     name: str
+    frozen: bool = False
     centred: bool = False
     scale: float = 1.0
     shift: float = 0.0
@@ -95,7 +97,8 @@ class LayerChange:
     gradient: tuple[float, float] = (0.0, 0.0)
 
     def _cells(self) -> tuple[str, ...]:
-        changed = ["centred"] if self.centred else []
+        changed = ["weights are frozen"] if self.frozen else []
+        changed += ["centred"] if self.centred else []
         changed += [f"weights x {self.scale:.3g}"] if self.scale != 1 else []
         changed += [f"mean {self.shift:+.3g}"] if self.shift else []
         changed += [f"recurrent x {self.balance:.3g}"] if self.balance != 1 else []
@@ -103,7 +106,8 @@ class LayerChange:
             most = " (the most)" if self.limited else ""
             changed.append(f"dampening {self.dampening[0]:.3g} -> {self.dampening[1]:.3g}{most}")
         rates, gradients = (f"{100 * rate:.2g} %" for rate in self.rate), (f"{norm:.2g}" for norm in self.gradient)
-        return self.name, " -> ".join(rates), " -> ".join(gradients), ", ".join(changed) or "nothing"
+        learned = " -> ".join(gradients) if any(self.gradient) else "none"
+        return self.name, " -> ".join(rates), learned, ", ".join(changed) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,10 @@ def stabilize(
     Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
     biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so
     does the last layer with weights, whose biases stay. Layers with fewer than 16 weights for each unit keep their means.
-    Weights that `rheobase.standardize` computes are scaled by their deviation. A dampening is raised to 10 at most, and to 4
-    over the threshold where the gradient goes through the reset: where a layer needs more, as one that hears little may, the
-    gradient of its weights stays smaller than the others, and the table says so.
+    Weights that `rheobase.standardize` computes are scaled by their deviation; frozen weights and the bias beside them are left
+    alone. A dampening is raised to 10 at most, and to 4 over the threshold where the gradient goes through the reset: where a
+    layer needs more, as one that hears little may, the gradient of its weights stays smaller than the others, and the table
+    says so.
 
     A surrogate is no weight, and no `state_dict` holds it: a network that is built anew computes the same with these weights,
     and trains otherwise. To train on, stabilize the new network, too, before they are loaded, or hand the surrogates on.
@@ -247,11 +252,13 @@ class _Stabilizer:
         few = x[:, : max(1, _ENOUGH // max(x[:, :1].numel(), 1))]
         if not bool(x.isfinite().all()):
             raise ValueError(f"stabilize: the current into {change.name} is not finite")
-        if not in_front:
+        change.frozen = bool(in_front) and is_frozen(in_front[-1])
+        if not in_front or change.frozen:
             if not self._rate_at(layer, few):
+                why = "frozen weights" if change.frozen else "no weights in front that could be scaled"
                 raise ValueError(
-                    f"stabilize: {change.name} has no weights in front that could be scaled, and none of its neurons fires "
-                    "for this batch; scale the batch, or lower the threshold"
+                    f"stabilize: {change.name} has {why}, and none of its neurons fires for this batch; scale the batch, or "
+                    "lower the threshold"
                 )
             return x
         if not bool(x.any()):
@@ -264,6 +271,8 @@ class _Stabilizer:
                 "stabilize the network before that is registered"
             )
         recurrent = layer.recurrent_weight if isinstance(layer, RecurrentLIF) else None
+        if recurrent is not None and not recurrent.requires_grad:
+            recurrent = None
         if recurrent is not None:
             centre(recurrent)
             change.balance = balance(recurrent, x, wanted)
@@ -327,7 +336,8 @@ class _Stabilizer:
         if weight is None or (rule is None and is_parametrized(module, "weight")):
             raise ValueError(
                 f"stabilize: the weights of the {kind} in front of {name} cannot be scaled: it has none, or they are computed "
-                "by a parametrization; stabilize the network before that is registered"
+                "by a parametrization or by pruning; stabilize the network before that is registered, or let "
+                "rb.fit_initial_rates(network, batch) fit biases alone"
             )
         bias = module._parameters.get("bias")
         parameters = [weight] if bias is None else [weight, bias]
@@ -348,6 +358,11 @@ class _Stabilizer:
         return heard
 
     def _listen(self, layer: Neuron, spikes: Tensor) -> None:
+        if not spikes.requires_grad:
+            raise ValueError(
+                f"stabilize: the spikes of {self._changes[layer].name} carry no gradient: they come from a comparison, or are "
+                "detached; make them with a surrogate: self.surrogate.spike(v - threshold)"
+            )
         spikes.register_hook(lambda on_spikes: self._set_dampening(layer, on_spikes))
 
     def _set_dampening(self, layer: Neuron, on_spikes: Tensor) -> None:

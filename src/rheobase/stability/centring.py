@@ -20,7 +20,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrize import is_parametrized
 
 from rheobase.layers.initialization import FEW
 from rheobase.layers.synapses import Synapses
@@ -64,7 +63,14 @@ def can_be_centred(module: nn.Module) -> bool:
     """Whether it is a linear layer or a convolution with learned weights of its own, enough of them for each output."""
     if not isinstance(module, Synapses) or getattr(module, "transposed", False):
         return False
-    return not is_parametrized(module, "weight") and module.weight.requires_grad and module.weight[0].numel() >= FEW
+    weight = module._parameters.get("weight")  # not there if it is computed, by a parametrization or by pruning
+    return weight is not None and weight.requires_grad and weight[0].numel() >= FEW
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether it has weights, and none of them learns, nor anything that they are computed from."""
+    weights = [parameter for name, parameter in module.named_parameters() if "bias" not in name]
+    return bool(weights) and not any(parameter.requires_grad for parameter in weights)
 
 
 def _common(biases: Tensor) -> float:

@@ -10,6 +10,7 @@ good checkpoint intact.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation
-from rheobase.training.folder import RunFolder
+from rheobase.training.folder import RunFolder, writing
 from rheobase.training.heap import keep_freed_memory
 from rheobase.training.lengths import check_mask_is_taken
 from rheobase.training.record import write_evaluation
@@ -119,7 +120,8 @@ def fit(
         measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
             of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
-        resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped.
+        resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped. For a job
+            that a queue may start again: `resume=Path(run, "config.json").exists()`.
         also_test: further sets that are looked at once, with the test set; the summary has their accuracies by name.
         about: more to write into the run's `config.json`, such as a recipe's name.
         display: who is told of the progress; None is a live display on a terminal and plain lines elsewhere.
@@ -130,8 +132,8 @@ def fit(
     Raises:
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
-        RunError: if `run` holds a run already (without `resume`) or none (with it), or one of another network (with another
-            surrogate, too), or with other data, settings, loss, penalties or optimizer.
+        RunError: if `run` cannot be written, holds a run already (without `resume`) or none (with it), or one of another
+            network (with another surrogate, too), or with other data, settings, loss, penalties or optimizer.
         TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
             with, `settings` are no `Training`, `schedule` is no function, or `optimizer` makes none that steps by gradients; if
             samples have different lengths, and a loss, a decoder or a penalty takes no mask.
@@ -272,14 +274,21 @@ class _Run:
             if folder is not None and self.writes:
                 # This order survives a kill between any two writes: metrics beyond the checkpoint are cut off on resume, and
                 # while the last epoch is the best one, the checkpoint itself holds the best weights (see `_restore`).
-                folder.append_metrics(measured)
-                checkpoint.save(folder.checkpoint, trainer.network, position, trainer.optimizer)
-                if improved:
-                    checkpoint.save(folder.best, trainer.network, position)
+                with self._writing(position.epoch - 1):
+                    folder.append_metrics(measured)
+                    checkpoint.save(folder.checkpoint, trainer.network, position, trainer.optimizer)
+                    if improved:
+                        checkpoint.save(folder.best, trainer.network, position)
             trainer.display.epoch(measured)
         trainer.network.load_state_dict(best)
         trainer.network.eval()
         return self._conclude(position, metrics, samples, test, also_test)
+
+    def _writing(self, epochs: int) -> AbstractContextManager[None]:
+        assert self.folder is not None, "only a run with a folder is written"
+        return writing(
+            self.folder.path, f"what is there of {epochs} epochs is intact: make room, and go on with resume=True"
+        )
 
     def _restore(self) -> tuple[Position, dict[str, Tensor], list[dict[str, Any]]]:
         """Where the run stood, its best weights and its metrics. If it was killed before its first checkpoint, at the start."""
@@ -389,8 +398,9 @@ class _Run:
                 summary["measures"] = dict(self.measure(trainer.network, test or self.validation))
         if self.folder is not None and self.writes:
             file = self.folder.path / "evaluation.npz"
-            write_evaluation(file, trainer.network, test or self.validation, seen, trainer.decode)
-            self.folder.write_summary(summary)
+            with self._writing(position.epoch):
+                write_evaluation(file, trainer.network, test or self.validation, seen, trainer.decode)
+                self.folder.write_summary(summary)
         trainer.display.finish(summary)
         return Result(position.best_epoch, validation, tested, metrics, summary)
 

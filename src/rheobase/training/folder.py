@@ -14,7 +14,8 @@ Everything is plain JSON, safetensors or numpy without pickle.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path)
         if not path.is_dir():
-            raise RunError(f"{path}: there is no such folder; `rheobase train` makes one")
+            raise RunError(
+                f"{path}: there is no such run; begin one with `rheobase train`, or with fit(...) without resume=True"
+            )
         config = self._read("config.json")
         if config is None:
             raise RunError(f"{path}: not the folder of a run, it has no config.json")
@@ -46,16 +49,19 @@ class RunFolder:
         """Make the folder of a new run.
 
         Raises:
-            RunError: if there is something at `path` already.
+            RunError: if there is something at `path` already, or it cannot be written.
         """
         path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: is a file, and a run needs a folder; choose another name")
         # A kill while the configuration was written leaves an empty folder but for a file that never got its name.
-        if path.exists() and (not path.is_dir() or not all(is_temporary(entry) for entry in path.iterdir())):
+        if path.exists() and not all(is_temporary(entry) for entry in path.iterdir()):
             in_python = "fit(..., resume=True)"
             how = f"`rheobase resume {path}` (in Python: {in_python})" if config.get("recipe") else in_python
-            raise RunError(f"{path}: there is something already; resume it with {how}, or choose another name")
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "config.json", config)
+            raise RunError(f"{path}: already exists and is not empty; resume it with {how}, or choose another name")
+        with writing(path, "choose another folder for it"):
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "config.json", config)
         return cls(path)
 
     def remove_leftovers(self) -> None:
@@ -132,6 +138,19 @@ class RunFolder:
             return None
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: damaged: {error}") from error
+
+
+@contextmanager
+def writing(path: Path, remedy: str) -> Iterator[None]:
+    """Within it, a file that cannot be written is an error of the run `path`, which says what to do.
+
+    Raises:
+        RunError: in place of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}; {remedy}") from error
 
 
 def _object(text: str) -> dict[str, Any]:
