@@ -44,7 +44,7 @@ def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> No
         match=r"not empty; resume it with `rheobase resume .*` \(in Python: fit\(.*\)\), or choose another name",
     ):
         RunFolder.create(folder.path, {"recipe": "mnist"})
-    with pytest.raises(RunError, match=r"already; resume it with fit\(\.\.\., resume=True\), or choose another name"):
+    with pytest.raises(RunError, match=r"not empty; resume it with fit\(\.\.\., resume=True\), or choose another name"):
         RunFolder.create(folder.path, {"recipe": None})  # of which the command line knows no network
     assert folder.metrics()
     (tmp_path / "file").write_text("mine")

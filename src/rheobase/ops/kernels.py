@@ -10,6 +10,7 @@ import importlib
 import os
 import warnings
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -28,6 +29,11 @@ def fused(x: Tensor) -> bool:
         False
     """
     return why_not(x.device.type) is None and not is_transformed()
+
+
+def kernels_for(operation: str, x: Tensor) -> ModuleType:
+    """The kernels of an operation for the device that `x` is on, imported when they are first needed: numba takes a while."""
+    return importlib.import_module(f"rheobase.ops.{operation}.{'gpu' if x.device.type == 'cuda' else 'cpu'}")
 
 
 def is_transformed() -> bool:

@@ -6,7 +6,6 @@ of R + 1 steps, keep these at the start of each piece too; and their spikes, on 
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from rheobase.ops.adaptive import pieces
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.kernels import kernels_for
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to
 from rheobase.ops.slope import surrogate_in_kernel
 from rheobase.surrogate import Surrogate
@@ -79,7 +79,7 @@ class _AdaptiveLif(torch.autograd.Function):
         values = as_constants(*values)
         parameters, initial = stack(values[:4], step), stack(values[4:], step)
         weight, sent = (None if tensor is None else tensor.detach().contiguous() for tensor in (weight, sent))
-        kernels = _kernels(x)
+        kernels = kernels_for("adaptive", x)
         spikes, last, distance, kept = pieces.forward(
             kernels, sequence_to_lanes(x), parameters, initial, weight, sent, *rule[:2], save
         )
@@ -97,7 +97,7 @@ class _AdaptiveLif(torch.autograd.Function):
         check_first_derivative()
         on_spikes, *on_last = gradients
         distance, kept, parameters, weight, sent, fired, index = ctx.saved_tensors
-        kernels = _kernels(on_spikes)
+        kernels = kernels_for("adaptive", on_spikes)
         if index is not None:
             fired = kernels.SpikeLists(ctx.shape[-1], fired, index, None)
         blocks, refractory, surrogate, detach_recurrent = ctx.rule
@@ -110,17 +110,6 @@ class _AdaptiveLif(torch.autograd.Function):
         on_recurrent = [on if needed else None for on, needed in zip((on_weight, on_sent), wanted[:2], strict=True)]
         on_values = sum_all_to((*on_parameters, *on_state), step, ctx.shapes, wanted[2:])
         return on_x.view(ctx.shape), None, None, *on_recurrent, *on_values
-
-
-def _kernels(x: Tensor) -> ModuleType:
-    # Imported when they are first needed: numba and Triton take a while.
-    if x.device.type == "cuda":
-        from rheobase.ops.adaptive import gpu
-
-        return gpu
-    from rheobase.ops.adaptive import cpu
-
-    return cpu
 
 
 @torch.library.custom_op("rheobase::adaptive_lif", mutates_args=())
@@ -137,7 +126,7 @@ def _operator(
     sharpness: float,
     detach_recurrent: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return pieces.forward(_kernels(x), x, parameters, initial, weight, sent, blocks, refractory, True)
+    return pieces.forward(kernels_for("adaptive", x), x, parameters, initial, weight, sent, blocks, refractory, True)
 
 
 @_operator.register_fake
@@ -151,7 +140,7 @@ def _(
     refractory: int,
     *_: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    count, states = pieces.kept_states(_kernels(x), len(x), refractory, blocks, weight is not None)
+    count, states = pieces.kept_states(kernels_for("adaptive", x), len(x), refractory, blocks, weight is not None)
     kept = parameters.new_empty(count, states, x.shape[1])
     return torch.empty_like(x), torch.empty_like(initial), torch.empty_like(x, dtype=parameters.dtype), kept
 
@@ -177,8 +166,8 @@ def _backward_operator(
     slope = distance.new_empty(0, 0)
     heard = None if sent is None else fired.view(len(fired), *sent.shape[1:])
     return pieces.backward(
-        _kernels(on_spikes), on_spikes.contiguous(), on_last.contiguous(), distance, kept, slope, parameters, weight, sent,
-        heard, blocks, refractory, shape, dampening, sharpness, detach_recurrent, learn,
+        kernels_for("adaptive", on_spikes), on_spikes.contiguous(), on_last.contiguous(), distance, kept, slope, parameters,
+        weight, sent, heard, blocks, refractory, shape, dampening, sharpness, detach_recurrent, learn,
     )  # fmt: skip
 
 

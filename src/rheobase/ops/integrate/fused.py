@@ -5,13 +5,13 @@ is learned, that output.
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.kernels import kernels_for
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to
 
 
@@ -39,7 +39,7 @@ class _Integrate(torch.autograd.Function):
         ctx.shapes = [tensor.shape for tensor in states]
         states = as_constants(*states)
         decay, initial = stack(states[:count], step), stack(states[count:], step)
-        membrane, last = _kernels(x).forward(sequence_to_lanes(x), decay, initial)
+        membrane, last = kernels_for("integrate", x).forward(sequence_to_lanes(x), decay, initial)
         membrane, *after = as_constants(membrane.view(x.shape), *rows(last, step))
         ctx.learn = any(ctx.needs_input_grad[1 : 1 + count])
         ctx.save_for_backward(membrane if ctx.learn else None, decay, initial)
@@ -53,27 +53,16 @@ class _Integrate(torch.autograd.Function):
         membrane, decay, initial = ctx.saved_tensors
         step = ctx.shape[1:]
         membrane = sequence_to_lanes(membrane) if ctx.learn else on_membrane.new_empty(0, 0)
-        on_x, on_initial, on_decay = _kernels(on_membrane).backward(
+        on_x, on_initial, on_decay = kernels_for("integrate", on_membrane).backward(
             sequence_to_lanes(on_membrane), stack(on_last, step), membrane, decay, initial, ctx.learn
         )
         per_lane, wanted = (*on_decay, *on_initial), ctx.needs_input_grad[1:]
         return on_x.view(ctx.shape), *sum_all_to(per_lane, step, ctx.shapes, wanted)
 
 
-def _kernels(x: Tensor) -> ModuleType:
-    # Imported when they are first needed: numba and Triton take a while.
-    if x.device.type == "cuda":
-        from rheobase.ops.integrate import gpu
-
-        return gpu
-    from rheobase.ops.integrate import cpu
-
-    return cpu
-
-
 @torch.library.custom_op("rheobase::integrate", mutates_args=())
 def _operator(x: Tensor, decay: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
-    return _kernels(x).forward(x, decay, initial)
+    return kernels_for("integrate", x).forward(x, decay, initial)
 
 
 @_operator.register_fake
@@ -86,7 +75,7 @@ def _backward_operator(
     on_membrane: Tensor, on_last: Tensor, membrane: Tensor, decay: Tensor, initial: Tensor, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients = on_membrane.contiguous(), on_last.contiguous()
-    return _kernels(on_membrane).backward(*gradients, membrane, decay, initial, learn)
+    return kernels_for("integrate", on_membrane).backward(*gradients, membrane, decay, initial, learn)
 
 
 @_backward_operator.register_fake

@@ -10,13 +10,13 @@ for 16-bit input and neurons of one state, it is its distance from the threshold
 """
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.kernels import kernels_for
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.lif.reset import Reset, ResetGradient
 from rheobase.ops.slope import surrogate_in_kernel
@@ -78,7 +78,7 @@ class _Lif(torch.autograd.Function):
         ctx.shapes = [tensor.shape for tensor in (threshold, *states)]
         threshold, *constants = as_constants(threshold, *states)
         parameters = stack(constants[:count], step), to_lanes(threshold, step), stack(constants[count:], step)
-        spikes, last, membrane = _kernels(x).forward(sequence_to_lanes(x), *parameters, reset, save)
+        spikes, last, membrane = kernels_for("lif", x).forward(sequence_to_lanes(x), *parameters, reset, save)
         ctx.save_for_backward(membrane, *parameters)
         ctx.rule = reset, surrogate, reset_gradient
         ctx.shape = x.shape
@@ -93,23 +93,12 @@ class _Lif(torch.autograd.Function):
         step, count = ctx.shape[1:], len(decay)
         wanted = ctx.needs_input_grad[5:]  # threshold, decays, initials
         shape, slope = surrogate_in_kernel(surrogate, membrane, threshold, ctx.shape)
-        on_x, on_initial, on_decay, on_threshold = _kernels(on_spikes).backward(
+        on_x, on_initial, on_decay, on_threshold = kernels_for("lif", on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step), membrane, slope, decay, threshold, initial,
             reset, shape, surrogate.dampening, surrogate.sharpness, reset_gradient, any(wanted[: 1 + count]),
         )  # fmt: skip
         per_lane = (on_threshold, *on_decay, *on_initial)
         return on_x.view(ctx.shape), None, None, None, None, *sum_all_to(per_lane, step, ctx.shapes, wanted)
-
-
-def _kernels(x: Tensor) -> ModuleType:
-    # Imported when they are first needed: numba and Triton take a while.
-    if x.device.type == "cuda":
-        from rheobase.ops.lif import gpu
-
-        return gpu
-    from rheobase.ops.lif import cpu
-
-    return cpu
 
 
 @torch.library.custom_op("rheobase::lif", mutates_args=())
@@ -124,7 +113,7 @@ def _operator(
     sharpness: float,
     reset_gradient: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(x).forward(x, decay, threshold, initial, reset, True)
+    return kernels_for("lif", x).forward(x, decay, threshold, initial, reset, True)
 
 
 @_operator.register_fake
@@ -149,7 +138,7 @@ def _backward_operator(
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     slope = membrane.new_empty(0, 0)
-    return _kernels(on_spikes).backward(
+    return kernels_for("lif", on_spikes).backward(
         on_spikes.contiguous(), on_last.contiguous(), membrane, slope, decay, threshold, initial,
         reset, shape, dampening, sharpness, reset_gradient, learn,
     )  # fmt: skip

@@ -4,13 +4,13 @@ As `rheobase.ops.lif.fused`. Kept for the backward pass are the membrane potenti
 (8 for float64), and the steps of the first and the second crossing of the threshold, 8 bytes for each neuron and sample.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.kernels import kernels_for
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.lif.fused import readable
 from rheobase.ops.single_spike.credit import Credit
@@ -56,7 +56,7 @@ class _SingleSpike(torch.autograd.Function):
         decay, threshold, *states = as_constants(*parameters)
         decay, threshold = to_lanes(decay, step), to_lanes(threshold, step)
         initial = stack(states, step) if states else decay.new_empty(0, 0)
-        spikes, last, membrane, crossings = _kernels(x).forward(
+        spikes, last, membrane, crossings = kernels_for("single_spike", x).forward(
             sequence_to_lanes(x), decay, threshold, initial, credit, fire_by_end, save, not states
         )
         ctx.save_for_backward(membrane, crossings, decay, threshold, initial)
@@ -71,24 +71,13 @@ class _SingleSpike(torch.autograd.Function):
         credit, fire_by_end, surrogate = ctx.rule
         step, wanted = ctx.shape[1:], ctx.needs_input_grad[3:]
         shape, slope = surrogate_in_kernel(surrogate, membrane, threshold, ctx.shape)
-        on_x, on_initial, *on_parameters = _kernels(on_spikes).backward(
+        on_x, on_initial, *on_parameters = kernels_for("single_spike", on_spikes).backward(
             sequence_to_lanes(on_spikes), stack(on_last, step) if on_last else initial, membrane, crossings, slope,
             decay, threshold, initial, credit, fire_by_end,
             shape, surrogate.dampening, surrogate.sharpness, any(wanted[:2]), not on_last,
         )  # fmt: skip
         per_lane = (*on_parameters, *on_initial)
         return on_x.view(ctx.shape), None, None, *sum_all_to(per_lane, step, ctx.shapes, wanted)
-
-
-def _kernels(x: Tensor) -> ModuleType:
-    # Imported when they are first needed: numba and Triton take a while.
-    if x.device.type == "cuda":
-        from rheobase.ops.single_spike import gpu
-
-        return gpu
-    from rheobase.ops.single_spike import cpu
-
-    return cpu
 
 
 @torch.library.custom_op("rheobase::single_spike", mutates_args=())
@@ -103,7 +92,7 @@ def _operator(
     dampening: float,
     sharpness: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _kernels(x).forward(x, decay, threshold, initial, credit, fire_by_end, True, False)
+    return kernels_for("single_spike", x).forward(x, decay, threshold, initial, credit, fire_by_end, True, False)
 
 
 @_operator.register_fake
@@ -136,7 +125,7 @@ def _backward_operator(
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     slope = membrane.new_empty(0, 0)
-    return _kernels(on_spikes).backward(
+    return kernels_for("single_spike", on_spikes).backward(
         on_spikes.contiguous(), on_last.contiguous(), membrane, crossings, slope, decay, threshold, initial,
         credit, fire_by_end, shape, dampening, sharpness, learn, False,
     )  # fmt: skip

@@ -4,7 +4,7 @@ This is what the word single spike means in this library; everything faster is t
 nothing of spikes. What follows it, the latch, lets the first crossing of the threshold through and nothing else, and there
 are four of them: all give the same spikes, each with a gradient of its own.
 
-Three things are deliberate. A latch is written as the relaxation whose gradient it has, and `_with_gradient_of` gives it the
+Three things are deliberate. A latch is written as the relaxation whose gradient it has, and `with_gradient_of` gives it the
 values 0 and 1. What a neuron's gradient can no longer reach is cut off by a selection, not by a product with 0, which would
 turn an overflow there into NaN: what comes after is not looked at. And a spike that is forced is a constant.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rheobase.ops.single_spike.credit import Credit
+from rheobase.ops.straight import with_gradient_of
 from rheobase.surrogate import Surrogate
 
 
@@ -50,7 +51,7 @@ def single_spike(
             # Two sums over time: how often the neuron was above its threshold, and the sum of that, 1 at the first crossing.
             fired = fired + above
             ramp = ramp + fired
-            spike = _with_gradient_of(ramp, ramp == 1)
+            spike = with_gradient_of((ramp == 1).to(ramp.dtype), ramp)
             if credit == "early_ramp":
                 over = ramp.detach() > 0
                 spike = torch.where(over, spike.detach(), spike)
@@ -58,12 +59,8 @@ def single_spike(
     if credit == "detached":
         fired = over.to(fired.dtype)
     elif credit != "product":
-        fired, ramp = (_with_gradient_of(torch.where(over, sum.detach(), sum), sum > 0) for sum in (fired, ramp))
+        sums = (torch.where(over, sum.detach(), sum) for sum in (fired, ramp))
+        fired, ramp = (with_gradient_of((sum > 0).to(sum.dtype), sum) for sum in sums)
     if credit in ("detached", "product"):
         ramp = fired.detach()
     return torch.stack(spikes) if spikes else torch.empty_like(x), membrane, fired, ramp
-
-
-def _with_gradient_of(relaxation: Tensor, value: Tensor) -> Tensor:
-    """The value, 0 or 1, with the gradient of something else."""
-    return value.to(relaxation.dtype) + (relaxation - relaxation.detach())

@@ -4,13 +4,13 @@ As `rheobase.ops.lif.fused`. Kept for the backward pass is the membrane potentia
 for float64). The noise is not: where a gradient depends on it, it is drawn again from the seed.
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.kernels import kernels_for
 from rheobase.ops.lanes import as_constants, rows, sequence_to_lanes, stack, sum_all_to, to_lanes
 from rheobase.ops.stochastic.firing import Firing
 
@@ -54,7 +54,9 @@ class _StochasticLif(torch.autograd.Function):
         slope, offset, *states = as_constants(*parameters)
         decay, initial = stack(states[:2], step), stack(states[2:], step)
         lanes = decay, to_lanes(slope, step), to_lanes(offset, step), initial
-        outputs, last, membrane = _kernels(x).forward(sequence_to_lanes(x), *lanes, noise, rule[0], save)
+        outputs, last, membrane = kernels_for("stochastic", x).forward(
+            sequence_to_lanes(x), *lanes, noise, rule[0], save
+        )
         ctx.save_for_backward(membrane, *lanes, noise)
         ctx.rule, ctx.shape = rule, x.shape
         return as_constants(outputs.view(x.shape), *rows(last, step))
@@ -64,22 +66,11 @@ class _StochasticLif(torch.autograd.Function):
         check_first_derivative()
         on_outputs, *on_last = gradients
         step, wanted = ctx.shape[1:], ctx.needs_input_grad[4:]  # slope, offset, decays, initials
-        on_x, on_initial, on_decay, on_slope, on_offset = _kernels(on_outputs).backward(
+        on_x, on_initial, on_decay, on_slope, on_offset = kernels_for("stochastic", on_outputs).backward(
             sequence_to_lanes(on_outputs), stack(on_last, step), *ctx.saved_tensors, *ctx.rule, any(wanted[:4])
         )
         per_lane = on_slope, on_offset, *on_decay, *on_initial
         return on_x.view(ctx.shape), None, None, None, *sum_all_to(per_lane, step, ctx.shapes, wanted)
-
-
-def _kernels(x: Tensor) -> ModuleType:
-    # Imported when they are first needed: numba and Triton take a while.
-    if x.device.type == "cuda":
-        from rheobase.ops.stochastic import gpu
-
-        return gpu
-    from rheobase.ops.stochastic import cpu
-
-    return cpu
 
 
 @torch.library.custom_op("rheobase::stochastic_lif", mutates_args=())
@@ -93,7 +84,7 @@ def _operator(
     firing: str,
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _kernels(x).forward(x, decay, slope, offset, initial, noise, firing, True)
+    return kernels_for("stochastic", x).forward(x, decay, slope, offset, initial, noise, firing, True)
 
 
 @_operator.register_fake
@@ -117,7 +108,7 @@ def _backward_operator(
     temperature: float,
     learn: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _kernels(on_outputs).backward(
+    return kernels_for("stochastic", on_outputs).backward(
         on_outputs.contiguous(), on_last.contiguous(), membrane, decay, slope, offset, initial, noise,
         firing, temperature, learn,
     )  # fmt: skip
