@@ -30,6 +30,29 @@ def test_gradients(decode):
     assert torch.autograd.gradcheck(decode, x)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_of_moments_that_are_as_good_the_first_receives_the_gradient(masked):
+    values = [[2.0, 0.0], [2.0, 1.0], [0.0, 1.0], [2.0, 0.0]]  # spikes are alike, and so are potentials at rest
+    x = torch.tensor(values).view(4, 1, 2).requires_grad_()
+    mask = torch.tensor([False, True, True, True]).view(4, 1) if masked else None
+    decoded = decoding.max(x, mask)
+    assert decoded.tolist() == [[2.0, 1.0]]
+    (on,) = torch.autograd.grad(decoded.sum(), x)
+    first = [1, 1] if masked else [0, 1]
+    assert on[:, 0].nonzero().tolist() == sorted([step, unit] for unit, step in enumerate(first))
+    assert on.sum() == 2
+
+
+def test_without_a_step_there_is_no_gradient_of_a_maximum():
+    x = torch.ones(3, 2, 2, requires_grad=True)
+    mask = torch.tensor([[True, False]] * 3)
+    decoded = decoding.max(x, mask)
+    assert decoded.tolist() == [[1, 1], [0, 0]]
+    (on,) = torch.autograd.grad(decoded.sum(), x)
+    assert on[:, 1].count_nonzero() == 0
+    assert on[:, 0].sum(0).tolist() == [1, 1]
+
+
 def test_a_count_lets_gradients_through():
     spikes = torch.ones(4, 1, 2, requires_grad=True)
     decoding.spike_count(spikes).sum().backward()

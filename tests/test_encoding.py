@@ -110,6 +110,41 @@ def test_delta_does_not_drift():
     assert encoding.delta(ramp, 0.1).sum() == len(ramp)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.007, 1 / 3])
+def test_delta_of_a_grid_of_the_threshold_spikes_at_every_step(threshold, dtype):
+    """Whichever way it was rounded: as multiples, as fractions, or added up."""
+    steps = torch.cat((torch.arange(51), torch.arange(50, -51, -1), torch.arange(-49, 1)))
+    grids = [threshold * steps.to(dtype), (threshold * steps.double()).to(dtype)]
+    grids += [] if dtype == torch.float16 else [torch.full((50,), threshold, dtype=dtype).cumsum(0)]
+    for grid in grids:
+        spikes = encoding.delta(grid.view(-1, 1, 1), threshold, off_spikes=True)[:, 0]
+        moves = grid.diff(prepend=grid.new_zeros(1)).sign()
+        assert (spikes[:, 0] - spikes[:, 1]).tolist() == moves.tolist()
+
+
+def test_delta_counts_no_change_that_is_smaller():
+    signal = torch.tensor([0.0999, 0.1, 0.1999, 0.2, 0.1001, 0.1, 0.0]).view(-1, 1, 1)
+    spikes = encoding.delta(signal, 0.1, off_spikes=True)[:, 0]
+    assert (spikes[:, 0] - spikes[:, 1]).tolist() == [0, 1, 0, 1, 0, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_delta_rests_where_rounding_is_larger_than_the_threshold(dtype):
+    signal = torch.full((4000, 1, 1), 3.0, dtype=dtype)
+    assert encoding.delta(signal, 1e-3, off_spikes=True).sum() == 3000
+    far = torch.full((40, 1, 1), 3e8, dtype=dtype)
+    assert encoding.delta(far, 0.1, off_spikes=True)[:, 0].sum(0).tolist() == [40, 0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_delta_refuses_what_is_no_number(bad):
+    signal = torch.zeros(5, 2, 3)
+    signal[3:, 1, 2] = bad
+    with pytest.raises(ValueError, match=r"delta: x must be finite, got NaN or infinity at step 3; .*nan_to_num"):
+        encoding.delta(signal)
+
+
 @pytest.mark.parametrize(("off_spikes", "features"), [(False, 3), (True, 6)])
 def test_delta_of_nothing(off_spikes, features):
     assert encoding.delta(torch.zeros(0, 2, 3), off_spikes=off_spikes).shape == (0, 2, features)

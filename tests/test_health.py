@@ -153,6 +153,31 @@ def test_behind_average_pooling_every_spike_arrives(pooling):
     assert layer.synaptic_operations_per_sample == 25
 
 
+@pytest.mark.parametrize(
+    ("pooling", "arrive"),
+    [
+        (nn.AvgPool2d(2, divisor_override=1), 1.0),
+        (nn.AvgPool2d(2, divisor_override=3), 1.0),
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False, divisor_override=2), 1.0),
+        (nn.AvgPool2d(2, padding=1), 1.0),
+        (nn.AvgPool2d(2, ceil_mode=True), 1.0),
+        # Of what is divided by different numbers, it is values that count: three spikes, in two windows.
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), 2 / 3),
+        (nn.AvgPool2d(3, ceil_mode=True), 2 / 3),
+    ],
+    ids=repr,
+)
+def test_spikes_behind_pooling_that_divides_by_something_else(pooling, arrive):
+    network = rb.Sequential(LIF(1, decay=0.0), pooling, nn.Conv2d(1, 3, 1))
+    x = torch.zeros(1, 1, 1, 4, 4)
+    x[0, 0, 0, 1, 1] = x[0, 0, 0, 3, 1] = x[0, 0, 0, 3, 2] = 1
+    with Recorder(network) as recorder:
+        network(x)
+    (layer,) = recorder.layers()
+    assert layer.spikes_per_sample == 3
+    assert layer.synaptic_operations_per_sample == pytest.approx(3 * 3 * arrive)
+
+
 def test_counts_of_spikes_in_the_input():
     network = rb.Sequential(nn.Linear(3, 4), LIF(4))
     x = torch.zeros(5, 2, 3)

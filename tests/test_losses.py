@@ -80,8 +80,20 @@ def test_gradients(loss):
     assert torch.autograd.gradcheck(lambda x: loss(x, torch.tensor([4, 0, 2])), x)
 
 
+@pytest.mark.parametrize("every", [True, False])
+def test_class_156_in_a_byte_is_a_class(every):
+    """Where -100 is compared in uint8, it is 156."""
+    output = torch.rand(4, 3, 200, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.full((4, 3), 156)
+    if not every:
+        labels[1:, 0] = 7
+    loss = cross_entropy_per_step(output, labels.to(torch.uint8))
+    assert loss.item() > 4
+    assert torch.equal(loss, cross_entropy_per_step(output, labels))
+
+
 @both
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64])
 def test_labels_of_any_size(loss, dtype):
     x = torch.rand(4, 3, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loss(x, torch.tensor([4, 0, 2], dtype=dtype)), loss(x, torch.tensor([4, 0, 2])))

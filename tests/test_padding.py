@@ -306,6 +306,16 @@ def test_nothing_is_cut_in_pieces_that_would_escape_the_mask() -> None:
     assert not whole[3:, 0].any()
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64])
+@pytest.mark.parametrize("steps", [100, 256, 40_000])
+@pytest.mark.parametrize("tensor", [False, True])
+def test_lengths_of_any_integer_type(dtype: Any, steps: int, tensor: bool) -> None:
+    lengths = np.array([100, 1], dtype)
+    mask = rb.mask_of(torch.from_numpy(lengths) if tensor else lengths, steps)
+    assert mask.shape == (steps, 2)
+    assert mask.sum(0).tolist() == [100, 1]
+
+
 @pytest.mark.usefixtures("as_a_user")
 @pytest.mark.parametrize(
     ("lengths", "error", "message"),

@@ -74,7 +74,7 @@ def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = Non
 
 
 def max(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
-    """The maximum over time: each class is judged by its best moment. Only that moment receives a gradient.
+    """The maximum over time: each class is judged by its best moment, of several the first. Only that receives a gradient.
 
     Args:
         output: what the network gave, `(T, B, C)`.
@@ -93,8 +93,8 @@ def max(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None
     """
     _check(output, "max")
     if mask is None:
-        return output.amax(0)
-    best = only(output, mask, "max", otherwise=-math.inf).amax(0)
+        return output.max(0).values  # whose gradient `amax` would share among all that are as large
+    best = only(output, mask, "max", otherwise=-math.inf).max(0).values
     return torch.where(beside(mask.any(0), best), best, 0)
 
 

@@ -158,8 +158,11 @@ def delta(
 ) -> Float[Tensor, "T B *features_out"]:
     """Spikes where a signal has moved by `threshold` since its last spike, as an event camera does.
 
+    A signal on a grid of the threshold spikes where it was made to, whatever rounding did to it: a change that falls short of
+    the threshold by no more than a few times the rounding of the type of `x`, and by less than an eighth, counts.
+
     Args:
-        x: the signal over time, `(T, B, *features)`; it starts from 0.
+        x: the signal over time, `(T, B, *features)`, finite; it starts from 0.
         threshold: the change that makes a spike, above 0; at most one spike per step, the rest of a jump follows after.
         off_spikes: also spike for decreases, in a second half of the first feature axis.
 
@@ -168,7 +171,8 @@ def delta(
 
     Raises:
         TypeError: if `x` is not floating point.
-        ValueError: if `threshold` is not above 0, or `off_spikes` is asked for without a feature axis.
+        ValueError: if `threshold` is not above 0, `x` is NaN or infinite somewhere, or `off_spikes` is asked for without a
+            feature axis.
 
     Example:
         >>> signal = torch.tensor([0.0, 0.5, 1.0, 1.0, 0.4]).view(5, 1, 1)
@@ -182,12 +186,21 @@ def delta(
         raise ValueError(f"delta: threshold must be above 0, got {threshold}")
     if off_spikes and x.ndim < 3:
         raise ValueError(f"delta: off_spikes needs x as (T, B, *features), got shape {tuple(x.shape)}")
+    for step in (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
+        raise ValueError(
+            f"delta: x must be finite, got NaN or infinity at step {step}; replace it, torch.nan_to_num(x)"
+        )
     # The level follows both ways, also where nobody asked to see the decreases; whole thresholds, so that it cannot drift.
-    thresholds = x.new_zeros(x.shape[1:], dtype=state_type(x))
+    thresholds = x.new_zeros(x.shape[1:], dtype=torch.float64)
     ups, downs = torch.zeros_like(x), torch.zeros_like(x)
-    for signal, up, down in zip(x, ups, downs, strict=True):
-        change = signal - threshold * thresholds
-        up.copy_(change >= threshold)
-        down.copy_(change <= -threshold)
-        thresholds += up - down
+    rounding = 2 * torch.finfo(x.dtype).eps
+    for signal, up, down in zip(x.detach(), ups, downs, strict=True):
+        exact, level = signal.double(), threshold * thresholds
+        # Below a half, a spike cannot undo the one before.
+        enough = threshold - (rounding * torch.maximum(exact.abs(), level.abs())).clamp(max=threshold / 8)
+        change = exact - level
+        up.copy_(change >= enough)
+        down.copy_(change <= -enough)
+        thresholds += up
+        thresholds -= down
     return torch.cat((ups, downs), dim=2) if off_spikes else ups

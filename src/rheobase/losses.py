@@ -5,7 +5,7 @@ that need every step, or know which steps are there.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +14,16 @@ from rheobase.padding import only
 
 NO_CLASS = -100
 """Stands where a step has no class, as it does for PyTorch's cross-entropy."""
+
+
+def has_class(labels: Shaped[Tensor, "..."]) -> Bool[Tensor, "..."]:
+    """Where labels are not `NO_CLASS`; of any integer type, for in uint8 -100 would be compared as 156.
+
+    Example:
+        >>> has_class(torch.tensor([156, 0], dtype=torch.uint8)), has_class(torch.tensor([0, -100]))
+        (tensor([True, True]), tensor([ True, False]))
+    """
+    return (labels if labels.is_floating_point() else labels.long()) != NO_CLASS
 
 
 def _check(output: Tensor, labels: Tensor, what: str) -> None:
@@ -42,7 +52,7 @@ def _check_classes(output: Tensor, labels: Tensor, what: str) -> None:
 
 def cross_entropy_per_step(
     output: Float[Tensor, "T B C"],
-    labels: Int[Tensor, " B"] | Int[Tensor, "T B"],
+    labels: Integer[Tensor, " B"] | Integer[Tensor, "T B"],
     *,
     label_smoothing: float = 0.0,
     mask: Bool[Tensor, "T B"] | None = None,
@@ -70,7 +80,7 @@ def cross_entropy_per_step(
         tensor(1.3863)
     """
     if labels.ndim == 2 and labels.shape == output.shape[:2]:
-        asked = labels != NO_CLASS
+        asked = has_class(labels)
         if mask is not None or not asked.all():
             mask = asked if mask is None else mask & asked
     if mask is not None:
@@ -88,7 +98,7 @@ def cross_entropy_per_step(
 
 def rate_mse(
     spikes: Float[Tensor, "T B C"],
-    labels: Int[Tensor, " B"],
+    labels: Integer[Tensor, " B"],
     *,
     correct: float = 0.2,
     wrong: float = 0.03,

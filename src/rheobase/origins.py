@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from rheobase.layers.pooling import MAXIMUM, PASSES_SPIKES_ON, window_size
+from rheobase.layers.pooling import MAXIMUM, PASSES_SPIKES_ON, divides_alike, divisor
 
 _AVERAGE_TO_SIZE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
@@ -81,5 +81,5 @@ def _share(layer: nn.Module, x: Tensor, y: Tensor) -> float | None:
     if isinstance(layer, (*PASSES_SPIKES_ON, *MAXIMUM, nn.ReLU)):
         return 1.0
     if isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d):
-        return 1 / window_size(layer)
+        return 1 / divisor(layer) if divides_alike(layer, x.shape) else None
     return y.numel() / max(x.numel(), 1) if isinstance(layer, _AVERAGE_TO_SIZE) else None

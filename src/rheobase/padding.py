@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Integer, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -27,7 +27,9 @@ from rheobase.temporal import Temporal
 _masks: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
-def mask_of(lengths: Int[Tensor, " B"] | Int[np.ndarray, " B"] | Sequence[int], steps: int) -> Bool[Tensor, "T B"]:
+def mask_of(
+    lengths: Integer[Tensor, " B"] | Integer[np.ndarray, " B"] | Sequence[int], steps: int
+) -> Bool[Tensor, "T B"]:
     """Which steps are there, for sequences that begin at step 0 and are padded at the end.
 
     Args:
@@ -47,6 +49,7 @@ def mask_of(lengths: Int[Tensor, " B"] | Int[np.ndarray, " B"] | Sequence[int], 
     lengths = torch.as_tensor(lengths)
     if lengths.numel() and (lengths.is_floating_point() or lengths.dtype == torch.bool):
         raise TypeError(f"mask_of: lengths must be integers, numbers of steps, got {lengths.dtype}; use lengths.long()")
+    lengths = lengths.long()  # else what it is compared with is wrapped to its type: 256 to 0, in uint8
     if lengths.ndim != 1:
         raise ValueError(
             f"mask_of: lengths must be (B,), one for each sequence, got shape {tuple(lengths.shape)}; use lengths.flatten()"

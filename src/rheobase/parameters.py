@@ -1,8 +1,9 @@
 """Decays and thresholds: one number per feature, fixed or learned, that cannot leave its range.
 
 A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under
-a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start
-exactly at the value asked for, and neither has a clamp behind which the gradient dies.
+a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start at
+the value asked for, to the rounding of the free parameter and of the map: in float32, of values from 0.001 on, within 5e-7 of
+it, for many a number is the image of none. And neither has a clamp behind which the gradient dies.
 
 To change one, assign to it: `layer.threshold = 2.0`. What `layer.threshold` gives of a learned one is computed from the free
 parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.

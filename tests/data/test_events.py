@@ -19,6 +19,7 @@ from rheobase.data import (
     StretchTime,
     concatenate,
 )
+from rheobase.data.augment import Recording
 from rheobase.errors import DataError
 
 AUGMENT = (
@@ -384,7 +385,9 @@ def test_equal_recordings_are_augmented_each_in_its_own_way(events):
 
 def test_augmentation_that_leaves_the_channels_is_refused(events):
     data = EventDataset(events, dt=0.05, steps=10).augmented(lambda one, _: one._replace(units=one.units + 10_000))
-    with pytest.raises(ValueError, match=r"augment: got channels \d+ to \d+, expected 0 to \d+; events that leave"):
+    with pytest.raises(
+        ValueError, match=r"augment: got channels \d+ to \d+, expected 0 to \d+, after <lambda>; events that leave"
+    ):
         data.batch(np.arange(4), (0, 0))
 
 
@@ -395,3 +398,31 @@ def test_steps_that_see_hardly_any_event_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"0.1 s are seen, with 0.2 % of the events: .* ends at 1000 s; .* 1,000"):
         EventDataset(events, dt=0.01, steps=10)
     assert EventDataset(events, dt=10.0, steps=10).steps == 10  # a tenth of the recording
+
+
+class Move:
+    """An augmentation of a user's own."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
+        return recording._replace(times=recording.times + np.float32(self.by))
+
+
+@pytest.mark.parametrize(
+    ("by", "got"), [(-0.1, "-0.1 to 0.1"), (float("nan"), "nan to nan"), (float("inf"), "inf to inf")]
+)
+@pytest.mark.parametrize("others", [0, 1])
+def test_augmentation_to_times_that_there_are_not_is_refused(by, got, others):
+    """Counted, they would be events of other steps: -1 is the last but one from behind."""
+    events = Events(np.float32([0.0, 0.2]), np.int32([0, 1]), np.array([0, 2]), np.array([0]), channels=2)
+    other = (StretchTime(1.0, 1.0),) * others
+    data = EventDataset(events, dt=0.1, steps=4, augment=(*other, Move(by), *other))
+    message = (
+        rf"augment: got times from {got} s, expected finite times from 0 on, after Move; events .* recording.keep\("
+    )
+    with pytest.raises(ValueError, match=message):
+        data.batch(np.array([0]), (0,))
+    dropping = data.augmented(Move(by), lambda one, _: one.keep((one.times >= 0) & (one.times < np.inf)))
+    assert dropping.batch(np.array([0]), (0,))[0].sum() == (1 if by == -0.1 else 0)

@@ -79,6 +79,42 @@ def test_images_and_labels_must_fit_together():
         Images(np.zeros((3, 4), np.uint8), np.arange(3))
 
 
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (
+            RNG.random((3, 4, 4)),
+            r"got pixels of float64 from 0.\d+ to 0.9\d+, expected integers from 0 to 255; .*255 \* pix",
+        ),
+        (np.full((3, 4, 4), 1000), r"got pixels of int64 from 1000 to 1000, expected .*; rescale them to 0..255"),
+        (np.full((3, 4, 4), -5, np.int8), r"got pixels of int8 from -5 to -5, expected .* from 0 to 255"),
+        (np.full((3, 4, 4), 200.0, np.float32), r"got pixels of float32 from 200 to 200, .*; round them, .*astype"),
+        (np.full((3, 4, 4), np.nan), r"got pixels of float64 from nan to nan, .*; rescale them"),
+        (np.ones((3, 4, 4), bool), r"got pixels of bool, expected .*\(255 \* pixels\)"),
+    ],
+)
+def test_pixels_that_are_no_bytes_are_refused(pixels, message):
+    with pytest.raises(DataError, match=f"mine: {message}"):
+        Images(pixels, np.arange(3), source="mine")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64])
+def test_integers_of_any_size_are_pixels(dtype):
+    images = Images(np.array([[[0, 128, 255]]], dtype), np.array([0]))
+    assert images.pixels.dtype == np.uint8
+    x, _ = ImageDataset(images, steps=1)[0]
+    torch.testing.assert_close(x[0], torch.tensor([0, 128 / 255, 1]))
+    assert images.digest == Images(np.array([[[0, 128, 255]]], np.uint8), np.array([0])).digest
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_pixels_of_a_tensor_are_refused_with_the_remedy():
+    with pytest.raises(
+        TypeError, match=r"got pixels in a Tensor, expected a NumPy array; of a tensor, pixels.numpy\(\)"
+    ):
+        Images(torch.zeros(3, 4, 4, dtype=torch.uint8), np.arange(3))  # pyright: ignore[reportArgumentType]
+
+
 def cifar(labels: list[int]) -> bytes:
     rng = np.random.default_rng(0)
     return b"".join(bytes([label]) + rng.integers(0, 256, 3072).astype(np.uint8).tobytes() for label in labels)

@@ -277,6 +277,20 @@ def test_averages_over_any_axes(axes):
     assert all(0.04 < layer.rate < 0.2 for layer in recorder.layers()), recorder.layers()
 
 
+@pytest.mark.parametrize("divisor", [1, 9])
+def test_a_sum_is_an_average_times_its_units(divisor):
+    def weights(**settings):
+        torch.manual_seed(0)
+        pooling = nn.AvgPool2d(1), nn.AvgPool2d(3, **settings)
+        network = rb.Sequential(nn.Conv2d(2, 8, 3), rb.LIF(8), *pooling, nn.Conv2d(8, 8, 3), rb.LIF(8))
+        return network[0].weight, network[4].weight
+
+    first, second = weights(divisor_override=divisor)
+    averaged = weights()
+    assert torch.equal(first, averaged[0])
+    torch.testing.assert_close(second, averaged[1] * divisor / 9)
+
+
 def test_pooled_neurons_that_fire_once():
     network = pooled(rb.SingleSpike, 2)
     first = torch.rand(8, 2, 24, 24)

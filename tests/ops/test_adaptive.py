@@ -62,7 +62,7 @@ def case(seed, refractory, steps, batch, neurons, recurrent):
     weight = uniform(neurons, neurons, low=-0.6) * recurrent
     parameters = [uniform(neurons, low=low, high=high) for low, high in ((0.7, 1), (0.4, 1.2), (0.6, 1), (0, 0.5))]
     resting = torch.randint(0, refractory + 1, (batch, neurons), generator=generator).double()
-    membrane = torch.where(resting > 0, 0.0, uniform(batch, neurons, low=-0.5, high=0.5))
+    membrane = torch.where(resting > 0, 3.0, 1.0) * uniform(batch, neurons, low=-0.5, high=0.5)
     sent = (uniform(refractory + 1, batch, neurons) < 0.2).double()
     return x, weight, parameters, (membrane, uniform(batch, neurons), resting, sent)
 

@@ -59,7 +59,7 @@ def make_case(
 
     ranges = (0.7, 1), (0.3, 1), (0.6, 1), (0, 0.5)
     resting = torch.randint(0, min(refractory, 4) + 1, (lanes,), generator=generator).to(state)
-    membrane = torch.where(resting > 0, 0.0, uniform(lanes, low=-0.5, high=0.5))
+    membrane = torch.where(resting > 0, 3.0, 1.0) * uniform(lanes, low=-0.5, high=0.5)
     return Case(
         x=uniform(steps, lanes, low=-0.3).to(dtype),
         parameters=torch.stack([uniform(lanes, low=low, high=high) for low, high in ranges]),

@@ -52,7 +52,8 @@ def case(variant, seed, refractory, steps, batch, features, recurrent=False):
     ranges = (0.7, 1), (0.4, 1.2), (0.6, 1), (0, 0.5)
     parameters = [uniform(*features, low=low, high=high).requires_grad_(learn) for low, high in ranges]
     resting = torch.randint(0, refractory + 1, step, generator=generator).to(state)
-    membrane = torch.where(resting > 0, 0.0, uniform(*step, low=-0.5, high=0.5)).requires_grad_()
+    # Whoever sets a state may set one of a neuron that fires in the midst of its rest.
+    membrane = (torch.where(resting > 0, 3.0, 1.0) * uniform(*step, low=-0.5, high=0.5)).requires_grad_()
     after = [membrane, uniform(*step).requires_grad_(), resting]
     weight = [uniform(*features, *features, low=-0.6).requires_grad_()] if recurrent else []
     if recurrent:
@@ -89,6 +90,20 @@ def assert_agree(ours, theirs, dtype):
         scale = max(their.double().abs().max().item(), 1.0) if their.numel() else 1.0
         rounded = torch.finfo(dtype).eps if our.dtype == dtype else 0.0
         torch.testing.assert_close(our.double(), their.double(), rtol=rounded, atol=64 * unit * scale)
+
+
+def test_a_spike_at_rest_does_not_end_the_rest_of_its_block():
+    """The block goes on as if the spike had done nothing: it hears as little as before."""
+    x = torch.zeros(5, 1, 1, dtype=F64, requires_grad=True)
+    state = [torch.full((1, 1), value, dtype=F64) for value in (2.0, 0.0, 3.0)]
+    rule = {"decay": 0.5, "threshold": 0.5, "adaptation": 0.0, "refractory": 4, "credit": "blocks"}
+    for computer in ("kernels", "reference"):
+        with computed_by(computer):
+            spikes, _ = adaptive_lif(x, state=tuple(state), **rule)
+        assert spikes.flatten().tolist() == [1, 0, 0, 0, 0]
+        (on,) = torch.autograd.grad(spikes.sum(), x)
+        assert not on[:3].any(), computer
+        assert (on[3:] > 0).all(), computer
 
 
 @settings(max_examples=8)

@@ -37,9 +37,10 @@ def test_mean_and_deviation_of_the_membrane_potential(neurons, mean):
     assert not layer.bias.any()
 
 
-def test_recurrent_weights_make_a_tenth_of_the_variance():
+@pytest.mark.parametrize("kind", [rb.RecurrentLIF, rb.RecurrentAdaptiveLIF])
+def test_recurrent_weights_make_a_tenth_of_the_variance(kind):
     torch.manual_seed(0)
-    layer, neurons = nn.Linear(400, 300), rb.RecurrentLIF(300)
+    layer, neurons = nn.Linear(400, 300), kind(300)
     fluctuation_driven(layer, neurons, rate=0.05)
     shares = 400 * layer.weight.var(), 300 * neurons.recurrent_weight.var()
     assert (shares[0] / shares[1]).item() == pytest.approx(9, rel=0.05)

@@ -139,7 +139,14 @@ def test_the_mean_square_of_an_average(steps: int, window: int) -> None:
     assert weight_variance(10, steps) == pytest.approx(steps / 10)
 
 
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AvgPool2d((2, 3)), SpikeMaxPool2d(2), None], ids=repr)
+POOLINGS = [
+    *(nn.AvgPool2d(2), nn.AvgPool2d((2, 3)), SpikeMaxPool2d(2), None),
+    *(nn.AvgPool2d(2, divisor_override=1), nn.AvgPool2d(3, divisor_override=2), nn.AvgPool2d(1, divisor_override=3)),
+    nn.AvgPool2d(2, padding=1, count_include_pad=False),
+]
+
+
+@pytest.mark.parametrize("pool", POOLINGS, ids=repr)
 def test_behind_pooling_the_variance_is_1_too(pool: nn.Module | None) -> None:
     torch.manual_seed(0)
     pooling = [] if pool is None else [pool]
@@ -152,7 +159,8 @@ def test_behind_pooling_the_variance_is_1_too(pool: nn.Module | None) -> None:
     assert [layer.receives for layer in done] == ["the input", "spikes" if pool is None else "pooled spikes"]
     # Spikes at any step, which theory assumes; those of the layer itself cluster in time.
     spikes = once(STEPS, 8, 20, 18, 18)
-    assert network[2:](spikes).var().item() == pytest.approx(1, abs=0.1)
+    current = network[2:](spikes)[..., 1:-1, 1:-1]  # windows at the border of the picture may hold fewer units
+    assert current.var().item() == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize("kind", ["picture", "spikes"])

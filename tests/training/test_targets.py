@@ -143,6 +143,32 @@ def test_a_class_at_every_step_is_learned_and_counted_sample_by_sample(tmp_path:
     assert "numbers are steps" in page
 
 
+@pytest.mark.parametrize("source", ["tensors", "array", "PyTorch", "elsewhere"])
+def test_class_156_in_a_byte_is_a_class(source: str) -> None:
+    """Where -100 is compared in uint8, it is 156."""
+
+    class Elsewhere(TargetDataset):
+        def batch(self, indices: Any, seed: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+            x, y = super().batch(indices, seed)
+            return x, y.to(torch.uint8)
+
+    x, labels = targets(True).x, torch.full((T, N), 156, dtype=torch.uint8)
+    assert isinstance(x, Tensor)
+    if source == "PyTorch":
+        data = rb.data.from_torch(list(zip(x.unbind(1), labels.unbind(1), strict=True)), every_step=True)
+    else:
+        kind = Elsewhere if source == "elsewhere" else TargetDataset
+        data = kind(x, labels.numpy() if source == "array" else labels, every_step=True)
+    net = rb.Sequential(nn.Linear(6, 200), rb.LeakyReadout(200, decay=0.9))
+    net[0].bias.data[156] = 10  # right at every step
+    seen, same = evaluate(net, data), evaluate(net, TargetDataset(x, labels.long(), every_step=True))
+    assert seen.accuracy == 1
+    assert seen.loss == same.loss > 0
+    assert seen.answers.eq(156).all()
+    if source != "elsewhere":
+        assert data.batch(np.array([0]))[1].dtype == torch.int64
+
+
 def test_training_counts_the_steps_that_are_right() -> None:
     """In a single step at a learning rate of 0, by hand."""
     data, net = classes_at_steps(True), network()

@@ -25,6 +25,11 @@ _LONG, _FEW = 200, 0.02
 """Steps that see less of the longest recording than one part in so many, and a smaller share of events, are likely a mistake:
 the next unit is a factor of 1,000 away."""
 
+_REMEDY = (
+    "events that leave the range must be dropped: recording.keep((recording.times >= 0) & (recording.times < numpy.inf)), "
+    "and likewise by recording.units"
+)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EventDataset(IndexedDataset):
@@ -160,7 +165,8 @@ class EventDataset(IndexedDataset):
 
         Raises:
             IndexError: if an index is negative or beyond the last sample.
-            ValueError: if a part of the seed is negative, or augmentation makes channels that there are not.
+            ValueError: if a part of the seed is negative, or augmentation makes channels that there are not, or times that are
+                not finite or below 0.
         """
         chosen = self._in_full_set(indices)
         recordings = [self.events.recording(sample) for sample in chosen.tolist()]
@@ -173,17 +179,21 @@ class EventDataset(IndexedDataset):
         return self._binned(recordings), torch.from_numpy(self.events.labels[chosen])
 
     def _augmented(self, recording: Recording, rng: np.random.Generator) -> Recording:
-        for change in self.augment:
-            recording = change(recording, rng)
-        units = recording.units
-        if (
-            len(units) and not 0 <= units.min() <= units.max() < self.events.channels
-        ):  # else they fall into other samples
-            raise ValueError(
-                f"augment: got channels {units.min()} to {units.max()}, expected 0 to {self.events.channels - 1}; events that "
-                "leave the range must be dropped"
-            )
+        stages = [recording := change(recording, rng) for change in self.augment]
+        if problem := self._problem(recording):
+            # One may make what the next drops: it was the first after which something was wrong until the end.
+            at = next(at for at in range(len(stages)) if all(map(self._problem, stages[at:])))
+            raise ValueError(f"augment: {problem}, after {_name(self.augment[at])}; {_REMEDY}")
         return recording
+
+    def _problem(self, recording: Recording) -> str | None:
+        """What is wrong with a recording, whose events would fall into other samples or steps; None if all is well."""
+        times, units, last = recording.times, recording.units, self.events.channels - 1
+        if len(units) and not 0 <= units.min() <= units.max() <= last:
+            return f"got channels {units.min()} to {units.max()}, expected 0 to {last}"
+        if len(times) and not 0 <= times.min() <= times.max() < math.inf:  # a minimum of NaN is NaN
+            return f"got times from {times.min():g} to {times.max():g} s, expected finite times from 0 on"
+        return None
 
     def _binned(self, recordings: list[Recording]) -> Float[Tensor, "T B *features"]:
         shape = (self.steps, len(recordings), *self.features)
@@ -271,6 +281,10 @@ class EventDataset(IndexedDataset):
         shape = (self.steps, self.group, self.clip, self.merge_polarities, self.flatten)
         settings = (self.events.digest, self.dt, *shape, in_words(self.augment))
         return digest(str(settings), *self._decisive)
+
+
+def _name(change: Augmentation) -> str:
+    return getattr(change, "__name__", type(change).__name__)
 
 
 def _remedy(what: str, too_large: float) -> str:

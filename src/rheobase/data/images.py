@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer, UInt8
+from jaxtyping import Float, Int, Integer, Shaped, UInt8
 from torch import Tensor
 
 from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator, in_words
@@ -30,25 +30,31 @@ class Images:
     """Labelled images, checked when they are made.
 
     Args:
-        pixels: (n, height, width) or (n, channels, height, width), 0 to 255.
+        pixels: (n, height, width) or (n, channels, height, width), an array of integers from 0 to 255; kept as uint8.
         labels: (n,) the class of each image, 0 to `len(classes) - 1`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         source: what error messages call these images, such as the file that they came from.
 
     Raises:
-        DataError: if there is no image, labels are out of range, or not one per image.
+        TypeError: if `pixels` are no array.
+        DataError: if pixels are no integers from 0 to 255, there is no image, labels are out of range, or not one per image.
 
     Example:
         >>> len(Images(np.zeros((3, 28, 28), np.uint8), np.array([0, 1, 2])))
         3
     """
 
-    pixels: UInt8[np.ndarray, "n *shape"]
+    pixels: Shaped[np.ndarray, "n *shape"]
     labels: Integer[np.ndarray, " m"]
     classes: tuple[str, ...] = ()
     source: str = "images"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pixels, np.ndarray):
+            kind = type(self.pixels).__name__
+            raise TypeError(
+                f"{self.source}: got pixels in a {kind}, expected a NumPy array; of a tensor, pixels.numpy()"
+            )
         labels, classes = check_labels(self.labels, self.classes, f"{self.source}: labels")
         if self.pixels.ndim not in (3, 4):
             raise DataError(
@@ -59,6 +65,7 @@ class Images:
             raise DataError(
                 f"{self.source}: got {len(labels)} labels for {len(self.pixels)} images, expected one for each"
             )
+        object.__setattr__(self, "pixels", _bytes(self.pixels, self.source))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "classes", classes)
 
@@ -171,6 +178,27 @@ class ImageDataset(IndexedDataset):
         """A SHA-256 over the images, the labels, the choice of samples, the encoding and the augmentation."""
         settings = (self.images.digest, self.steps, self.encoding, self.flatten, in_words(self.augment))
         return digest(str(settings), self.chosen)
+
+
+def _bytes(pixels: Shaped[np.ndarray, "..."], source: str) -> UInt8[np.ndarray, "..."]:
+    """Pixels as bytes.
+
+    Raises:
+        DataError: if they are no integers, or one is outside of 0 to 255.
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    fits = pixels.size == 0 or bool(pixels.min() >= 0 and pixels.max() <= 255)
+    if pixels.dtype.kind in "iu" and fits:
+        return pixels.astype(np.uint8)
+    values = f" from {pixels.min():g} to {pixels.max():g}" if pixels.size and pixels.dtype.kind in "iuf" else ""
+    unit = pixels.size > 0 and pixels.max() <= 1
+    remedy = (
+        "of brightness in 0..1, (255 * pixels).round().astype(np.uint8)"
+        if unit
+        else ("round them, pixels.round().astype(np.uint8)" if fits else "rescale them to 0..255")
+    )
+    raise DataError(f"{source}: got pixels of {pixels.dtype}{values}, expected integers from 0 to 255; {remedy}")
 
 
 def read_idx(path: Path, limit: int = LIMIT) -> UInt8[np.ndarray, "..."]:

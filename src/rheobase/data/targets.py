@@ -33,7 +33,7 @@ class TargetDataset(IndexedDataset):
             recordings, whose samples are taken, with its augmentation and its lengths, and whose labels are not.
         y: the targets, a tensor or a NumPy array, finite: `(n, *K)`, or with `every_step` `(T, n, *K)`, in which T may be
             another one than that of `x`, if the network's output has it. Floating point becomes float32, float64 where `x` is.
-            Integers stay; of classes at every step, -100 stands where there is none.
+            Integers become int64; of classes at every step, -100 stands where there is none.
         every_step: whether there is a target at each step, and the network's output is compared step by step. Otherwise what is
             decoded from it, its mean over time unless you say otherwise, is.
         indices: the samples chosen from `x`; by default all.
@@ -83,6 +83,8 @@ class TargetDataset(IndexedDataset):
             )
         if y.is_floating_point():  # as precise as a loss is
             y = y.to(state_type(inner.batch(np.array([0]))[0]))
+        elif y.dtype != torch.bool:  # in uint8 -100 would be 156
+            y = y.long()
         object.__setattr__(self, "y", y)
         lengths = lengths_of(inner) if self.lengths is None else self.lengths
         if lengths is not None:

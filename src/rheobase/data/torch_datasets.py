@@ -95,7 +95,8 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
             close to, `(*K)`, see `rheobase.data.TargetDataset`. Samples that are shorter than the longest are padded with zeros
             at the end, and the data set has their `lengths`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
-        every_step: whether there is a target at each step of a sample, `(T, *K)`: numbers, or whole ones such as a class.
+        every_step: whether there is a target at each step of a sample, `(T, *K)`: numbers, or whole ones such as a class, which
+            become int64.
 
     Returns:
         The data set; `subset` and `split` work on it as on any other.
@@ -213,6 +214,8 @@ def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Ten
             f"dataset: sample {number} has a label of {target.dtype} and shape {tuple(target.shape)}, expected an integer; "
             "numbers to come close to are floating point, y.float(), and classes at every step are every_step=True"
         )
+    elif target.dtype != torch.bool:
+        target = target.long()
     if every_step and target.shape[:1] != x.shape[:1]:
         raise DataError(f"dataset: sample {number} has {_said(target)}, expected one at every step, ({len(x)}, *K)")
     if not torch.isfinite(target).all():

@@ -29,7 +29,8 @@ so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So th
 between neurons more than it varies in time, and many would be silent or saturated.
 
 Behind average pooling p (1 - p) is divided by nearly the number of spike trains that an average is over, see `POOLED`: else
-each pooling would halve the current, and a third convolution hear nothing.
+each pooling would halve the current, and a third convolution hear nothing. A pooling that divides by another number than that
+of the units in its window (`divisor_override`) multiplies it by the square of their ratio besides.
 
 A wide delay (`DelayedLinear`) averages over time, and leaves the less of D the less the membrane does so itself: see
 `_blurred`. Training starts with wide delays, so it is for these that weights are scaled. With narrow or rounded ones, with
@@ -56,7 +57,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from rheobase.layers.delayed_linear import DelayedLinear, width_at
-from rheobase.layers.pooling import window_size
+from rheobase.layers.pooling import divisor, window_size
 from rheobase.neurons import SPSN, Neuron, RecurrentLIF, SingleSpike, SynapticLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
@@ -127,24 +128,25 @@ def initialize(layers: Sequence[nn.Module], input_rate: float) -> None:
         input_rate: the rate of spikes that the first layer hears, in (0, 1).
     """
     heard: Neuron | None = None
-    pooled = 1
+    pooled, scale = 1, 1.0  # units in a window, and their sum in averages of it
     uses = [id(parameter) for layer in layers for parameter in _every(layer)]
     for position, layer in enumerate(layers):
         if isinstance(layer, Neuron):
-            heard, pooled = layer, 1
+            heard, pooled, scale = layer, 1, 1.0
         elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d):
             pooled *= window_size(layer)
+            scale *= window_size(layer) / divisor(layer)
         elif isinstance(layer, _Synapses):
-            together, pooled = pooled, 1
+            together, times, pooled, scale = pooled, scale, 1, 1.0
             neurons = _next_neurons(layers[position + 1 :])
             if neurons is None or uses.count(id(layer.weight)) > 1:
                 continue
             if not is_untouched(layer):
-                if heard is not None and together == 1:
+                if heard is not None and together == times == 1:
                     _hear(layer, neurons, heard)
                 continue
             rate, correlation = (input_rate, 0.0) if heard is None else _activity_of(heard)
-            variance, part = _variance(rate) / together**POOLED, 1.0
+            variance, part = _variance(rate) * times**2 / together**POOLED, 1.0
             if isinstance(layer, DelayedLinear):
                 variance = variance * _blurred(neurons, layer.longest)
             if isinstance(neurons, RecurrentLIF) and _is_recurrence_untouched(neurons):

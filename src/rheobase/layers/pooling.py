@@ -7,7 +7,7 @@ gone, and nothing says so. So `Sequential` refuses it, unless it is asked for by
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -65,9 +65,45 @@ def window_size(pooling: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d | SpikeMaxPo
         >>> window_size(nn.AvgPool1d(3)), window_size(nn.AvgPool2d((2, 3))), window_size(SpikeMaxPool2d(2))
         (3, 6, 4)
     """
+    return math.prod(_by_axis(pooling, pooling.kernel_size))
+
+
+def divisor(pooling: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) -> int:
+    """By what the sum over a window is divided: the units in it, unless `divisor_override` says otherwise; 1 is a sum.
+
+    It is that of windows within the picture, see `divides_alike`.
+
+    Example:
+        >>> divisor(nn.AvgPool2d(2)), divisor(nn.AvgPool2d(2, divisor_override=1))
+        (4, 1)
+    """
+    return getattr(pooling, "divisor_override", None) or window_size(pooling)
+
+
+def divides_alike(pooling: nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d, shape: Sequence[int]) -> bool:
+    """Whether at inputs of this shape the sums over all windows are divided by the same number.
+
+    They are not where those at the border count only the units that are there: without `count_include_pad`, or with
+    `ceil_mode`, by which the last of them may stick out.
+
+    Example:
+        >>> divides_alike(nn.AvgPool1d(2, padding=1), (1, 4)), divides_alike(nn.AvgPool1d(2, ceil_mode=True), (1, 5))
+        (True, False)
+    """
+    if getattr(pooling, "divisor_override", None):
+        return True
+    pads = _by_axis(pooling, pooling.padding)
+    if any(pads) and not pooling.count_include_pad:
+        return False
+    windows = zip(_by_axis(pooling, pooling.kernel_size), _by_axis(pooling, pooling.stride), strict=True)
+    sizes = [size + 2 * pad for size, pad in zip(shape[-len(pads) :], pads, strict=True)]
+    return not pooling.ceil_mode or not any((size - k) % s for size, (k, s) in zip(sizes, windows, strict=True))
+
+
+def _by_axis(pooling: nn.Module, setting: int | tuple[int, ...]) -> tuple[int, ...]:
+    """A setting of a pooling, for each axis that is pooled."""
     axes = 1 if isinstance(pooling, nn.AvgPool1d) else 3 if isinstance(pooling, nn.AvgPool3d) else 2
-    size = pooling.kernel_size
-    return math.prod(size) if isinstance(size, tuple) else size**axes
+    return tuple(setting) if isinstance(setting, tuple | list) else (setting,) * axes
 
 
 def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:

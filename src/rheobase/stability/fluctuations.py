@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rheobase.layers.initialization import kernel
-from rheobase.neurons import RecurrentLIF
+from rheobase.neurons import RecurrentAdaptiveLIF, RecurrentLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
 
@@ -33,7 +33,7 @@ def fluctuation_driven(
         variance of the weights = ((threshold - mean) / xi)^2 / (n p e2) - (mean of the weights)^2
 
     so that without resets the membrane potential has the mean `mean`, and the threshold lies `xi` standard deviations above.
-    `RecurrentLIF` gets 9 tenths of the variance from its input and a tenth from itself.
+    `RecurrentLIF` and `RecurrentAdaptiveLIF` get 9 tenths of the variance from their input and a tenth from themselves.
 
     Args:
         synapses: the layer in front of the neurons.
@@ -66,7 +66,7 @@ def fluctuation_driven(
         raise ValueError(f"fluctuation_driven: mean must be below the threshold, {threshold:.4g}, got {mean}")
     total, squares = (moment.mean().item() for moment in kernel(neurons))
     weights: list[tuple[torch.Tensor, float]] = [(synapses.weight, 1.0)]
-    if isinstance(neurons, RecurrentLIF):
+    if isinstance(neurons, RecurrentLIF | RecurrentAdaptiveLIF):
         weights = [(synapses.weight, 1 - RECURRENT_SHARE), (neurons.recurrent_weight, RECURRENT_SHARE)]
     drawn = []
     for weight, share in weights:

@@ -37,7 +37,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from rheobase.layers.delayed_linear import DelayedLinear
 from rheobase.layers.hold import Hold
 from rheobase.layers.order import check_order, in_order
-from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, window_size
+from rheobase.layers.pooling import PASSES_SPIKES_ON, SpikeMaxPool2d, divisor, window_size
 from rheobase.layers.sequential import Sequential
 from rheobase.layers.standardized import free_weight, only_standardized, standardized
 from rheobase.modes import evaluating
@@ -113,6 +113,13 @@ class _Synapses:
     """The neurons that one of its inputs stands for."""
     maximum: bool
     """Whether such an input is 1 at every step at which one of these fires, not their average."""
+    scale: float
+    """What it is multiplied by: the neurons, where the pooling sums and does not average."""
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether an input is something else than a spike of a single neuron."""
+        return self.window != 1 or self.scale != 1
 
     @property
     def fan_in(self) -> int:
@@ -120,7 +127,8 @@ class _Synapses:
 
     def moment(self, steps: int) -> float:
         """The mean square of what arrives, where every neuron fires once."""
-        return 1 - (1 - 1 / steps) ** self.window if self.maximum else spike_moment(steps, self.window)
+        moment = 1 - (1 - 1 / steps) ** self.window if self.maximum else spike_moment(steps, self.window)
+        return self.scale**2 * moment
 
 
 @torch.no_grad()
@@ -133,7 +141,8 @@ def initialize_single_spike(
     alike, and the variance that it is scaled to becomes that.
 
     Args:
-        network: linear and convolutional layers, `SingleSpike` neurons between them, pooling, and what passes spikes on.
+        network: linear and convolutional layers, `SingleSpike` neurons between them, pooling, and what passes spikes on. Of
+            pooling, windows within the picture count: those at its border may hold fewer units.
         steps: T, the steps in which a neuron fires once; at least 1.
         batch: some input of the network, from which the mean square of what arrives at the first layer is measured; or that
             mean square.
@@ -163,7 +172,7 @@ def initialize_single_spike(
     done: list[Initialized] = []
     found = _synapses(network, "initialize_single_spike")
     for synapses in found:
-        receives: Receives = "the input" if not done else "spikes" if synapses.window == 1 else "pooled spikes"
+        receives: Receives = "the input" if not done else "pooled spikes" if synapses.is_pooled else "spikes"
         moment = synapses.moment(steps) if done else _measured(synapses.before, batch)
         deviation = 1 / math.sqrt(synapses.fan_in * moment)
         _draw(synapses.layer, deviation, 0.0 if synapses in (found[0], found[-1]) else identity)
@@ -288,7 +297,7 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
     check_order(network, what, nn.Linear, _ConvNd, DelayedLinear, SingleSpike, Hold)
     found: list[_Synapses] = []
     before: list[nn.Module] = []
-    window, maximum, obstacle = 1, False, ""
+    window, maximum, scale, obstacle = 1, False, 1.0, ""
     for name, layer in in_order(network):
         if isinstance(layer, nn.Linear | _ConvNd):
             if isinstance(layer, _ConvTransposeNd):
@@ -299,16 +308,17 @@ def _synapses(network: nn.Module, what: str) -> list[_Synapses]:
                     f"{what}: what reaches layer {name}, {type(layer).__name__}, must be spikes of SingleSpike neurons, "
                     f"through pooling at most; in between there is {obstacle}"
                 )
-            found.append(_Synapses(name, layer, tuple(before), window, maximum))
+            found.append(_Synapses(name, layer, tuple(before), window, maximum, scale))
             obstacle = "no such neuron"
         elif isinstance(layer, DelayedLinear):
             raise TypeError(
                 f"{what}: layer {name} is a DelayedLinear, and of delays nothing is known here; take an nn.Linear"
             )
         elif isinstance(layer, SingleSpike):
-            window, maximum, obstacle = 1, False, ""
+            window, maximum, scale, obstacle = 1, False, 1.0, ""
         elif isinstance(layer, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) and not maximum:
             window *= window_size(layer)
+            scale *= window_size(layer) / divisor(layer)
         elif isinstance(layer, SpikeMaxPool2d) and window == 1:
             window, maximum = window_size(layer), True
         elif not isinstance(layer, (Hold, *PASSES_SPIKES_ON)):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Integer, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -137,20 +137,20 @@ def right_for(dataset: Dataset) -> Right:
     return of_samples if classes else of_steps if has_class_at_every_step(dataset) else of_nothing
 
 
-def _asked(labels: Int[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T B"]:
+def _asked(labels: Integer[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T B"]:
     """At which steps there is a class to be found."""
-    asked = labels != losses.NO_CLASS
+    asked = losses.has_class(labels)
     return asked if mask is None else asked & mask
 
 
 def _right_shares(
-    answers: Int[Tensor, "T B"], labels: Int[Tensor, "T B"], asked: Bool[Tensor, "T B"]
+    answers: Int[Tensor, "T B"], labels: Integer[Tensor, "T B"], asked: Bool[Tensor, "T B"]
 ) -> Float[Tensor, " B"]:
     """The share of the steps asked for that are right, of each sample; 0 of one without any."""
     return ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
 
 
-def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
+def classes_found(output: object, decode: Decode, labels: Integer[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
     """The classes that the network's `output` stands for.
 
     Raises:
@@ -167,7 +167,7 @@ def classes_found(output: object, decode: Decode, labels: Int[Tensor, " B"], cla
     return decoded.argmax(1)
 
 
-def values_of_classes(output: object, decode: Decode, labels: Int[Tensor, "T B"]) -> Float[Tensor, "T B C"]:
+def values_of_classes(output: object, decode: Decode, labels: Integer[Tensor, "T B"]) -> Float[Tensor, "T B C"]:
     """What the network's `output` says of each class at every step; the largest is the answer.
 
     Raises:
@@ -222,13 +222,18 @@ class ClassCount:
         self._found = torch.zeros(len(dataset), dtype=torch.int64, device=device)  # of other processes' samples 0
 
     def add(
-        self, indices: Int[np.ndarray, " B"], output: object, decode: Decode, labels: Int[Tensor, " B"], _: Mask | None
+        self,
+        indices: Int[np.ndarray, " B"],
+        output: object,
+        decode: Decode,
+        labels: Integer[Tensor, " B"],
+        _: Mask | None,
     ) -> None:
         """Count a batch."""
         answers = classes_found(output, decode, labels, self._classes)
         self._found[torch.from_numpy(indices).to(self._found.device)] = answers
         size = self._classes
-        self._confusion += torch.bincount(labels * size + answers, minlength=size**2).view(size, size)
+        self._confusion += torch.bincount(labels.long() * size + answers, minlength=size**2).view(size, size)
 
     def result(self, engine: Engine) -> dict[str, Any]:
         """Accuracy, confusion matrix and answers of all processes."""
@@ -250,7 +255,7 @@ class StepCount:
         indices: Int[np.ndarray, " B"],
         output: object,
         decode: Decode,
-        labels: Int[Tensor, "T B"],
+        labels: Integer[Tensor, "T B"],
         mask: Mask | None,
     ) -> None:
         """Count a batch."""

@@ -8,9 +8,10 @@ Kept for the backward pass is one number for each neuron and step, the distance 
 threshold, and every `SEGMENT` steps the neuron's whole state. From these the backward pass goes through a segment forwards,
 to learn who was refractory and what the traces were, and then backwards, all of it within the cache.
 
-The rule "blocks" goes with another membrane potential than the real one: within a block it is not reset, and the threshold
-that it is compared with does not know of the block's own spike. The kernels follow both; they are the same up to the spike, so
-that the spikes are equal to the last bit under either rule.
+The rule "blocks" goes with another membrane potential than the real one: within a block it is not reset, it hears what comes
+after the block's own spike, and the threshold that it is compared with does not know of that. The kernels follow both; they are
+the same up to the spike, so that the spikes are equal to the last bit under either rule. How long the neuron rests after the
+spike is made good at the block's end.
 """
 
 # What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.
@@ -41,7 +42,8 @@ SEGMENT = 16
 _WIDTH = 512
 """Lanes in a block of them, whose segment fits the second-level cache."""
 
-# Rows of a block's working memory: the state before a step, of which the rule "sequential" has the first three, ...
+# Rows of a block's working memory: the state before a step, of which the rule "sequential" has the first three (the last is how
+# many steps of the block there were from its spike on), ...
 _MEMBRANE, _TRACE, _RESTING, _BLOCK_TRACE, _FIRED = range(5)
 # ... the parameters, ...
 _DECAY, _THRESHOLD, _TRACE_DECAY, _ADAPTATION = range(5, 9)
@@ -160,7 +162,7 @@ def _forward_kernel(blocks: bool, type_of_x: str, save: bool) -> Callable[..., N
                 for j in range(width):
                     current = from_bfloat16(row_x[j]) if half else row_x[j]
                     resting, fired = lane[_RESTING, j], lane[_FIRED, j]
-                    hears = (resting <= zero) | (fired > zero) if blocks else resting <= zero
+                    hears = resting <= zero
                     v = lane[_DECAY, j] * lane[_MEMBRANE, j] + (current if hears else zero)
                     trace = lane[_BLOCK_TRACE, j] if blocks else lane[_TRACE, j]
                     u = v - (lane[_THRESHOLD, j] + lane[_ADAPTATION, j] * trace)
@@ -169,17 +171,20 @@ def _forward_kernel(blocks: bool, type_of_x: str, save: bool) -> Callable[..., N
                         row_distance[j] = u
                     row_spikes[j] = spike_in_memory if fires else silence_in_memory
                     left = resting - one
-                    lane[_RESTING, j] = refractory if fires else (left if left > zero else zero)
+                    left = left if left > zero else zero
+                    lane[_RESTING, j] = left if blocks else (refractory if fires else left)
                     lane[_TRACE, j] = lane[_TRACE_DECAY, j] * lane[_TRACE, j] + (one if fires else zero)
                     if blocks:
                         lane[_MEMBRANE, j] = v
                         lane[_BLOCK_TRACE, j] = lane[_TRACE_DECAY, j] * trace
-                        lane[_FIRED, j] = one if fires else fired
+                        lane[_FIRED, j] = fired + one if fires | (fired > zero) else fired
                     else:
                         lane[_MEMBRANE, j] = zero if fires else v
                 if blocks and ((t + 1) % length == 0 or t + 1 == len(x)):
                     for j in range(width):
-                        lane[_MEMBRANE, j] = zero if lane[_FIRED, j] > zero else lane[_MEMBRANE, j]
+                        fired = lane[_FIRED, j]
+                        lane[_MEMBRANE, j] = zero if fired > zero else lane[_MEMBRANE, j]
+                        lane[_RESTING, j] = refractory + one - fired if fired > zero else lane[_RESTING, j]
                         lane[_BLOCK_TRACE, j] = lane[_TRACE, j]
                         lane[_FIRED, j] = zero
             for j in range(width):
@@ -228,15 +233,16 @@ def _backward_kernel(blocks: bool, type_of_x: str, shape: str, learn: bool) -> C
                     row_distance, before = distance[t, first:end], past[t - start]
                     for j in range(width):
                         u, resting, fired = row_distance[j], lane[_RESTING, j], lane[_FIRED, j]
-                        hears = (resting <= zero) | (fired > zero) if blocks else resting <= zero
+                        hears = resting <= zero
                         fires = (u >= zero) & (fired <= zero) if blocks else u >= zero
                         before[_DISTANCE, j] = u
                         before[_HEARS, j] = one if hears else zero
                         left = resting - one
-                        lane[_RESTING, j] = refractory if fires else (left if left > zero else zero)
+                        left = left if left > zero else zero
+                        lane[_RESTING, j] = left if blocks else (refractory if fires else left)
                         if blocks:
                             before[_KEEPS, j] = one
-                            lane[_FIRED, j] = one if fires else fired
+                            lane[_FIRED, j] = fired + one if fires | (fired > zero) else fired
                         else:
                             before[_KEEPS, j] = zero if fires else one
                         if learn:
@@ -253,9 +259,11 @@ def _backward_kernel(blocks: bool, type_of_x: str, shape: str, learn: bool) -> C
                                 lane[_MEMBRANE, j] = zero if fires else v
                     if blocks and ((t + 1) % length == 0 or t + 1 == steps):
                         for j in range(width):
-                            before[_KEEPS, j] = zero if lane[_FIRED, j] > zero else one
+                            fired = lane[_FIRED, j]
+                            before[_KEEPS, j] = zero if fired > zero else one
+                            lane[_RESTING, j] = refractory + one - fired if fired > zero else lane[_RESTING, j]
                             if learn:
-                                lane[_MEMBRANE, j] = zero if lane[_FIRED, j] > zero else lane[_MEMBRANE, j]
+                                lane[_MEMBRANE, j] = zero if fired > zero else lane[_MEMBRANE, j]
                                 lane[_BLOCK_TRACE, j] = lane[_TRACE, j]
                             lane[_FIRED, j] = zero
                 for t in range(stop - 1, start - 1, -1):

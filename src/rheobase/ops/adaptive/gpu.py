@@ -167,7 +167,7 @@ def _forward(
                     store_row(kept, t // SEGMENT * STATES + row, whole[row], lane, lanes, there_is)
             ends = (offset + 1 == length) | (t + 1 == steps)
             offset = tl.where(ends, 0, offset + 1)
-            current = tl.where(_hears(resting, fired, BLOCKS), tile[ahead].to(state), 0.0)
+            current = tl.where(resting <= 0.0, tile[ahead].to(state), 0.0)
             v = decay * membrane + current
             u = v - (threshold + adaptation * (block_trace if BLOCKS else trace))
             store_row(spikes, t, _fires(u, fired, BLOCKS).to(state), lane, lanes, there_is)
@@ -263,7 +263,7 @@ def _backward(
             membranes += (membrane,)
             traces += (trace,)
             compared += (raising,)
-            hearing += (_hears(resting, fired, BLOCKS),)
+            hearing += (resting <= 0.0,)
             u = u_tile[ahead]
             v = u + (threshold + adaptation * raising)
             membrane, trace, resting, block_trace, fired, restarts = _after(
@@ -325,8 +325,8 @@ def _backward(
 def _whole(rows, row, lane, lanes, STATES: tl.constexpr, BLOCK: tl.constexpr):
     """A neuron's whole state: membrane potential, trace, refractory steps left, the block's trace, and whether it has fired.
 
-    The last two are those of the rule "blocks": the trace without the block's own spike, and whether there was one. Where
-    they are not kept, it is the state between two blocks.
+    The last two are those of the rule "blocks": the trace without the block's own spike, and the steps of the block from that
+    on, with its own, 0 before. Where they are not kept, it is the state between two blocks.
     """
     membrane = load_row(rows, row, lane, lanes)
     trace = load_row(rows, row + 1, lane, lanes)
@@ -338,16 +338,6 @@ def _whole(rows, row, lane, lanes, STATES: tl.constexpr, BLOCK: tl.constexpr):
         block_trace = trace
         fired = tl.full((BLOCK,), 0.0, rows.dtype.element_ty)
     return membrane, trace, resting, block_trace, fired
-
-
-@triton.jit
-@no_type_check
-def _hears(resting, fired, BLOCKS: tl.constexpr):
-    """Whether the input of a step reaches the membrane potential; in a block, that runs on after the block's own spike."""
-    hears = resting <= 0.0
-    if BLOCKS:
-        hears = hears | (fired > 0.0)
-    return hears
 
 
 @triton.jit
@@ -366,14 +356,17 @@ def _after(v, u, trace, resting, block_trace, fired, ends, trace_decay, rest, BL
     """The whole state after a step, from the membrane potential `v` in it, and whether that starts anew, from 0."""
     fires = _fires(u, fired, BLOCKS)
     left = resting - 1.0
-    resting = tl.where(fires, rest, tl.where(left > 0.0, left, 0.0))
+    resting = tl.where(left > 0.0, left, 0.0)
     trace = trace_decay * trace + fires.to(v.dtype)
     if BLOCKS:
-        fired = tl.where(fires, 1.0, fired)
+        # Within a block the membrane potential runs on, and hears what comes after the block's own spike.
+        fired = tl.where(fires | (fired > 0.0), fired + 1.0, fired)
         restarts = ends & (fired > 0.0)
+        resting = tl.where(restarts, rest + 1.0 - fired, resting)
         block_trace = tl.where(ends, trace, trace_decay * block_trace)
         fired = tl.where(ends, 0.0, fired)
     else:
         restarts = fires
+        resting = tl.where(fires, rest, resting)
         block_trace = trace
     return tl.where(restarts, 0.0, v), trace, resting, block_trace, fired, restarts
