@@ -134,7 +134,7 @@ class FeatureParameters(nn.Module):
         learnable: the names that `learn` may hold.
 
     Raises:
-        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
+        ValueError: if `features` is not a whole number of at least 1, or `learn` names anything else.
         TypeError: if `learn` is a string, or no collection.
     """
 
@@ -291,7 +291,7 @@ class FeatureParameters(nn.Module):
             others: how many of other shapes come after these.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor, or `state` is not what `run` returns.
+            TypeError: if `x` is not a floating-point tensor, or `state` is not what `run` returns.
             ValueError: naming the axis, what was got, what was expected, and the likely slip.
         """
         name = type(self).__name__

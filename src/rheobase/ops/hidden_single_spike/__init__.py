@@ -66,7 +66,7 @@ def hidden_single_spike(
         fire_by_end: a neuron that has not fired before the last step fires there.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
         ValueError: if `credit` is unknown, or a decay or threshold does not fit.
         RuntimeError: if weights do not fit, from PyTorch.
 

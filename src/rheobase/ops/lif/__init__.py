@@ -49,15 +49,15 @@ def lif(
         initial: the membrane potential `r[-1]`, broadcasting to `(B, *features)`; None is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and `r[T-1]`, `(B, *features)`, in float32 where `x` is
         float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
         ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
 
     Example:
@@ -110,15 +110,15 @@ def synaptic_lif(
             is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the states `(r[T-1], i[T-1])`, each `(B, *features)`,
         in float32 where `x` is float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is not a `Surrogate`.
         ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
 
     Example:

@@ -82,7 +82,7 @@ def single_spike(
         cut anywhere gives the spikes and gradients of the whole.
 
     Raises:
-        TypeError: if `x` is not floating point, `initial` is no triple, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, `initial` is no triple, or `surrogate` is not a `Surrogate`.
         ValueError: if a shape does not fit, or `credit` is unknown.
 
     Example:
@@ -133,7 +133,7 @@ def first_spikes(
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
         ValueError: if a shape does not fit, or `credit` is unknown.
 
     Example:
