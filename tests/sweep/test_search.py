@@ -287,7 +287,7 @@ def test_an_interrupted_command_says_how_to_go_on(
 
     monkeypatch.setattr(search, "_train", interrupted)
     assert main(["sweep", "spoken-digits", "--over", "dropout=0,0.1"]) == 130
-    assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+    assert "interrupted; the same command continues from there" in capsys.readouterr().err
 
 
 def test_slips_on_the_command_line(small: None, capsys: pytest.CaptureFixture[str]) -> None:
