@@ -138,7 +138,7 @@ def test_neurons_that_fire_once_have_a_remedy_of_their_own(tmp_path: Path) -> No
     lines[-1]["layers"][1] |= {"dead": 0.4, "fires_once_in": 12}  # behind a Hold, more than the input's 30
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     page = write_report(run).read_text()
-    assert "Remedy: <code>rb.initialize_single_spike(network, steps=12, batch=batch), which draws" in page
+    assert "Remedy: <code>rb.initialize_single_spike(network, steps=12, batch=batch), which redraws" in page
 
 
 def test_layer_table_adds_up(tmp_path: Path) -> None:

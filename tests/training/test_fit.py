@@ -756,7 +756,7 @@ def test_a_loss_that_is_nan() -> None:
         return output.mean() * torch.nan
 
     with pytest.raises(
-        DivergenceError, match=r"in epoch 1, step 1: the outputs of all layers .* the loss makes of them is nan"
+        DivergenceError, match=r"in epoch 1, step 1: the outputs of all layers .* the loss of them is nan"
     ):
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
 
