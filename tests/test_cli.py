@@ -240,7 +240,7 @@ def test_resume_with_a_configuration_that_is_none(
 def test_resume_of_a_run_that_python_started(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(network(), *splits(), settings(epochs=1), run="a", display=Display())
     (place / "a" / "summary.json").unlink()
-    assert "In Python, build it, and go on with rheobase.fit(..., run=..., resume=True)" in failing(
+    assert "In Python, build it and continue with rheobase.fit(..., run=..., resume=True)" in failing(
         capsys, "resume", "a"
     )
 

@@ -200,9 +200,9 @@ REFUSED = {
     "random": (rb.SPSN(8), "drawn at random"),
     "adapts": (rb.AdaptiveLIF(8), "threshold adapts"),
     "recurrent, no reset": (rb.RecurrentLIF(8, reset="none"), "it has no reset"),
-    "a leak beside none": (rb.LIF(8, decay=torch.linspace(0.3, 1, 8)), "decays of 1 beside smaller ones"),
+    "a leak beside none": (rb.LIF(8, decay=torch.linspace(0.3, 1, 8)), "decays of 1 as well as smaller ones"),
     "no leak": (rb.SynapticLIF(8, decay=1.0), "it has decays of 1"),
-    "unknown": (nn.Tanh(), "nobody knows what it computes"),
+    "unknown": (nn.Tanh(), "it is unknown what it computes"),
     "far from weights": (rb.Sequential(rb.LIF(8), nn.BatchNorm1d(8)), "must directly follow"),
     "of the batch": (nn.BatchNorm1d(8, track_running_stats=False), "keeps no running statistics"),
     "copies": (rb.Sequential(rb.Delay(0, 1), rb.LIF(16)), "copies of a Delay"),
@@ -251,9 +251,9 @@ def hooked() -> nn.Module:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (OwnForward(nn.Linear(8, 8)), "to_nir: 1, OwnForward, has a forward of its own"),
+        (OwnForward(nn.Linear(8, 8)), "to_nir: 1, OwnForward, has its own forward"),
         (hooked(), "to_nir: 1, Linear, has hooks"),
-        (rb.Sequential(rb.LIF(8), rb.Hold(3)), "to_nir: layer 1.1, Hold.*: it holds what changes"),
+        (rb.Sequential(rb.LIF(8), rb.Hold(3)), "to_nir: layer 1.1, Hold.*: it holds values that change"),
         (rb.Residual(rb.Delay(0, 1), shortcut=nn.Linear(8, 16)), "to_nir: layer 1, Residual"),
         (nn.Flatten(0), "it flattens the batch, too"),
     ],

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Entry:
-    """A recipe with its defaults, and what it aims at."""
+    """A recipe with its defaults, and its aim."""
 
     recipe: Recipe
     aim: str
@@ -66,7 +66,7 @@ RECIPES: Mapping[str, Entry] = MappingProxyType(
         "single-spike-conv": Entry(SingleSpikeConvolutions(), "about 99.2 % test accuracy on MNIST"),
         "ttfs": Entry(FASHION_MNIST, "to reach the published 92.90 % test accuracy on Fashion-MNIST"),
         "ttfs-mnist": Entry(MNIST, "to reach the published 99.48 % test accuracy on MNIST"),
-        "ttfs-mlp": Entry(PERCEPTRON, "to try things: over 86 % test accuracy on Fashion-MNIST, an epoch in seconds"),
+        "ttfs-mlp": Entry(PERCEPTRON, "for experiments: over 86 % test accuracy on Fashion-MNIST, an epoch in seconds"),
         "ttfs-cifar10-reduced": Entry(CIFAR10_REDUCED, "the direction, on a CPU: 77 % test accuracy on CIFAR-10"),
         "ttfs-cifar10": Entry(CIFAR10, "to reach the published 90.56 % test accuracy on CIFAR-10, on a GPU"),
         "ttfs-gesture": Entry(GESTURE, "to reach the published 95.83 % test accuracy on DVS128 Gesture, on a GPU"),
@@ -81,7 +81,7 @@ def find(name: str) -> Entry:
     """The recipe called `name`.
 
     Raises:
-        RecipeError: if there is none; the message names those that there are.
+        RecipeError: if there is none; the message names the existing ones.
 
     Example:
         >>> find("mnist").recipe.hidden
@@ -98,13 +98,13 @@ def from_config(config: Mapping[str, Any]) -> Recipe:
     """The recipe with the settings that a run's `config.json` holds.
 
     Raises:
-        RecipeError: if the run was not started from a recipe, or a setting is unknown or of a wrong type.
+        RecipeError: if the run was not started from a recipe, or a setting is unknown or has the wrong type.
     """
     name = config.get("recipe")
     if not isinstance(name, str):
         raise RecipeError(
-            "this run was not started from a recipe, so its network is not known here. In Python, build it, and go on with "
+            "this run was not started from a recipe, so its network is not known here. In Python, build it and continue with "
             "rheobase.fit(..., run=..., resume=True); or load its weights with rheobase.training.checkpoint.load(path, "
-            "network), and call rheobase.training.evaluate or rheobase.doctor"
+            "network) and call rheobase.training.evaluate or rheobase.doctor"
         )
     return build(type(find(name).recipe), config.get("config"))
