@@ -88,7 +88,7 @@ def _links(package: Any, name: str, node: Any, back: list[Any], depth: int) -> l
         return [Link(f"{name}.{link.name}", link.node, link.recurrent) for link in chain(package, node, depth + 1)]
     if not isinstance(back[0], package.Linear | package.Affine) or np.any(getattr(back[0], "bias", 0)):
         raise InteropError(
-            f"from_nir: what the node {name!r} hands on comes back to it through a {type(back[0]).__name__}; only weights "
+            f"from_nir: the output of the node {name!r} returns to it through a {type(back[0]).__name__}; only weights "
             "without a bias are read"
         )
     return [Link(name, node, np.asarray(back[0].weight))]

@@ -2,8 +2,8 @@
 
 On the CPU the kernels are compiled by numba when they are first called, on the GPU by Triton: neither needs a compiler on the
 user's machine. Where one is missing, the plain reference computes the same, slower. The environment variable
-`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault. A value
-other than `on` and `off` is refused: whoever wrote `OFF` would look for the fault in the wrong place.
+`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault. A value other than
+`on` and `off` is refused: a user who wrote `OFF` would look for the fault in the wrong place.
 """
 
 import importlib

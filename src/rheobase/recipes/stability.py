@@ -69,9 +69,9 @@ class Stability(Recipe):
     """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialization are compared."""
 
     task: TaskName = "spoken-digits"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     hidden: tuple[int, ...] = (128,)
     """Neurons of each recurrent layer."""
     decay: float = 0.9

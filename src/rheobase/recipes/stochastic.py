@@ -34,9 +34,9 @@ class Stochastic(Recipe):
     """Linear layers and stochastic neurons; or, for comparison, other neurons."""
 
     task: SequenceName = "spoken-digits"
-    """What is learned. "shd" is the data of the paper, and must be in the data folder."""
+    """The task to learn. "shd" is the data of the paper, and must be in the data folder."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     augment: bool = False
     """Zoom training recordings and shift their channels, as the authors do."""
     neurons: Kind = "SPSN-SB"

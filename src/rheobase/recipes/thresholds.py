@@ -38,11 +38,11 @@ class Thresholds(Recipe):
     loss: ClassVar[Callable[[Tensor, Tensor], Tensor]] = staticmethod(_rate_loss)
 
     task: TaskName = "spoken-digits"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     learned: Learned = "threshold"
-    """What each neuron learns besides its weights; the paper's thresholds have no bound, positive ones stay above 0."""
+    """What each neuron learns in addition to its weights; the paper's thresholds have no bound, positive ones stay above 0."""
     hidden: tuple[int, ...] = (200, 200)
     """Neurons of each hidden layer."""
     threshold: float = 1.25

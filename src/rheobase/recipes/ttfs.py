@@ -64,9 +64,9 @@ class TimeToFirstSpike(Recipe):
     """Networks of neurons that fire once and answer with the first output spike, trained from scratch."""
 
     task: TaskName = "fashion-mnist"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     channels: tuple[int, ...] = (16, 32)
     """Maps of the convolutions of each block, which ends with 2 x 2 pooling; empty is a multilayer perceptron."""
     convolutions: int = 1

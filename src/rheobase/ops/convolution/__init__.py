@@ -92,7 +92,7 @@ def convolution(
 
 
 def _worthwhile(x: Tensor, weight: Tensor, stride: tuple[int, ...], groups: int) -> bool:
-    """Whether there is so much to do that looking for zeros can pay, and anybody but PyTorch may do it."""
+    """Whether there is enough work for looking for zeros to pay, and the input allows anything but PyTorch."""
     if torch.compiler.is_compiling() or x.ndim != weight.ndim or len(weight) < _LEAST_OUTPUTS:
         return False
     if weight.shape[1:].numel() < _LEAST_TAPS or not 0 < math.prod(stride) <= _MOST_CLASSES:

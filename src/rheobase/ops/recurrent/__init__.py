@@ -26,7 +26,7 @@ def recurrent_lif(
     reset_gradient: ResetGradient = "detached",
     detach_recurrent: bool = False,
 ) -> tuple[Float[Tensor, "T B N"], tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]]:
-    """Leaky integrate-and-fire neurons that hear one another: the spikes of a step arrive at the next.
+    """Leaky integrate-and-fire neurons with recurrent connections: the spikes of a step arrive at the next.
 
     With `v`, `s` and `r` as in `rheobase.ops.lif.lif`,
 

@@ -117,9 +117,9 @@ def first_spikes(
 ) -> Float[Tensor, "T B *features"]:
     """The spikes of `single_spike` for whole sequences, from rest, without the state after them.
 
-    Nobody asks for the membrane potential after the last step here, so computing ends, for a block of neurons at a time, with
-    the last step that matters: when all have fired, or with `"product"` and a gradient, when all would have fired twice. The
-    one exception is `"ramp"` with a gradient, for which every step matters. (`torch.compile` computes all steps.)
+    The membrane potential after the last step is not needed here, so computing ends, for a block of neurons at a time, with the
+    last step that matters: when all have fired, or with `"product"` and a gradient, when all would have fired twice. The one
+    exception is `"ramp"` with a gradient, for which every step matters. (`torch.compile` computes all steps.)
 
     Args:
         x: as for `single_spike`.
