@@ -217,7 +217,7 @@ def test_every_value_can_be_assigned(kind, learned):
         setattr(layer, name, value)
         torch.testing.assert_close(getattr(layer, name).detach(), value.detach().float())
         assert getattr(layer, name).requires_grad == learned
-        assert "in place" in getattr(kind, name).__doc__
+        assert "in-place" in getattr(kind, name).__doc__
     fresh = kind(3, learn=layer.learn)
     assert {name: (t.shape, t.dtype) for name, t in layer.state_dict().items()} == {
         name: (t.shape, t.dtype) for name, t in fresh.state_dict().items()

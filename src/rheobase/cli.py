@@ -84,7 +84,7 @@ def train(arguments: list[str]) -> None:
         args=rest,
         prog=f"rheobase train {name}",
         description=(
-            f"{type(entry.recipe).__doc__} Aim: {entry.aim}. Other networks and data: rheobase train RECIPE; rheobase recipes "
+            f"{entry.what} Aim: {entry.aim}. Other networks and data: rheobase train RECIPE; rheobase recipes "
             "lists them."
         ),
         default=Train(entry.recipe),
@@ -195,7 +195,7 @@ def list_recipes() -> None:
     for title in ("recipe", "what", "aim"):
         table.add_column(title)
     for name, entry in RECIPES.items():
-        table.add_row(name, type(entry.recipe).__doc__, entry.aim)
+        table.add_row(name, entry.what, entry.aim)
     Console().print(table)
 
 
