@@ -36,7 +36,7 @@ def write_report(run: str | Path) -> Path:
     Example:
         >>> write_report("no-such-run")
         Traceback (most recent call last):
-        rheobase.errors.RunError: no-such-run: not a run folder (no config.json in it); give one that `rheobase train` made
+        rheobase.errors.RunError: no-such-run: not a run folder (it has no config.json); give one made by `rheobase train`
     """
     # A name in a file may hold half a character (a lone surrogate), which UTF-8 cannot write.
     run = Path(run)
