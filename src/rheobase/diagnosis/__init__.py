@@ -111,7 +111,7 @@ def doctor(
         The diagnosis: print it, or read its `findings`.
 
     Raises:
-        TypeError: if `batch` is no floating-point tensor, or the network does not return a tensor.
+        TypeError: if `batch` is not a floating-point tensor, or the network does not return a tensor.
         ValueError: if `batch` has no time and batch axes or is empty, there is a `loss` without `labels`, no layer of neurons
             runs, or the network is within `rheobase.masked`. Errors that the network itself raises on the batch are passed on.
 

@@ -1,4 +1,4 @@
-"""Recurrent leaky integrate-and-fire neurons over a whole sequence: checks, types, and the choice of who computes."""
+"""Recurrent leaky integrate-and-fire neurons over a whole sequence: checks, types, and the choice of implementation."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -55,7 +55,7 @@ def recurrent_lif(
 
     Raises:
         TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
+        ValueError: if a shape does not match, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch
