@@ -220,7 +220,7 @@ def test_what_has_no_counterpart_is_refused(name: str) -> None:
     ("layer", "reason"),
     [
         (nn.MaxPool2d(2), "NIR has no maximum"),
-        (nn.AvgPool2d(2, ceil_mode=True), "no settings of pooling"),
+        (nn.AvgPool2d(2, ceil_mode=True), "pooling has no settings other than"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "pads with 'circular'"),
         (nn.Conv2d(4, 4, (1, 3)), "kernels to be square"),
         (rb.Residual(trained(nn.BatchNorm2d(4))), "must directly follow"),  # the shortcut sees these weights, too
