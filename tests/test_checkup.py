@@ -83,7 +83,7 @@ def test_a_recipe_that_is_dead_at_birth(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(SpokenDigits, "prepare", kill)
     out = " ".join(said(capsys, "spoken-digits").split())
     assert "remedy: rb.stabilize(network, batch)" in out
-    assert out.endswith("In a recipe the place for calls is its method prepare(network, splits).")
+    assert out.endswith("In a recipe, calls go into its method prepare(network, splits).")
     found = json.loads(said(capsys, "spoken-digits", "--json"))
     assert [finding["kind"] for finding in found["findings"]] == ["dead", "threshold out of reach"]
     assert {finding["layer"] for finding in found["findings"]} == {"2 LIF(8)"}
@@ -107,7 +107,7 @@ def test_a_recipe_that_was_treated_where_the_doctor_says(
     [
         (
             "spoken-digit",
-            "spoken-digit: there is no such folder of a run, and there is no recipe 'spoken-digit'; did you",
+            "spoken-digit: there is no run folder of this name, and there is no recipe 'spoken-digit'; did you",
         ),
         (".", "not the folder of a run, it has no config.json"),
         ("mnist", "no data"),

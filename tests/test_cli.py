@@ -141,7 +141,7 @@ def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixtur
         (["train", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["train", "--precision", "int8"], "precision"),
         (["train", "--hidden", "8", "0"], "hidden must be at least 1 neuron in each layer, got (8, 0)"),
-        (["doctor", "spoken-digits", "--env"], "--env looks at this installation, not at spoken-digits"),
+        (["doctor", "spoken-digits", "--env"], "--env describes this installation, not spoken-digits"),
         (["train", "--hidden", "-3"], "hidden must be at least 1 neuron in each layer, got (-3,)"),
         (["train", "--shortest-memory", "0"], "shortest_memory must be above 0 and at most longest_memory, got 0.0"),
         (["train", "--dropout", "1"], "Dropout: p must be in [0, 1), got 1.0"),
@@ -155,8 +155,8 @@ def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixtur
             "elsewhere/mnist/train-images-idx3-ubyte.gz: there is no such file",
         ),
         (["train", "spoken-digits-full", "--data-dir", "elsewhere"], "elsewhere"),
-        (["trian"], "there is no command 'trian'; did you mean train? See rheobase --help"),
-        (["--bogus"], "there is no command '--bogus'; See rheobase --help"),
+        (["trian"], "there is no command 'trian'; did you mean train? see rheobase --help"),
+        (["--bogus"], "there is no command '--bogus'; see rheobase --help"),
         (["resume"], "PATH"),
         (["resume", "nowhere"], "nowhere: there is no such run; begin one with `rheobase train`"),
         (["resume", "."], "not the folder of a run, it has no config.json"),
@@ -198,7 +198,7 @@ def test_resume_ends_as_the_run_that_was_not_stopped(
         stop(patch, KeyboardInterrupt())
         assert main(["train", *TINY, "--epochs", "2", "--name", "a"]) == 130
     captured = capsys.readouterr()
-    assert "interrupted; rheobase resume goes on from the last epoch" in captured.err
+    assert "interrupted; rheobase resume continues from the last epoch" in captured.err
     out = succeeding(capsys, "resume", "runs/a")
     assert "going on after epoch 1" in out
     assert "epoch 2/2" in out
@@ -240,7 +240,7 @@ def test_resume_with_a_configuration_that_is_none(
 def test_resume_of_a_run_that_python_started(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(network(), *splits(), settings(epochs=1), run="a", display=Display())
     (place / "a" / "summary.json").unlink()
-    assert "In Python, build it, and go on with rheobase.fit(..., run=..., resume=True)" in failing(
+    assert "In Python, build it and continue with rheobase.fit(..., run=..., resume=True)" in failing(
         capsys, "resume", "a"
     )
 
@@ -473,7 +473,7 @@ def test_a_simulation_says_that_it_is_one(
     assert capsys.readouterr().out == ""
     interrupted = True
     assert main(command) == 130
-    assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+    assert "interrupted; the same command continues from there" in capsys.readouterr().err
 
 
 def test_the_package_is_a_program() -> None:

@@ -19,7 +19,7 @@ def test_says_why_the_reference_computes(monkeypatch):
     ("setting", "said"),
     [
         ("always [madvise] never\n", "madvise, used"),
-        ("always madvise [never]\n", "never: large outputs cost more than they need to"),
+        ("always madvise [never]\n", "never: large outputs cost more than necessary"),
         ("", "unknown, used"),
         (None, "not on this system"),
     ],
@@ -57,7 +57,7 @@ def test_the_doctor_prints_it(capsys):
 
 def test_the_doctor_asks_what_to_look_at(capsys):
     assert cli.main(["doctor"]) == 2
-    assert "`rheobase doctor --env` looks at this installation" in capsys.readouterr().err
+    assert "`rheobase doctor --env` this installation" in capsys.readouterr().err
 
 
 def test_the_doctor_says_it_to_programs(capsys):

@@ -323,9 +323,9 @@ def test_lengths_of_any_integer_type(dtype: Any, steps: int, tensor: bool) -> No
         (
             [3, 500],
             ValueError,
-            r"mask_of: lengths must be 1 to steps, which is 50, got 500 for sequence 1; .* len\(x\)",
+            r"mask_of: lengths must be from 1 to steps = 50, got 500 for sequence 1; .* len\(x\)",
         ),
-        ([0, 3], ValueError, "got 0 for sequence 0; .* leave out a sequence without a step"),
+        ([0, 3], ValueError, "got 0 for sequence 0; .* leave out empty sequences"),
         (np.array([-1]), ValueError, "got -1 for sequence 0"),
         (
             torch.tensor([[3]]),

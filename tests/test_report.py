@@ -100,7 +100,7 @@ def test_finished_run_has_everything(tmp_path: Path) -> None:
         "54,321",
         "Loss",
         "Accuracy",
-        "rightly recognized as “three”",
+        "correctly recognized as “three”",
         "time (ms)",
         "1 LIF(256)",
         "2 LIF(128)",
@@ -138,7 +138,7 @@ def test_neurons_that_fire_once_have_a_remedy_of_their_own(tmp_path: Path) -> No
     lines[-1]["layers"][1] |= {"dead": 0.4, "fires_once_in": 12}  # behind a Hold, more than the input's 30
     (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     page = write_report(run).read_text()
-    assert "Remedy: <code>rb.initialize_single_spike(network, steps=12, batch=batch), which draws" in page
+    assert "Remedy: <code>rb.initialize_single_spike(network, steps=12, batch=batch), which redraws" in page
 
 
 def test_layer_table_adds_up(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_layer_table_adds_up(tmp_path: Path) -> None:
     page = Page(write_report(run))
     assert "causes 500 spikes (input not included) and 8,000 synaptic operations" in page.text
     assert "input, values 100 1,000 12.5%" in page.text
-    assert "counted are those that are not zero" in page.text
+    assert "those that are not zero are counted" in page.text
 
 
 def test_same_folder_same_page(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_unfinished_run_says_so(tmp_path: Path, epochs: int) -> None:
     assert f"rheobase resume {run}" in page.text
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "recipe": None}))
-    assert f"go on with rb.fit(..., run='{run}', resume=True)" in Page(write_report(run)).text
+    assert f"continue with rb.fit(..., run='{run}', resume=True)" in Page(write_report(run)).text
     assert "best validation accuracy so far" in page.text
     assert "Confusions" not in page.text
     assert "1 LIF(256) 5.0%" in page.text

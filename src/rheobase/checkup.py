@@ -1,8 +1,8 @@
-"""The doctor's visit to a recipe, or to a run: which network, which batch, which loss.
+"""What the doctor examines in a recipe or a run: which network, which batch, which loss.
 
-A recipe is looked at as it would begin to train: its new network, prepared by its data, on the first batch of the first
-epoch. A run is looked at with its best weights, on the same batch. Both see the training data as training does, augmented;
-the test set is not read.
+A recipe is examined as it would begin to train: its new network, prepared by its data, on the first batch of the first epoch. A
+run is examined with its best weights, on the same batch. Both see the training data as in training, augmented; the test set is
+not read.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def checkup(target: str, load: Callable[[Recipe], Splits]) -> Diagnosis:
 
     Args:
         target: the name of a recipe, or the folder of a run.
-        load: how a recipe's data is had.
+        load: loads a recipe's data.
 
     Returns:
         The diagnosis.
@@ -40,7 +40,7 @@ def checkup(target: str, load: Callable[[Recipe], Splits]) -> Diagnosis:
     recipe = recipes.from_config(folder.config) if folder else _recipe(target)
     splits = load(recipe)
     network = recipe.seeded_network()
-    recipe.prepare(network, splits)  # a run's, too: surrogates that were chosen by the data are not among its weights
+    recipe.prepare(network, splits)  # a run's too: surrogates chosen from the data are not among its weights
     if folder is None:
         what = f"{target}, new"
     else:
@@ -54,7 +54,7 @@ def _recipe(name: str) -> Recipe:
     try:
         return recipes.find(name).recipe
     except RecipeError as error:
-        raise RecipeError(f"{name}: there is no such folder of a run, and {error}") from error
+        raise RecipeError(f"{name}: there is no run folder of this name, and {error}") from error
 
 
 def _diagnose(what: str, network: nn.Module, recipe: Recipe, splits: Splits, engine: Engine) -> Diagnosis:

@@ -1,6 +1,6 @@
 """The command line: `rheobase train | resume | evaluate | report | export | recipes | sweep | reproduce | simulate | ...`.
 
-Every command is a function whose signature is its interface; tyro makes flags and help of the typed settings, so that a
+Every command is a function whose signature is its interface; tyro derives flags and help from the typed settings, so that a
 recipe's fields, the configuration file and `--help` cannot disagree.
 """
 
@@ -35,17 +35,17 @@ HELP = """\
 [bold]rheobase[/bold]: train spiking neural networks that are alive from the first step.
 
   [bold]rheobase train[/bold] \\[RECIPE] \\[OPTIONS]  train a network (default: {default})
-  [bold]rheobase resume[/bold] RUN                go on with a run that was interrupted
-  [bold]rheobase evaluate[/bold] RUN              test a run's best network
-  [bold]rheobase report[/bold] RUN                write the run's report.html anew
-  [bold]rheobase export[/bold] RUN                write a run's best network for other programs and chips (NIR)
+  [bold]rheobase resume[/bold] RUN                continue an interrupted run
+  [bold]rheobase evaluate[/bold] RUN              evaluate a run's best network
+  [bold]rheobase report[/bold] RUN                write a run's report.html again
+  [bold]rheobase export[/bold] RUN                export a run's best network as NIR
   [bold]rheobase recipes[/bold]                   what can be trained, and what it aims at
-  [bold]rheobase sweep[/bold] RECIPE --over ...   train many settings, and choose on the validation set
-  [bold]rheobase reproduce[/bold] STUDY           put the claims of a published method to the test
-  [bold]rheobase simulate[/bold] n-mnist          make a data set that stands in for N-MNIST
-  [bold]rheobase doctor[/bold] RECIPE | RUN       what is wrong with a network, and what to do about it
-  [bold]rheobase doctor[/bold] --env              what this installation computes with, and why
-  [bold]rheobase bench[/bold] \\[WORKLOADS]         measure speed and memory, beside other libraries
+  [bold]rheobase sweep[/bold] RECIPE --over ...   train many settings, choose on validation
+  [bold]rheobase reproduce[/bold] STUDY           test the claims of a published method
+  [bold]rheobase simulate[/bold] n-mnist          simulate a stand-in for N-MNIST
+  [bold]rheobase doctor[/bold] RECIPE | RUN       what is wrong with a network, and remedies
+  [bold]rheobase doctor[/bold] --env              what this installation computes with
+  [bold]rheobase bench[/bold] \\[WORKLOADS]         speed and memory, against other libraries
 
 Begin with [bold]rheobase train[/bold]: it needs no data and no settings, and leaves a
 report in runs/. Each command explains itself: [bold]rheobase train mnist --help[/bold].
@@ -54,9 +54,9 @@ RHEOBASE_TRACEBACK=1 shows where in the code an error came from.\
 
 WHERE = (
     "Remedies are Python: arguments go where the layers are made, regularizers to rb.fit, and calls in between, on the new "
-    "network and a batch of training samples. In a recipe the place for calls is its method prepare(network, splits)."
+    "network and a batch of training samples. In a recipe, calls go into its method prepare(network, splits)."
 )
-"""Where to put what the doctor recommends, for those who only see the command line."""
+"""Where to put what the doctor recommends, for users of the command line."""
 
 R = TypeVar("R", bound=Recipe)
 
@@ -84,7 +84,7 @@ def train(arguments: list[str]) -> None:
         args=rest,
         prog=f"rheobase train {name}",
         description=(
-            f"{type(entry.recipe).__doc__} Aim: {entry.aim}. Other networks and data: rheobase train RECIPE; rheobase recipes "
+            f"{entry.what} Aim: {entry.aim}. Other networks and data: rheobase train RECIPE; rheobase recipes "
             "lists them."
         ),
         default=Train(entry.recipe),
@@ -98,7 +98,7 @@ def train(arguments: list[str]) -> None:
 
 
 def resume(run: Run, data: Data = Data(), output: Output = Output()) -> None:
-    """Go on with a run that was interrupted; it ends as if it had never stopped."""
+    """Continue an interrupted run; its result is the same as without the interruption."""
     folder = RunFolder(run)
     if folder.summary is not None:
         raise RunError(
@@ -110,7 +110,14 @@ def resume(run: Run, data: Data = Data(), output: Output = Output()) -> None:
 def evaluate(
     run: Run, split: Literal["test", "validation"] = "test", data: Data = Data(), output: Output = Output()
 ) -> None:
-    """Read a run's best network on its test set, or on the validation set that it was chosen by."""
+    """Evaluate a run's best network on the test set, or on the validation set that selected it.
+
+    Args:
+        run: The run.
+        split: The set to evaluate on.
+        data: Where data sets are.
+        output: How much to say.
+    """
     folder = RunFolder(run)
     recipe = recipes.from_config(folder.config)
     splits = data.splits(recipe, output)
@@ -142,7 +149,7 @@ def evaluate(
 
 
 def write_report(run: Run) -> None:
-    """Write a run's report.html anew; it also works for a run that has not ended."""
+    """Write a run's report.html again; also for a run that has not ended."""
     print(report.write_report(run))
 
 
@@ -153,20 +160,23 @@ def export(
     data: Data = Data(),
     output: Output = Output(),
 ) -> None:
-    """Write a run's best network as a graph of NIR, which other libraries and neuromorphic chips read.
+    """Write a run's best network as a NIR graph, which other libraries and neuromorphic chips read.
 
     Args:
         run: The run.
         to: The file; by default network.nir in the folder of the run.
-        dt: The seconds of a step; by default those of the recipe, if it tells.
-        data: Where the data is, whose shape the graph has.
+        dt: Duration of a step in seconds; by default the recipe's, if it has one.
+        data: Where the data set is; the graph takes its input shape from it.
         output: How much to say.
     """
     folder = RunFolder(run)
     recipe = recipes.from_config(folder.config)
     seconds = getattr(recipe, "dt", None) if dt is None else dt
     if seconds is None:
-        raise RheobaseError("export: say how long a step is, in seconds, as the recipe does not tell: --dt 0.001")
+        raise RheobaseError(
+            "export: --dt is needed, the duration of a step in seconds, since this recipe has none; for 1 ms, "
+            "--dt 0.001"
+        )
     network = load(run)
     graph = interop.to_nir(network, data.splits(recipe, output).test.features, dt=seconds)
     path = to or run / "network.nir"
@@ -185,7 +195,7 @@ def list_recipes() -> None:
     for title in ("recipe", "what", "aim"):
         table.add_column(title)
     for name, entry in RECIPES.items():
-        table.add_row(name, type(entry.recipe).__doc__, entry.aim)
+        table.add_row(name, entry.what, entry.aim)
     Console().print(table)
 
 
@@ -196,13 +206,13 @@ def simulate(
     data: Data = Data(),
     quiet: bool = False,
 ) -> None:
-    """Make a simulated data set, in the data folder; a simulation that was interrupted goes on.
+    """Simulate a data set into the data folder; the same command continues an interrupted simulation.
 
     Args:
-        what: n-mnist: what an event camera would send in front of MNIST's digits. These are not the recordings of N-MNIST.
-        seed: The camera's pixels and its noise are drawn from it.
-        samples: Only so many of the first pictures of the training and of the test set.
-        data: Where the data folder is; MNIST lies in it.
+        what: n-mnist: what an event camera would send when shown MNIST's digits. These are not the recordings of N-MNIST.
+        seed: Seed of the camera's pixels and noise.
+        samples: Simulate only this many pictures of the training set and of the test set; by default all.
+        data: Where the data folder is; it holds MNIST.
         quiet: Say nothing but errors.
     """
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
@@ -224,21 +234,20 @@ def doctor(
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
     data: Data = Data(),
 ) -> None:
-    """Say what is wrong: with a network, before it is trained or after, or with this installation.
+    """Diagnose a network, before or after training, or this installation.
 
-    Looks at one batch of the training set, forwards and backwards: firing rates, dead and saturated neurons, membrane
-    potentials against thresholds, the reach of surrogates, gradients through depth and time. Names what is wrong, and a
-    remedy.
+    Examines one batch of the training set, forwards and backwards: firing rates, dead and saturated neurons, membrane
+    potentials against thresholds, the reach of surrogates, gradients through depth and time. Names what is wrong, and a remedy.
 
     Args:
-        target: A recipe, to look at its new network; or the folder of a run, to look at its best one.
-        env: Look at this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
-        as_json: One JSON object, for programs.
+        target: A recipe, to examine its new network; or the folder of a run, to examine its best one.
+        env: Describe this installation: versions, the machine, and whether neurons are computed by fast kernels; if not, why.
+        as_json: Output for programs: one JSON object.
         data: Where data sets are.
     """
     console = Console(highlight=False)
     if env and target is not None:
-        raise RheobaseError(f"doctor: --env looks at this installation, not at {target}; give one of the two")
+        raise RheobaseError(f"doctor: --env describes this installation, not {target}; give one of the two")
     if env:
         about = environment.describe()
         if as_json:
@@ -250,8 +259,8 @@ def doctor(
         console.print(table)
     elif target is None:
         raise RheobaseError(
-            "doctor: say what to look at; `rheobase doctor spoken-digits` looks at a recipe, `rheobase doctor runs/NAME` at "
-            "a run, `rheobase doctor --env` looks at this installation"
+            "doctor: say what to examine: `rheobase doctor spoken-digits` examines a recipe, `rheobase doctor runs/NAME` a "
+            "run, `rheobase doctor --env` this installation"
         )
     else:
         from rheobase.checkup import checkup
@@ -274,17 +283,16 @@ def bench(
     toy: bool = False,
     file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
 ) -> None:
-    """Measure training steps, beside those of the other libraries that are installed.
+    """Measure training steps against those of the other libraries installed.
 
     Args:
-        workloads: W1 to W6; T100, T1000, T10000, T100000: the cost against the number of steps. By default all.
-        only: The libraries beside this one: snntorch, spikingjelly, norse, sinabs, spyx; without a name after it, this one
-            alone. By default all.
-        rounds: How often each row has its turn.
-        quick: Only processor time on one thread.
-        compiled: Also what takes half a minute to compile.
-        toy: Toy sizes, which show that everything runs, and nothing else.
-        file: Keep everything in this file, anew after every workload.
+        workloads: W1 to W6; T100, T1000, T10000, T100000: the cost by the number of steps. By default all.
+        only: The libraries to compare with: snntorch, spikingjelly, norse, sinabs, spyx; with no name, none. By default all.
+        rounds: Samples taken of each row.
+        quick: Measure only processor time on one thread.
+        compiled: Include variants that take half a minute to compile.
+        toy: Use toy sizes, which only show that everything runs.
+        file: Write all results to this file, updated after every workload.
     """
     from rheobase.bench import command
 
@@ -299,17 +307,16 @@ def reproduce(
     results: Path = Path("benchmarks/results"),
     data: Data = Data(),
 ) -> None:
-    """Put the claims of a published method to the test, on real data and with controls, and write what was found.
+    """Test the claims of a published method, on real data and with controls, and write the results.
 
-    An interrupted study goes on where it stopped, when the same command is given again; a second process with the same
-    command takes part of the work.
+    The same command continues an interrupted study; a second process with the same command shares the work.
 
     Args:
-        study: What to reproduce. Without it, what there is and how far it is.
+        study: The study to run. Without it, list all studies and how many of their trainings are done.
         quick: A version of a few minutes, which shows the direction of each claim.
-        only: Run these experiments only.
+        only: Run only these experiments.
         runs: Folder of the runs.
-        results: Folder for the page, the rows behind it (JSON; trainings that are in it are not repeated) and the plots.
+        results: Folder for the page, the rows behind it (JSON; trainings already in it are not repeated) and the plots.
     """
     from rheobase.reproduce import command
 
@@ -331,10 +338,10 @@ def sweep(
     data: Data = Data(),
     output: Output = Output(),
 ) -> None:
-    """Train a recipe with many settings, and choose the best on the validation set.
+    """Train a recipe with many settings and choose the best on the validation set.
 
-    Every trial is a run of its own, in a folder beside FILE. The same command goes on where an interrupted sweep stopped, in
-    the middle of a trial, too; given twice, in two terminals, it is done by two processes that share the work.
+    Every trial is a run of its own, in a folder beside FILE. The same command continues an interrupted sweep, even in the
+    middle of a trial; started in two terminals, the two processes share the work.
 
     rheobase sweep spoken-digits --over learning_rate=1e-4..1e-2,log dropout=0..0.4 --trials 30
 
@@ -342,14 +349,14 @@ def sweep(
 
     Args:
         recipe: What to train.
-        over: What to vary: LOW..HIGH is a range, LOW..HIGH,log one on a log scale; A,B,C are choices, lists in JSON. Settings
-            of training may be named in full, training.learning_rate, or not.
-        fixed: Other settings that all trials have.
-        trials: How many there shall be, of all processes together; a grid has as many as combinations.
+        over: What to vary: LOW..HIGH is a range, LOW..HIGH,log one on a log scale; A,B,C are choices, lists in JSON. Training
+            settings may be named in full, training.learning_rate, or not.
+        fixed: Other settings, the same for all trials.
+        trials: Number of trials, over all processes; by default a grid tries every combination.
         storage: The journal of the sweep; by default runs/sweep-RECIPE.journal.
-        sampler: grid tries all combinations of choices, tpe learns from the trials before, random does not; auto is grid for
+        sampler: grid tries all combinations of choices, tpe learns from earlier trials, random does not; auto is grid for
             choices alone, and tpe for ranges.
-        seed: What the samplers draw from; the seed of the networks is a setting like any other.
+        seed: Seed of the sampler; the networks' seed is a setting like any other.
         data: Where data sets are.
         output: How much to say.
     """
@@ -375,7 +382,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, 2 after an error of the user's, 130 after an interrupt."""
+    """Run one command; the exit status is 0, 2 after a user error, 130 after an interrupt."""
     command, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
         if command == "train":
@@ -389,10 +396,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             return _fail(_unknown_command(command))
         sys.stdout.flush()
-    except SystemExit as ended:  # tyro's own way out, after a help text or a wrong flag
+    except SystemExit as ended:  # how tyro exits after a help text or a wrong flag
         return ended.code if isinstance(ended.code, int) else 0
-    except BrokenPipeError:  # whoever read our output has seen enough, as `head`
-        # What is left to be written at exit would fail again.
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
+        # Flushing the rest at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RheobaseError, ValueError, OSError) as error:
@@ -401,8 +408,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         hints = {
-            **dict.fromkeys(("train", "resume"), "; [bold]rheobase resume[/bold] goes on from the last epoch"),
-            **dict.fromkeys(("simulate", "sweep"), "; the same command goes on from there"),
+            **dict.fromkeys(("train", "resume"), "; [bold]rheobase resume[/bold] continues from the last epoch"),
+            **dict.fromkeys(("simulate", "sweep"), "; the same command continues from there"),
         }
         Console(stderr=True).print(f"interrupted{hints.get(command, '')}")
         return 130
@@ -419,7 +426,7 @@ def _fail(message: str) -> int:
 def _unknown_command(command: str) -> str:
     close = get_close_matches(command, ["train", *COMMANDS], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return f"there is no command {command!r}; {hint}See rheobase --help"
+    return f"there is no command {command!r}; {hint}see rheobase --help"
 
 
 def _train(

@@ -1,8 +1,7 @@
-"""Networks that `torch.compile` has compiled, and who looks into them.
+"""Networks compiled by `torch.compile`, and hooks on them.
 
-Whoever counts spikes, masks padding or measures gradients hangs hooks on layers for a while. What was compiled before knows
-nothing of a hook that comes later, and runs past it without a word. So where hooks hang, networks are computed as they were
-written.
+Counting spikes, masking padding and measuring gradients hook into layers for a while. A module compiled before a hook is
+registered skips it silently. So while such hooks are registered, networks run uncompiled.
 """
 
 import sys
@@ -16,7 +15,7 @@ from torch import nn
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """A block in which what `torch.compile` has compiled is computed as it was written, hooks and all.
+    """A block in which modules compiled by `torch.compile` run uncompiled, hooks included.
 
     Example:
         >>> twice = torch.compile(lambda x: 2 * x, backend="eager")
@@ -32,7 +31,7 @@ def as_written() -> Iterator[None]:
 
 
 def original(network: nn.Module) -> nn.Module:
-    """The network that `torch.compile(network)` was made of, or `network` if it is none of these.
+    """The original of `torch.compile(original)`, or `network` itself if it is not compiled.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -43,7 +42,7 @@ def original(network: nn.Module) -> nn.Module:
 
 
 def path_without_wrappers(path: str) -> str:
-    """The path of a module within a network, without the part that stands for a compiled one.
+    """The path of a module within a network, without the part that marks a compiled one.
 
     Example:
         >>> path_without_wrappers("_orig_mod.1"), path_without_wrappers("0._orig_mod.2.layer")

@@ -1,7 +1,7 @@
 """What this installation computes with, and why: the first thing to look at when something is slow.
 
-Neurons are computed by kernels where these can be had, and by the plain reference elsewhere; the results are the same, the
-speed is not, so nobody would notice. `describe` says it in words.
+Neurons are computed by compiled kernels where available, and by the slow reference elsewhere. The results are the same, so the
+fallback would go unnoticed. `describe` reports it in words.
 """
 
 import os
@@ -18,7 +18,7 @@ _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def describe() -> dict[str, str]:
-    """Versions, the machine, and who computes on which device, as text by name.
+    """Versions, the machine, and what computes on which device, as text by name.
 
     Example:
         >>> "neurons on the CPU" in describe()
@@ -54,9 +54,9 @@ def _processor() -> str:
 
 
 def _huge_pages() -> str:
-    """What the operating system does when a kernel's output asks for pages of 2 MiB."""
+    """What the operating system does when a kernel's output requests 2 MiB pages."""
     if not _HUGE_PAGES.exists():
         return "not on this system"
     words = _HUGE_PAGES.read_text().split()
     setting = next((word.strip("[]") for word in words if word.startswith("[")), "unknown")
-    return f"{setting}: large outputs cost more than they need to" if setting == "never" else f"{setting}, used"
+    return f"{setting}: large outputs cost more than necessary" if setting == "never" else f"{setting}, used"

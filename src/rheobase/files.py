@@ -1,7 +1,7 @@
 """Files that are never seen half-written.
 
-A run may be killed at any moment, a download may end early. Whatever is written here goes to a temporary file in the same
-folder first, reaches the disk, and then takes the place of the old file in one step: a reader finds the old content or the new.
+A run may be killed at any moment, a download may end early. Everything written here first goes to a temporary file in the same
+folder, reaches the disk, and then replaces the old file in one step: a reader finds either the old content or the new.
 """
 
 import json
@@ -16,9 +16,9 @@ from typing import IO, Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
+    """Open a temporary file beside `path` that becomes `path` if the block succeeds, and is deleted otherwise.
 
-    The temporary file's `name` ends like `path`, so that within the block it can be read back as what it will be.
+    The temporary file's `name` ends like `path`, so that within the block it can be read back as that kind of file.
 
     Example:
         >>> import tempfile
@@ -29,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         ['notes.txt']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of our own and not `tempfile`'s file, which only its owner could read: this one gets the rights of any new file.
+    # Our own name instead of `tempfile`'s file, which only its owner could read: this one gets the permissions of any new file.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         with temporary.open("x+b") as file:
@@ -43,7 +43,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is the name of a file that `atomic_write` has not ended, as a kill leaves it.
+    """Whether this is the name of a file that `atomic_write` did not finish, as left behind by a kill.
 
     Example:
         >>> is_temporary(Path("runs/.config.0a1b2c3d.json")), is_temporary(Path("runs/config.json"))

@@ -1,16 +1,16 @@
-"""Decoding by time: the output unit that fires first has the answer, and nobody waits for the others.
+"""Decoding by time: the output unit that fires first gives the answer, without waiting for the others.
 
 A network ends in one output unit per class whose membrane potential the network outputs, `(T, B, C)`: a linear layer and
-`LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. To learn by that, each spike counts
-the more the earlier it comes, and the sum over time is a logit (`weighted`); to answer, the earliest counts alone (`scores`,
-`decide`), so that the network can stop there (`decide_early`). The alternative to all this, a decoder of the membrane
-potential, is `rheobase.decoding.mean` of the same output: more is seen, and the answer is known after the last step.
+`LeakyReadout(decay=1.0)`. A unit fires when its potential first reaches the threshold. For learning, each spike weighs more the
+earlier it comes, and the sum over time is a logit (`weighted`); for the answer, only the earliest counts (`scores`, `decide`),
+so that the network can stop there (`decide_early`). The alternative, decoding the membrane potential, is
+`rheobase.decoding.mean` of the same output: it uses more information, but the answer is known only after the last step.
 
-Weights of at most 1 make poor logits: with ten classes, the best that a cross-entropy can become is
-`log(1 + 9 / e) = 1.461`, and its gradient never ends. So logits are scaled. With 5 it can become 0.059, with `SCALE` 0.0004.
+Weights of at most 1 make poor logits: with ten classes, the lowest possible cross-entropy is `log(1 + 9 / e) = 1.461`, and its
+gradient never vanishes. So logits are scaled. With 5 it can reach 0.059, with `SCALE` 0.0004.
 
-Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and
-what a silent network answers are choices made here.
+Source: Che et al., arXiv 2410.23619, for the exponential weights, as others restate them; the scale, the rule for ties and the
+answer of a silent network are our choices.
 """
 
 import math
@@ -34,7 +34,7 @@ from rheobase.surrogate import Surrogate
 from rheobase.temporal import Temporal
 
 SCALE = 10.0
-"""What weighted spikes are multiplied with to be logits."""
+"""The factor that turns weighted spikes into logits."""
 
 
 def spikes_of(
@@ -53,7 +53,7 @@ def spikes_of(
         credit: which steps are credited with the spike, see `rheobase.ops.single_spike`.
 
     Returns:
-        Spikes, one at most for each unit and sample.
+        Spikes, at most one for each unit and sample.
 
     Example:
         >>> spikes_of(torch.tensor([0.5, 1.2, 0.9, 3.0]).view(4, 1, 1)).flatten()
@@ -64,41 +64,41 @@ def spikes_of(
 
 
 def _finite(membrane: Tensor) -> Tensor:
-    """Potentials that a neuron can forget: it keeps 0 times the last one, which of an infinite one is NaN."""
+    """Potentials that a neuron can forget: it keeps 0 times the last one, which is NaN if that is infinite."""
     limits = torch.finfo(membrane.dtype)
     return membrane.clamp(limits.min, limits.max)
 
 
 def exponential(steps: int, base: float = 1.5) -> Float[Tensor, " T"]:
-    """What a spike counts by its step: `base^-t`.
+    """The weight of a spike by its step: `base^-t`.
 
     Args:
         steps: T, at least 1.
         base: above 1.
 
     Raises:
-        ValueError: if a number is out of range, or so large for so many steps that the last spike counts nothing.
+        ValueError: if a number is out of range, or so large for this many steps that the last spike would not count.
 
     Example:
         >>> exponential(3, base=2.0)
         tensor([1.0000, 0.5000, 0.2500])
     """
     if not base > 1:
-        raise ValueError(f"exponential: base must be above 1, for a later spike to count less, got {base}")
+        raise ValueError(f"exponential: base must be above 1, so that a later spike counts less, got {base}")
     positions = _positions(steps, "exponential")
     smallest = torch.finfo(positions.dtype).tiny
     if (steps - 1) * math.log(base) > -math.log(smallest):
         works = math.floor(1e6 * smallest ** (-1 / (steps - 1))) / 1e6
         raise ValueError(
-            f"exponential: with base {base} and {steps} steps, late spikes would count no more than none, for base^-t is below "
-            f"{smallest:.1e}, the smallest number that {positions.dtype} knows well; take a base of at most {works}, or "
+            f"exponential: with base {base} and {steps} steps, late spikes would not count, since base^-t is below "
+            f"{smallest:.1e}, the smallest normal number of {positions.dtype}; take a base of at most {works}, or "
             "weights that fall linearly"
         )
     return base**-positions
 
 
 def linear(steps: int) -> Float[Tensor, " T"]:
-    """What a spike counts by its step: `(T - t) / T`.
+    """The weight of a spike by its step: `(T - t) / T`.
 
     Args:
         steps: T, at least 1.
@@ -124,10 +124,10 @@ def weighted(spikes: Float[Tensor, "T B *C"], weights: Float[Tensor, " T"]) -> F
 
     Args:
         spikes: 0 or 1, `(T, B, C)`.
-        weights: what a spike counts at each step, `(T,)`.
+        weights: the weight of a spike at each step, `(T,)`.
 
     Raises:
-        ValueError: if there are not as many weights as steps.
+        ValueError: if the numbers of weights and steps differ.
 
     Example:
         >>> spikes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).unsqueeze(1)  # at 0, at 2, never
@@ -140,16 +140,16 @@ def weighted(spikes: Float[Tensor, "T B *C"], weights: Float[Tensor, " T"]) -> F
 
 
 class LearnedWeights(Temporal):
-    """A layer behind the output units that learns what a spike counts at each step; decode with `rheobase.decoding.sum`.
+    """A layer after the output units that learns the weight of a spike at each step; decode with `rheobase.decoding.sum`.
 
         y[t] = scale * softplus(a_t) * s[t]
 
-    with the first spikes s of the membrane potential. At first the weights are those of `linear`. Nothing keeps an early spike
-    from counting less than a late one, so that the answer is known after the last step only.
+    with the first spikes s of the membrane potential. Initially the weights are those of `linear`. An early spike may come to
+    count less than a late one, so the answer is known only after the last step.
 
     Args:
         steps: T, at least 1; a sequence may be shorter.
-        scale: what weighted spikes are multiplied with to be logits.
+        scale: the factor that turns weighted spikes into logits.
         threshold: where the output units fire.
         surrogate: the gradient of a crossing; None is `FastSigmoid()`.
         credit: which steps are credited with the spike.
@@ -183,13 +183,13 @@ class LearnedWeights(Temporal):
 
     @property
     def weights(self) -> Float[Tensor, " T"]:
-        """What a spike counts at each step."""
+        """The weight of a spike at each step."""
         return functional.softplus(self.raw_weights)
 
     def run(
         self, x: Float[Tensor, "T B *C"], state: tuple[int, Any] | None = None
     ) -> tuple[Float[Tensor, "T B *C"], Any]:
-        """The weighted spikes of the membrane potential `x`, and the state: the steps that are over, and who has fired."""
+        """The weighted spikes of the membrane potential `x`, and the state: the steps so far, and which units have fired."""
         check_sequence(x, "LearnedWeights")
         before, fired = state or (0, None)
         now = before + len(x)
@@ -201,10 +201,11 @@ class LearnedWeights(Temporal):
 
 
 def scores(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Float[Tensor, "B C"]:
-    """One number per class whose largest is the answer: the unit that fires first; among those, that of the largest potential.
+    """One number per class, the largest of which is the answer: the unit that fires first; of several, that with the largest
+    potential.
 
-    Of units that do not fire the largest potential at the end counts, so that there is an answer if none does. Equal ones: the
-    first class, as `argmax` takes it.
+    Units that do not fire are ranked by their final potential, so there is an answer even if none fires. Ties go to the first
+    class, as in `argmax`.
 
     Args:
         membrane: the output units' membrane potential at every step, `(T, B, C)`.
@@ -236,7 +237,7 @@ def _when(membrane: Tensor, threshold: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a network answers, and when."""
+    """A network's answers, and when they come."""
 
     answers: Int[Tensor, " B"]
     """The classes."""
@@ -244,7 +245,7 @@ class Decisions:
     """The step of the first output spike, from 0; T where no output unit fires."""
 
     def latency(self, steps: int) -> Float[Tensor, " B"]:
-        """How many steps each decision took: one more than its step, and all `steps` where no unit fires."""
+        """How many steps each decision took: one more than its step, or all `steps` where no unit fires."""
         return (self.steps + 1).clamp(max=steps).to(torch.get_default_dtype())
 
 
@@ -266,28 +267,29 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
 
 
 _GROWTH = 4
-"""How many times as many steps each time. With 2 it is up to as much again as all steps; with 8 often much more than needed."""
+"""The factor between successive numbers of steps. With 2 the total is up to twice all steps; with 8 often much more than
+needed."""
 
 
 @torch.no_grad()
 def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
-    """The answers of `decide(network(x))`, without computing much of what comes after the first output spike.
+    """The answers of `decide(network(x))`, computing little beyond the first output spike.
 
-    Computed are the first step, the first 4, the first 16, ..., and each time only the samples that are undecided until then.
-    It begins anew each time instead of going on from a state, and is the faster for it: kernels for whole sequences keep
-    nothing to go on with. Where no decision is early, all of it is a third more than all steps.
+    It computes the first step, then the first 4, the first 16, and so on, each time only for the samples still undecided. Each
+    pass starts again from rest, which is faster than going on from a state: kernels for whole sequences keep none. If no
+    decision is early, the total is a third more than one full pass.
 
-    Where neurons draw noise (`SPSN`, `ParaLIF`), it is the same each time, and all samples are computed until the last has its
-    answer.
+    Where neurons draw noise (`SPSN`, `ParaLIF`), it is the same in each pass, and all samples are computed until the last is
+    decided.
 
     Args:
-        network: a container in sequence that ends in the membrane potential of output units. What comes before its last `Hold`
+        network: a sequential container that ends in the membrane potential of output units. What comes before its last `Hold`
             is computed once.
         x: the input, `(T, B, *features)`.
         threshold: where the output units fire.
 
     Raises:
-        TypeError: if the network ends in `LearnedWeights`, or a `Hold` is inside of a module that is no container in sequence.
+        TypeError: if the network ends in `LearnedWeights`, or a `Hold` is inside a module that is not a sequential container.
 
     Example:
         >>> import rheobase as rb
@@ -301,12 +303,14 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
     if layers and isinstance(layers[-1], LearnedWeights):
         raise TypeError(
             "decide_early: network must end in the membrane potential of output units, got one that ends in LearnedWeights, "
-            "with which the answer is known after the last step only: rheobase.decoding.sum(network(x)).argmax(1)"
+            "with which the answer is known only after the last step: rheobase.decoding.sum(network(x)).argmax(1)"
         )
     compute, steps, samples = _first_steps(layers, x)
     answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
     undecided = everyone = torch.arange(samples, device=x.device)
-    noisy = any(isinstance(module, SPSN | ParaLIF) for module in network.modules())  # which depends on a sample's place
+    noisy = any(
+        isinstance(module, SPSN | ParaLIF) for module in network.modules()
+    )  # which depends on a sample's position
     seed = int(torch.randint(1 << 62, ()))
     length = 1
     with randomness.evaluation(seed, x.device) as seed_layers:
@@ -326,9 +330,9 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
 
 
 def _first_steps(layers: Sequence[nn.Module], x: Tensor) -> tuple[Callable[[int, Tensor], Tensor], int, int]:
-    """What computes the first steps of what comes out, for chosen samples; the number of all steps and of samples.
+    """A function that computes the first steps of the output for chosen samples; and the numbers of steps and samples.
 
-    What comes before the last `Hold` is computed here, once; and a picture is held for no more steps than are asked for.
+    What comes before the last `Hold` is computed here, once; and an image is held for only as many steps as requested.
     """
     last = max((k for k, layer in enumerate(layers) if isinstance(layer, Hold)), default=-1)
     before, hold, after = layers[: max(last, 0)], layers[max(last, 0) : last + 1], layers[last + 1 :]
@@ -336,7 +340,7 @@ def _first_steps(layers: Sequence[nn.Module], x: Tensor) -> tuple[Callable[[int,
     sequence = Sequential(*hold, input_rate=None)(picture)
     is_picture = bool(hold) and len(picture) == 1
     begun = picture if is_picture else sequence
-    # Made for one length, it takes a beginning only as a piece.
+    # Made for one length, it takes only a piece as a beginning.
     in_pieces = any(isinstance(module, MaskedPSN) for layer in after for module in layer.modules())
 
     def compute(length: int, samples: Tensor) -> Tensor:
@@ -351,7 +355,7 @@ def _first_steps(layers: Sequence[nn.Module], x: Tensor) -> tuple[Callable[[int,
 
 @contextmanager
 def _not_forced(network: nn.Module) -> Iterator[None]:
-    """No neuron is forced to fire by the end of a sequence that is not all of it."""
+    """No neuron is forced to fire by the end of an incomplete sequence."""
     forced = [module for module in network.modules() if isinstance(module, SingleSpike) and module.fire_by_end]
     for module in forced:
         module.fire_by_end = False

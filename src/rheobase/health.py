@@ -1,14 +1,14 @@
-"""How a network is doing: who fires, who never does, and what the spikes cost.
+"""The health of a network: which neurons fire, which never do, and what the spikes cost.
 
-A neuron that fires for no sample of a set is dead on that set: it says nothing, and learns only as far as its surrogate reaches
-down from the threshold. One that fires at almost every step says nothing either. Both are invisible in the loss. `Recorder`
-counts them while the network runs, for any network, through hooks that are gone afterwards; what it reports is always about
+A neuron that fires for no sample of a set is dead on that set: it carries no information, and learns only as far as its
+surrogate reaches below the threshold. One that fires at almost every step carries none either. Both are invisible in the loss.
+`Recorder` counts them while the network runs, for any network, through hooks that are removed afterwards; it reports only on
 the samples that it saw.
 
 Synaptic operations are the currency of neuromorphic hardware: one addition for each spike and each synapse that it crosses. A
-spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs. Where neurons hear one another,
-a spike also crosses the synapses to its own layer. Values that are no spikes, such as the brightness of a picture, cost a
-multiplication for each that is not zero.
+spike into a linear layer costs its fan-out; into a convolution, one kernel's worth of outputs. In a recurrent layer, a spike
+also crosses the synapses to its own layer. Values other than spikes, such as the brightness of an image, cost one
+multiplication for each nonzero value.
 """
 
 import math
@@ -38,19 +38,19 @@ SATURATED = 0.9
 
 @dataclass(frozen=True)
 class LayerHealth:
-    """What one layer of neurons did, over all samples that were recorded.
+    """What one layer of neurons did, over all recorded samples.
 
     Args:
         name: the layer's position and kind, `"1 LIF(128)"`.
         neurons: how many neurons it has (channels times space for maps).
         rate: spikes per neuron and step; steps that are padding (`rheobase.padding`) do not count.
         dead: the share of neurons without a single spike.
-        silent: the share of neurons without a spike in a sample, on average over the samples. A dead neuron is silent in all.
+        silent: the share of neurons without a spike in a sample, averaged over the samples. A dead neuron is silent in all.
         saturated: the share of neurons that fire at 90 % of the steps or more.
         spikes_per_sample: spikes of the whole layer per sample.
-        synaptic_operations_per_sample: what these spikes cost in the layers that receive them, this one among them if it is
+        synaptic_operations_per_sample: what these spikes cost in the layers that receive them, including this one if it is
             recurrent.
-        fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
+        fires_once_in: the steps in which its neurons fire once, if they are `SingleSpike`; else None.
         rates: the firing rate of each neuron, `(neurons,)`, spikes per step.
     """
 
@@ -66,18 +66,18 @@ class LayerHealth:
     rates: Float[Tensor, " neurons"] = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the rates of single neurons, for JSON."""
+        """Everything except the rates of single neurons, for JSON."""
         return {name: value for name, value in vars(self).items() if name != "rates"}
 
 
 @dataclass(frozen=True)
 class InputHealth:
-    """What the network received, over all samples that were recorded.
+    """What the network received, over all recorded samples.
 
     Args:
-        spikes_per_sample: the sum of the counts of spikes; of other values, how many are not zero.
+        spikes_per_sample: the sum of the spike counts; for other values, how many are not zero.
         synaptic_operations_per_sample: what they cost in the layers that receive them.
-        analog: whether they are other values: in a batch, one was below zero, or no whole number.
+        analog: whether they are other values: in some batch, one was below zero, or not a whole number.
     """
 
     spikes_per_sample: float
@@ -88,9 +88,8 @@ class InputHealth:
 class Recorder:
     """Counts spikes and synaptic operations of every layer of neurons, while the network runs inside its `with` block.
 
-    What counts is a call of the network, `network(x)`; hooks do not see the pieces that stream through `network.run`. Where a
-    network adds the spikes of several layers, or puts them side by side, what they cost behind that is counted for the layer
-    that ran last.
+    It records calls of the network, `network(x)`; hooks do not see pieces streamed through `network.run`. Where a network adds
+    or concatenates the spikes of several layers, what they cost after that is attributed to the layer that ran last.
 
     Args:
         network: any module; each `rheobase.Neuron` in it is recorded.
@@ -111,12 +110,12 @@ class Recorder:
         self._network = network
         self._names: dict[nn.Module, str] = {module: name for name, module in neuron_layers(network)}
         self._inside = {part: name for neurons, name in self._names.items() for part in neurons.modules()}
-        self._last: str | None = None  # who spiked last; None outside a call of the network
+        self._last: str | None = None  # the layer that spiked last; None outside a call of the network
         self._origins = Origins()
         self._spikes: dict[str, Tensor] = {}
-        # Samples times steps, of each layer: one that is used twice has twice as many.
+        # Samples times steps, for each layer: one that is used twice has twice as many.
         self._steps: dict[str, Tensor] = {}
-        self._silences: dict[str, Tensor] = {}  # pairs of a sample and a neuron that is silent in it, and all pairs
+        self._silences: dict[str, Tensor] = {}  # pairs of a sample and a neuron silent in it, and all pairs
         self._operations: dict[str, Tensor] = {}
         self._longest: dict[str, int] = {}  # sequence, of layers of neurons that fire once in it
         self._samples = torch.zeros((), dtype=torch.float64)
@@ -165,15 +164,15 @@ class Recorder:
     def _on_spikes(self, module: nn.Module, _: tuple[Any, ...], spikes: Tensor) -> None:
         self._last = name = self._names[module]
         self._origins.put(spikes, Origin(name, 1.0))
-        # Spikes are 0 or 1: their sums are their counts, ten times as fast as to count what is not zero. All types are exact up
-        # to 256, and float32 up to 2**24, which is more than one neuron's spikes in a batch.
+        # Spikes are 0 or 1: their sums are their counts, ten times as fast as counting nonzero values. All types are exact up
+        # to 256, and float32 up to 2**24, more than one neuron's spikes in a batch.
         exact = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
         counts = spikes.sum(0, dtype=None if exact else torch.float32)
         _add(self._spikes, name, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
         _add(self._silences, name, silences)
-        mask = mask_on(module)  # there are no steps in padding
+        mask = mask_on(module)  # padding has no steps
         if isinstance(module, SingleSpike):
             longest = len(spikes) if mask is None else int(mask.any(1).sum())
             self._longest[name] = max(longest, self._longest.get(name, 0))
@@ -186,15 +185,15 @@ class Recorder:
         x = _first_tensor(arguments, named)
         if self._last is None or x is None:
             return
-        # Synapses inside of a layer of neurons are crossed by its own spikes. Layers run in the order of the data: of unknown
-        # origin are those of the neurons that ran last, or what was made of them.
+        # Synapses inside a layer of neurons are crossed by its own spikes. Layers run in the order of the data: spikes of
+        # unknown origin are those of the neurons that ran last, or derived from them.
         name = self._inside.get(module)
         origin = self._origins.of(x) if name is None else None
         origin = origin or Origin(name or self._last, 1.0 if _are_counts(x) else None)
         _add(self._operations, origin.name, _spikes_in(x, origin.spike) * _fan_out(module))
 
     def combine(self, sum_over_processes: Callable[[Tensor], Tensor]) -> None:
-        """Add up what several processes have recorded, each of its own samples.
+        """Add up what several processes recorded, each from its own samples.
 
         Args:
             sum_over_processes: takes a tensor and returns its sum over all processes.
@@ -230,7 +229,7 @@ class Recorder:
         return health
 
     def unseen(self) -> list[str]:
-        """The layers of neurons that did not run in a call, and so were not recorded: what is only streamed, by `layer.run`."""
+        """The layers of neurons that were not called, and so not recorded, such as those only streamed through `layer.run`."""
         return [name for name in self._names.values() if name not in self._steps]
 
     def input(self) -> InputHealth:
@@ -271,8 +270,8 @@ def record_spikes(
 def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Fills a dictionary with the spikes of every layer of neurons that runs inside the `with` block, gradients included.
 
-    They are those of the last call of the network. Of a layer that runs several times in it, all are there, one after the
-    other in time: `(2 T, B, *features)` for two times T steps.
+    They are those of the last call of the network. A layer that runs several times in it has all of them, one after the other
+    in time: `(2 T, B, *features)` for two runs of T steps.
 
     Args:
         network: any module with `rheobase.Neuron` layers.
@@ -308,15 +307,15 @@ def _first_tensor(arguments: tuple[Any, ...], named: dict[str, Any]) -> Tensor |
 
 
 def _are_counts(x: Tensor) -> bool:
-    """Whether these are numbers of spikes: whole, and not below zero."""
+    """Whether these are spike counts: whole, and not below zero."""
     return bool(((x >= 0) & (x == x.round())).all()) if x.is_floating_point() else bool((x >= 0).all())
 
 
 def _spikes_in(x: Tensor, spike: float | None) -> Tensor:
-    """How many spikes these are, if one counts `spike`; of what is no spikes, how many values are not zero."""
+    """How many spikes these are, if one has the value `spike`; for other values, how many are not zero."""
     if spike is None:
         return x.count_nonzero().cpu().double()
-    # In two steps, for PyTorch makes a copy of all of it in the wider type.
+    # In two steps, since PyTorch copies all of it into the wider type.
     narrow = x.is_floating_point() and x.dtype not in (torch.float32, torch.float64)
     return x.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64) / spike
 
@@ -334,21 +333,21 @@ def neuron_layers(network: nn.Module) -> Iterator[tuple[str, Neuron]]:
 
 
 def outside_neurons(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules of `network`, without those that its layers of neurons are made of, such as the `feedback` of `ParaLIF`."""
+    """The modules of `network`, without those inside its layers of neurons, such as the `feedback` of `ParaLIF`."""
     inside = {part for _, layer in neuron_layers(network) for part in layer.modules() if part is not layer}
     return (module for module in network.modules() if module not in inside)
 
 
 def _recurrent_fan_out(neurons: nn.Module) -> int:
-    """The synapses from one neuron to those of its own layer, as far as they are weights of the neurons themselves."""
+    """The synapses from one neuron to those of its own layer, if they are weights of the neurons themselves."""
     if isinstance(neurons, RecurrentLIF):
         return neurons.features if neurons.self_connections else neurons.features - 1
     return neurons.features if isinstance(neurons, RecurrentAdaptiveLIF) else 0
 
 
 def _fan_out(layer: Synapses) -> float:
-    """The synapses of one input unit; of a convolution without its borders."""
-    if isinstance(layer, nn.Linear | DelayedLinear):  # a synapse has one delay in the end
+    """The synapses of one input unit; for a convolution, ignoring its borders."""
+    if isinstance(layer, nn.Linear | DelayedLinear):  # a synapse ends up with one delay
         return float(layer.out_features)
     positions = math.prod(layer.kernel_size) / (1 if layer.transposed else math.prod(layer.stride))
     return layer.out_channels / layer.groups * positions

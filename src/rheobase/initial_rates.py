@@ -1,9 +1,8 @@
-"""Rates to begin with, set by biases: where activity starts, without touching a weight.
+"""Initial rates, set by biases: where activity starts, without touching a weight.
 
-How active a network is before training decides what it can become: silent layers pass no gradient, and networks that begin
-with high rates and become sparse later may generalize better (Herranz-Celotti and Rouat, arXiv 2202.00282). Biases alone
-are enough to choose that: they are fitted, by gradient descent, until every layer fires at the rate that was asked for,
-and nothing else is changed.
+How active a network is before training decides what it can become: silent layers pass no gradient, and networks that begin with
+high rates and become sparse later may generalize better (Herranz-Celotti and Rouat, arXiv 2202.00282). Biases alone suffice to
+set this: they are fitted by gradient descent until every layer fires at the requested rate, and nothing else is changed.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,14 +23,14 @@ from rheobase.padding import mask_on
 
 @dataclass(frozen=True)
 class InitialRates:
-    """What fitting the biases has come to.
+    """The result of fitting the biases.
 
     Args:
-        target: the rate that was asked for.
+        target: the requested rate.
         before: the rate of every layer of neurons, by its name, before the fit.
-        after: the same after it.
-        steps: how many steps of the optimizer it took.
-        reached: whether every layer is as close to the target as was asked for.
+        after: the same after the fit.
+        steps: how many optimizer steps it took.
+        reached: whether every layer is within the tolerance of the target.
     """
 
     target: float
@@ -58,22 +57,22 @@ def fit_initial_rates(
     learning_rate: float = 0.01,
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> InitialRates:
-    """Fit the biases in front of the neurons, so that every layer fires at `rate` on `batch`; nothing else changes.
+    """Fit the biases in front of the neurons so that every layer fires at `rate` on `batch`; nothing else changes.
 
-    The sum over layers of (mean activity - rate)^2 is minimized by Adam, with respect to the biases of all layers in front
-    of neurons (linear, convolutional, normalization: the nearest that has one). Spikes have their surrogate gradients, so
-    that a layer whose neurons are all beyond the reach of their surrogate cannot be moved. The mode of the network is left
-    as it is, and running statistics of a normalization are put back; the same network and batch give the same biases. Within
-    `rheobase.masked` rates are spikes per step that is there.
+    The sum over layers of (mean activity - rate)^2 is minimized by Adam, with respect to the biases of all layers in front of
+    neurons (linear, convolutional, normalization: the nearest that has one). Spikes have their surrogate gradients, so a layer
+    whose neurons are all beyond the reach of their surrogate cannot be moved. The mode of the network is unchanged, and running
+    statistics of normalizations are restored; the same network and batch give the same biases. Within `rheobase.masked`, rates
+    are spikes per valid step.
 
     Args:
         network: any module with layers of neurons.
         batch: some samples, `(T, B, *features)`.
-        rate: what every layer shall fire, spikes per neuron and step, in (0, 1).
+        rate: the firing rate wanted of every layer, spikes per neuron and step, in (0, 1).
         tolerance: how far from it a layer may stay; in (0, 1).
-        steps: how many steps to take at most, at least 1.
-        learning_rate: of Adam, above 0; in units of the membrane potential per step.
-        progress: told of every step: its number, counted from 1, and the rates of all layers before it.
+        steps: the maximum number of steps, at least 1.
+        learning_rate: that of Adam, above 0; in units of the membrane potential per step.
+        progress: called at every step with its number, counted from 1, and the rates of all layers before it.
 
     Returns:
         The rates before and after.
@@ -83,7 +82,7 @@ def fit_initial_rates(
         ValueError: if an argument is out of its range, `batch` is empty or not finite, or a layer of neurons has no bias in
             front of it.
 
-    Source: arXiv 2202.00282, whose code takes 15 epochs of Adam at a learning rate of 0.001.
+    Source: arXiv 2202.00282, whose code uses 15 epochs of Adam at a learning rate of 0.001.
 
     Example:
         >>> import rheobase as rb
@@ -128,13 +127,13 @@ def fit_initial_rates(
 
 
 def _mean(spikes: Tensor, mask: Tensor | None) -> Tensor:
-    """Spikes per neuron and step that is there, of a layer that runs once or several times."""
+    """Spikes per neuron and valid step, of a layer that runs once or several times."""
     there = spikes if mask is None else spikes[mask.repeat(len(spikes) // len(mask), 1)]
     return there.float().mean()
 
 
 def _biases(network: nn.Module, batch: Tensor) -> list[nn.Parameter]:
-    """The bias nearest in front of each layer of neurons, in the order in which the layers run.
+    """The nearest bias in front of each layer of neurons, in the order in which the layers run.
 
     Raises:
         ValueError: if a layer has none, or none runs.
@@ -172,7 +171,8 @@ def _biases(network: nn.Module, batch: Tensor) -> list[nn.Parameter]:
 
 @contextmanager
 def _frozen(network: nn.Module, free: list[nn.Parameter]) -> Iterator[None]:
-    """Only `free` has gradients; afterwards all is as before, running statistics included, and nothing has a new gradient."""
+    """Only `free` has gradients; afterwards everything is as before, including running statistics, and nothing has a new
+    gradient."""
     learn = {parameter: (parameter.requires_grad, parameter.grad) for parameter in network.parameters()}
     buffers = {buffer: buffer.clone() for buffer in network.buffers()}
     for parameter in learn:

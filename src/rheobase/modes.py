@@ -1,4 +1,4 @@
-"""A network in evaluation mode for a while, by whoever looks at it in passing: modes of single modules are the user's."""
+"""Evaluation mode for the length of a block; afterwards every module is back in its own mode, even where modes differed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode; afterwards every module is in the mode in which it was.
+    """The network in evaluation mode; afterwards every module is back in its own mode.
 
     Example:
         >>> network = nn.Sequential(nn.Dropout(), nn.Dropout().eval())

@@ -13,7 +13,7 @@ from rheobase.data import Splits
 from rheobase.recipes import Recipe
 from rheobase.training import Display, Engine, display_for
 
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="Folder of the run.")]
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="Folder of the run.", metavar="RUN")]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Output:
     quiet: bool = False
     """Say nothing but errors."""
     json: bool = False
-    """One JSON object per line, for programs; the last one is the summary."""
+    """Output for programs: JSON, one object per line."""
 
     def display(self) -> Display:
-        """The display that was asked for."""
+        """The requested display."""
         return display_for("json" if self.json else "quiet" if self.quiet else "auto")
 
 
@@ -37,10 +37,10 @@ class Data:
     data_dir: Path | None = None
     """Folder with data sets; by default $RHEOBASE_DATA, or the user's cache."""
     download: bool = False
-    """Fetch what is missing into that folder, and check its checksum."""
+    """Download missing files into that folder and verify their checksums."""
 
     def splits(self, recipe: Recipe, output: Output) -> Splits:
-        """The recipe's data; a download shows how far it is, elsewhere than on a terminal in one line per file."""
+        """The recipe's data; a download shows its progress, or outside a terminal one line per file."""
         columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
         console = Console(quiet=output.quiet or output.json, highlight=False)
         bars = Bars(*columns, transient=True, console=console)
@@ -50,7 +50,7 @@ class Data:
             if name not in tasks:
                 tasks[name] = bars.add_task(name)
                 if console.is_terminal:
-                    bars.start()  # only now: an empty picture is a line too many
+                    bars.start()  # only now: an empty bar would be a line too many
                 else:
                     console.print(f"loading {name}", markup=False)
             bars.update(tasks[name], completed=done, total=total)

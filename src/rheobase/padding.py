@@ -58,8 +58,8 @@ def mask_of(
     if len(outside):
         sequence = int(outside[0])
         raise ValueError(
-            f"mask_of: lengths must be 1 to steps, which is {steps}, got {lengths[sequence].item()} for sequence {sequence}; "
-            "steps are those of the padded batch, len(x); leave out a sequence without a step"
+            f"mask_of: lengths must be from 1 to steps = {steps}, got {lengths[sequence].item()} for sequence {sequence}; "
+            "steps is the padded length, len(x); leave out empty sequences"
         )
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
 
@@ -97,7 +97,7 @@ def only(
 
 @contextmanager
 def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
-    """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and hand on 0.
+    """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and output 0 there.
 
     Batch normalization in training takes its mean and variance over the steps that are there, and hands on 0 elsewhere.
 

@@ -1,15 +1,16 @@
 """Decays and thresholds: one number per feature, fixed or learned, that cannot leave its range.
 
-A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under
-a smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start at
-the value asked for, to the rounding of the free parameter and of the map: in float32, of values from 0.001 on, within 5e-7 of
-it, for many a number is the image of none. And neither has a clamp behind which the gradient dies.
+A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under a
+smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start at the
+requested value to rounding (in float32, from 0.001 on, within 5e-7 of it, since the maps do not reach every number), and neither
+has a clamp beyond which the gradient vanishes.
 
-To change one, assign to it: `layer.threshold = 2.0`. What `layer.threshold` gives of a learned one is computed from the free
-parameter, so that an edit in place, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.
+To change one, assign to it: `layer.threshold = 2.0`. For a learned one, `layer.threshold` is computed from the free parameter,
+so an in-place edit, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.
 
-What is defined here keeps at least float32 when a network is moved to a half precision, for 0.999 is 1 in bfloat16. Weights of
-the same layer do not, nor the thresholds of parallel spiking neurons (`PSN`), which are one a step and without a bound.
+Values defined here stay in float32 or better when a network is converted to half precision, since 0.999 rounds to 1 in
+bfloat16. Weights of the same layer are converted, and so are the thresholds of parallel spiking neurons (`PSN`), one per step
+and unbounded.
 """
 
 import inspect
@@ -40,7 +41,7 @@ class Range:
     map: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
     fixed_includes_ends: bool
-    """Whether a value that is not learned may sit on the ends, where no smooth map reaches."""
+    """Whether a fixed value may lie on the ends, which no smooth map reaches."""
 
     def contains(self, value: Tensor, learned: bool) -> bool:
         """Whether all of `value` lies in the range."""
@@ -60,7 +61,7 @@ class Range:
 
     def value(self, raw: Tensor) -> Tensor:
         """The parameter's value, from the free parameter."""
-        # The maps never reach the ends, their rounded values do, 17 or 100 units out: there the clamp steps in, where the
+        # The maps never reach the ends, but their rounded values do, 17 or 100 units out: there the clamp applies, where the
         # gradient has already been rounded to 0.
         rounding = torch.finfo(raw.dtype)
         return self.map(raw).clamp(self.low + rounding.tiny, self.high * (1 - rounding.eps / 2))
@@ -75,20 +76,20 @@ UNIT_INTERVAL = Range(0.0, 1.0, torch.sigmoid, torch.logit, fixed_includes_ends=
 POSITIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=False)
 """Above 0, by a softplus: for thresholds."""
 REAL = Range(-math.inf, math.inf, torch.clone, torch.clone, fixed_includes_ends=False)
-"""For the rules of papers that bound nothing."""
+"""Unbounded, for the rules of papers without bounds."""
 NON_NEGATIVE = Range(0.0, math.inf, functional.softplus, _softplus_inverse, fixed_includes_ends=True)
 """Above 0, by a softplus, or 0 where it is not learned: for adaptation."""
 
 
 _ELSEWHERE = {
-    "beta": "what the membrane potential keeps per step is decay here",
+    "beta": "use decay, the factor that the membrane potential keeps per step",
     "tau": "write decay=rb.decay_from_tau(tau, dt); that of SpikingJelly is decay=1 - 1 / tau, with the input divided by tau",
 }
-"""What other libraries call a decay, and what to write here."""
+"""Names of the decay in other libraries, and what to write here."""
 
 
 class Value:
-    """The property of a module's value: reading gives `current(name)`, assigning is `assign(name, value)`.
+    """The property of a module's value: reading gives `current(name)`, assigning calls `assign(name, value)`.
 
     Args:
         what: what the value is, for the documentation.
@@ -108,8 +109,8 @@ class Value:
 
     def __init__(self, what: str, shape: str = "a scalar, or `(features,)`") -> None:
         self.__doc__ = (
-            f"{what}: {shape}. To change it, assign a number or a tensor. If it is learned, an edit in "
-            "place has no effect, for what is read is computed from a free parameter."
+            f"{what}: {shape}. To change it, assign a number or a tensor. If it is learned, an in-place edit has no effect, "
+            "since what is read is computed from a free parameter."
         )
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -127,7 +128,7 @@ class Value:
 
 
 class FeatureParameters(nn.Module):
-    """A module whose named values are scalars, one number per feature, or of a shape of their own, each learned or fixed.
+    """A module whose named values are scalars, one number per feature, or have their own shape, each learned or fixed.
 
     Args:
         features: the size of the axis after B, or None: one value of each kind serves all.
@@ -135,12 +136,12 @@ class FeatureParameters(nn.Module):
         learnable: the names that `learn` may hold.
 
     Raises:
-        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
-        TypeError: if `learn` is a string, or no collection.
+        ValueError: if `features` is not a whole number of at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or not a collection.
     """
 
     def __new__(cls: type[M], *_arguments: Any, **settings: Any) -> M:
-        """Refuse the names that time constants have elsewhere, with the one that they have here.
+        """Refuse the names of time constants in other libraries, naming the one used here.
 
         Raises:
             TypeError: naming the setting to write instead.
@@ -171,34 +172,34 @@ class FeatureParameters(nn.Module):
         """Add the value `name`; afterwards `self.current(name)` is what the layer computes with.
 
         Args:
-            name: what it is called; learned if `learn` names it.
-            value: where it starts; a number, or one per feature.
-            within: where it stays: `UNIT_INTERVAL`, `POSITIVE`, `NON_NEGATIVE` or `REAL`, all of `rheobase.parameters`.
-            shape: its shape; None is that of one per feature.
+            name: its name; learned if `learn` names it.
+            value: the initial value; a number, or one per feature.
+            within: its range: `UNIT_INTERVAL`, `POSITIVE`, `NON_NEGATIVE` or `REAL`, all of `rheobase.parameters`.
+            shape: its shape; None is one per feature.
 
         Raises:
-            TypeError: if `value` is no number and no tensor, or a tensor that is learned already.
+            TypeError: if `value` is neither a number nor a tensor, or a tensor that is already learned.
             ValueError: if `value` has a shape other than () and `shape`, or lies outside its range.
         """
         if isinstance(value, Tensor) and value.requires_grad:
             kind = type(self).__name__
             raise TypeError(
-                f"{kind}: {name} must be a number or a tensor without a gradient, for its value is taken and not the tensor; "
-                f"to learn it, write {kind}(..., learn=({name!r},)); if it is to be fixed, {name}.detach()"
+                f"{kind}: {name} must be a number or a tensor that requires no gradient, since its value is copied; "
+                f"to learn it, write {kind}(..., learn=({name!r},)); to keep it fixed, {name}.detach()"
             )
         self._ranges[name] = within
         if shape is None:
             shape = () if self.features is None else (self.features,)
         self._shapes[name] = shape
         wide = self._to_keep(name, value).to(torch.get_default_dtype()).expand(shape)
-        kept = wide.clone(memory_format=torch.contiguous_format)  # by itself a clone of size 1 keeps a stride of 0
+        kept = wide.clone(memory_format=torch.contiguous_format)  # otherwise a clone of size 1 keeps a stride of 0
         if name in self.learn:
             self.register_parameter(f"raw_{name}", nn.Parameter(kept))
         else:
             self.register_buffer(f"fixed_{name}", kept)
 
     def assign(self, name: str, value: float | Tensor) -> None:
-        """Change the value `name`, learned or fixed, as `layer.threshold = 2.0` does; a learned one learns on from there.
+        """Change the value `name`, learned or fixed, as `layer.threshold = 2.0` does; a learned one keeps learning from there.
 
         Args:
             name: one of `values`.
@@ -207,7 +208,7 @@ class FeatureParameters(nn.Module):
 
         Raises:
             AttributeError: if there is no such value.
-            TypeError: if `value` is an `nn.Parameter`, or no number and no tensor.
+            TypeError: if `value` is an `nn.Parameter`, or neither a number nor a tensor.
             ValueError: if `value` has another shape, or lies outside its range.
 
         Example:
@@ -227,7 +228,7 @@ class FeatureParameters(nn.Module):
             self._kept(name).copy_(value)
 
     def _to_keep(self, name: str, value: float | Tensor) -> Tensor:
-        """What is stored for a value, in float64: itself, or what a smooth map takes to it."""
+        """What is stored for a value, in float64: the value itself, or the number that a smooth map takes to it."""
         learned, within = name in self.learn, self._ranges[name]
         kind = type(self).__name__
         try:
@@ -250,7 +251,7 @@ class FeatureParameters(nn.Module):
         return getattr(self, f"raw_{name}" if name in self.learn else f"fixed_{name}")
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """As for every module, but that a value cannot be replaced: `learn` says whether it is learned.
+        """As for every module, except that a value cannot be replaced: `learn` says whether it is learned.
 
         Raises:
             TypeError: if `name` is a value.
@@ -283,17 +284,17 @@ class FeatureParameters(nn.Module):
         return value if self.features is None else value.view(self.features, *[1] * (x.ndim - 3))
 
     def check(self, x: Tensor, state: Any, parts: int = 1, others: int = 0) -> None:
-        """Refuse a sequence whose axis after T and B does not hold this module's features, and a state of another shape.
+        """Refuse a sequence whose axis after T and B does not hold this module's features, or a state of another shape.
 
         Args:
             x: the sequence.
             state: None, or a tensor; a tuple, if it has several entries.
             parts: how many entries of the state have the shape of one step of `x`; they come first.
-            others: how many of other shapes come after these.
+            others: how many entries of other shapes follow these.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor, or `state` is not what `run` returns.
-            ValueError: naming the axis, what was got, what was expected, and the likely slip.
+            TypeError: if `x` is not a floating-point tensor, or `state` is not what `run` returns.
+            ValueError: naming the axis, what was passed, what was expected, and the likely mistake.
         """
         name = type(self).__name__
         check_sequence(x, name)
@@ -309,7 +310,7 @@ class FeatureParameters(nn.Module):
             if part.shape != x.shape[1:]:
                 raise ValueError(
                     f"{name}: state must have the shape of one time step of x, {tuple(x.shape[1:])}, got "
-                    f"{tuple(part.shape)}; it belongs to another batch or layer, None starts from rest"
+                    f"{tuple(part.shape)}; it belongs to another batch or layer; None starts from rest"
                 )
         if self.features is None or (x.ndim >= 3 and x.shape[2] == self.features):
             return
@@ -321,8 +322,8 @@ class FeatureParameters(nn.Module):
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FeatureParameters":
-        # What .to(), .half() and .cuda() go through: the device changes as asked; the precision of the values defined here not
-        # below float32. Weights of the same module, or of modules within, are in the type that was asked for.
+        # .to(), .half() and .cuda() come through here: the device changes as requested; the precision of the values defined
+        # here does not go below float32. Weights of the same module, or of modules within, get the requested type.
         tensors = self._parameters | self._buffers
         values = [tensors.get(f"{kind}_{name}") for name in self._ranges for kind in ("raw", "fixed")]
         spared = [tensor for value in values if value is not None for tensor in (value, value.grad)]
@@ -335,7 +336,7 @@ class FeatureParameters(nn.Module):
         return super()._apply(keep_precision, recurse)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **options: Any) -> None:
-        # A value that was fixed may go on as a learned one, and the other way round; at the end of its range it cannot.
+        # A fixed value may become a learned one, and vice versa; at the end of its range it cannot.
         for name, within in self._ranges.items():
             learned = name in self.learn
             ours, theirs = (f"{prefix}{kind}_{name}" for kind in (("raw", "fixed") if learned else ("fixed", "raw")))

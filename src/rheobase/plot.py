@@ -1,8 +1,8 @@
-"""Pictures of what a network does: a raster of spikes, membrane potentials over time, and all layers at once.
+"""Plots of what a network does: a raster of spikes, membrane potentials over time, and all layers at once.
 
-A silent layer, one that fires in every step, a burst at the start: in a raster that is seen at a glance, and in a table of
-rates it is not. Each function draws on the axes that it is given, or on a figure of its own, and returns what it drew on, so
-that all else is matplotlib's: `pip install 'rheobase[plots]'`.
+A silent layer, one that fires at every step, a burst at the start: a raster shows these at a glance, a table of rates does not.
+Each function draws on the given axes, or on a new figure, and returns what it drew on; the rest is plain matplotlib: `pip
+install 'rheobase[plots]'`.
 """
 
 from collections.abc import Sequence
@@ -24,28 +24,28 @@ __all__ = ["activity", "raster", "traces"]
 
 _BLACK, _GREY, _CHOSEN = "#222222", "#bbbbbb", "#c1272d"
 _MOST_UNITS = 400
-"""With more, the mark of a spike would be less high than a pixel: shades instead."""
+"""With more, the mark of a spike would be less than a pixel high: shades instead."""
 
 
 def raster(
     spikes: Shaped[Tensor, "T B *features"], sample: int = 0, *, axes: "Axes | None" = None, title: str | None = None
 ) -> "Axes":
-    """The spikes of one sample: a mark for each, steps to the right, units upwards.
+    """The spikes of one sample: one mark each, steps to the right, units upwards.
 
-    Values that are no spikes, as of an encoded picture, are shades of grey, and so are more units than there are pixels.
+    Values other than spikes, such as an analog image, are drawn in shades of grey, and so are more units than pixels.
 
     Args:
         spikes: of a layer, or the network's input, `(T, B, *features)`; features are numbered row by row.
         sample: which of the B samples.
-        axes: where to draw; None makes a figure.
-        title: above it; None is the share of units and steps with a spike.
+        axes: where to draw; None makes a new figure.
+        title: the title; None is the share of units and steps with a spike.
 
     Returns:
         The axes; `axes.figure.savefig("raster.png")` saves the picture.
 
     Raises:
-        ImportError: if matplotlib is missing.
-        ValueError: if `spikes` has no axis for features, or there is no such sample.
+        ImportError: if matplotlib is not installed.
+        ValueError: if `spikes` has no features axis, or there is no such sample.
 
     Example:
         >>> axes = raster((torch.rand(50, 8, 20) < 0.1).float(), sample=3, title="some noise")
@@ -82,18 +82,18 @@ def traces(
     Args:
         values: such as `layer.membrane(current)` or `network(x)`, `(T, B, *features)`.
         sample: which of the B samples.
-        chosen: a unit to be seen among the others, such as the true class.
-        names: what units are called, such as the classes; by default their numbers.
-        threshold: a dotted line at this value, where neurons fire.
-        axes: where to draw; None makes a figure.
-        title: above it.
+        chosen: a unit to highlight, such as the true class.
+        names: the names of the units, such as the classes; by default their numbers.
+        threshold: draws a dotted line at this value, where neurons fire.
+        axes: where to draw; None makes a new figure.
+        title: the title.
 
     Returns:
         The axes.
 
     Raises:
-        ImportError: if matplotlib is missing.
-        ValueError: if `values` has no axis for features, or there is no such sample or unit.
+        ImportError: if matplotlib is not installed.
+        ValueError: if `values` has no features axis, or there is no such sample or unit.
 
     Example:
         >>> import rheobase as rb
@@ -129,17 +129,17 @@ def activity(
     """The input, the spikes of every layer of neurons, and the output over time, for one sample, one above the other.
 
     Args:
-        network: any module with `rheobase.Neuron` layers; it is evaluated, and left in the mode it was in.
+        network: any module with `rheobase.Neuron` layers; it runs in evaluation mode, and its own mode is restored.
         x: the input, `(T, B, *features)`.
         sample: which of the B samples.
-        label: the true class, to be seen among the outputs.
+        label: the true class, highlighted among the outputs.
         names: the names of the classes.
 
     Returns:
         The figure; `figure.savefig("activity.png")` saves it, and a notebook shows it.
 
     Raises:
-        ImportError: if matplotlib is missing.
+        ImportError: if matplotlib is not installed.
         ValueError: if there is no such sample or class.
 
     Example:
@@ -167,7 +167,7 @@ def activity(
 
 
 def _of_sample(values: Tensor, sample: int, function: str, argument: str) -> Float[np.ndarray, "T units"]:
-    """The values of one sample, a column for each unit."""
+    """The values of one sample, one column per unit."""
     if values.ndim < 3:
         raise ValueError(f"{function}: {argument} must be (T, B, *features), got shape {tuple(values.shape)}")
     if not 0 <= sample < values.shape[1]:

@@ -1,15 +1,15 @@
-"""Penalties on activity: what a network is asked to spend, besides being right.
+"""Penalties on activity: what a network may spend, in addition to being right.
 
 Every spike costs energy, and a network that fires little often generalizes better; one that does not fire at all learns
-nothing. So activity is pulled towards a target, or kept between bounds, by a term of the loss. When that term comes in
-matters as much as its strength: networks that begin with high rates and are made sparse gradually can end up better than
-those that were sparse from the start (Herranz-Celotti and Rouat, arXiv 2202.00282). A schedule says how strong the penalty
-is, as a function of the progress of training. Who asks for a sparse network does not want the best of those before it became
-sparse: `rheobase.fit` takes the best epoch from those in which the penalty has come in.
+nothing. So a term of the loss pulls activity towards a target, or keeps it between bounds. When that term comes in matters as
+much as its strength: networks that begin with high rates and are made sparse gradually can end up better than those that were
+sparse from the start (Herranz-Celotti and Rouat, arXiv 2202.00282). A schedule says how strong the penalty is, as a function of
+the progress of training. The best network from before it became sparse is not the one asked for, so `rheobase.fit` chooses the
+best epoch among those in which the penalty has come in.
 
-All classes here are regularizers for `rheobase.fit(regularizers=...)`, and for loops of your own: called with the spikes
-of each layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1. With
-the mask of `rheobase.masked`, for samples of different lengths, they are over the steps that are there.
+All classes here are regularizers for `rheobase.fit(regularizers=...)`, and for your own loops: called with the spikes of each
+layer of neurons and the progress of training, they return a scalar. Rates are in spikes per step, from 0 to 1. With the mask of
+`rheobase.masked`, for samples of different lengths, they are over the valid steps.
 """
 
 import inspect
@@ -27,11 +27,11 @@ from rheobase.ops.arguments import state_type
 from rheobase.padding import only
 
 Schedule = Callable[[float], float]
-"""The strength of a penalty, of the progress of training: 0 in the first epoch, 1 in the last, and 1 in the only one."""
+"""The strength of a penalty as a function of training progress: 0 in the first epoch, 1 in the last, and 1 in an only one."""
 
 
 def constant(progress: float) -> float:
-    """1 all the time.
+    """Always 1.
 
     Example:
         >>> constant(0.0)
@@ -42,10 +42,10 @@ def constant(progress: float) -> float:
 
 
 def linear_annealing(progress: float) -> float:
-    """0 for the first fifth of training, then rising in a straight line to 1 at three fifths, and 1 from there on.
+    """0 for the first fifth of training, then rising linearly to 1 at three fifths, and 1 from there on.
 
-    The schedule of arXiv 2202.00282, whose `epoch / epochs` is `progress` here. (In `rheobase.fit` the progress of epoch
-    `e`, counted from 1, is `(e - 1) / (epochs - 1)`, so that the last epoch has a progress of 1.)
+    The schedule of arXiv 2202.00282, whose `epoch / epochs` is `progress` here. (In `rheobase.fit` the progress of epoch `e`,
+    counted from 1, is `(e - 1) / (epochs - 1)`, so the last epoch has a progress of 1.)
 
     Example:
         >>> [linear_annealing(progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)]
@@ -56,11 +56,11 @@ def linear_annealing(progress: float) -> float:
 
 
 def exponential_annealing(progress: float) -> float:
-    """0 for the first fifth of training, then 1 but for what shrinks to 0.6 of itself every tenth; 1 from three quarters on.
+    """0 for the first fifth of training, then rising towards 1, the gap shrinking by a factor of 0.6 every tenth; 1 from three
+    quarters on.
 
-    The steep counterpart of `linear_annealing`, `1 - 0.6^(10 progress - 2)`, which is 0.64 after the next fifth. In the
-    program of arXiv 2202.00282 it shrinks once per epoch, whatever their number; here, as
-    with ten epochs.
+    The steep counterpart of `linear_annealing`, `1 - 0.6^(10 progress - 2)`, which is 0.64 after the next fifth. In the program
+    of arXiv 2202.00282 the gap shrinks once per epoch, whatever their number; here, as with ten epochs.
 
     Example:
         >>> [round(exponential_annealing(progress), 2) for progress in (0.0, 0.2, 0.3, 0.5, 0.74, 0.75)]
@@ -93,7 +93,7 @@ def switch_off(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Probabilistic:
-    """All of the penalty in some batches and nothing of it in others: 1 with a probability that rises, else 0.
+    """The full penalty in some batches and none in others: 1 with a rising probability, else 0.
 
     The probability is `1 - exp(-5 progress)` in the first half of training, 0.92 at its end, and 1 in the second; it is drawn
     from PyTorch's generator at every call. `rheobase.fit` seeds that for each step, the same for all processes.
@@ -110,12 +110,12 @@ class Probabilistic:
         return 1.0 if torch.rand(()).item() < self.probability(progress) else 0.0
 
     def probability(self, progress: float) -> float:
-        """How probable it is that the penalty counts in a batch."""
+        """The probability that the penalty counts in a batch."""
         return -math.expm1(-5 * progress) if progress <= 0.5 else 1.0
 
 
 def has_come_in(schedule: Schedule, progress: float) -> bool:
-    """Whether a penalty is, but for a tenth, at least as strong as it will be at the end of training; on average, if at random.
+    """Whether a penalty has at least 90 % of the strength that it has at the end of training; on average, if it is random.
 
     Example:
         >>> [has_come_in(linear_annealing, progress) for progress in (0.0, 0.5, 0.6, 1.0)]
@@ -127,14 +127,14 @@ def has_come_in(schedule: Schedule, progress: float) -> bool:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Pulls the rate of every layer to a target, at each step.
+    """Pulls the rate of every layer towards a target, at each step.
 
     With the mean activity `m[t]` of a layer's neurons over the batch at step t,
 
         weight * schedule(progress) * sum over layers, mean over t of (m[t] - target)^2
 
-    It does not say which neuron shall fire, only how many at a time. It pulls upwards, too, where a layer is quieter. The batch
-    is that of one process: with several, each pulls the mean of its own samples, which costs a little more.
+    It does not say which neurons should fire, only how many at a time. It also pulls upwards where a layer is below the target.
+    The batch is that of one process: with several, each pulls the mean of its own samples, which costs a little more.
 
     Args:
         target: the rate, spikes per neuron and step, in [0, 1].
@@ -164,8 +164,8 @@ class Sparsity:
     def __call__(
         self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
     ) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
-        where a step is there."""
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True at
+        valid steps."""
         strength = self.weight * self.schedule(progress)
         rates = [_rate_of_steps(layer, mask) for layer in spikes.values()]
         return strength * _sum([(rate - self.target).square().mean() for rate in rates if len(rate)])
@@ -173,19 +173,19 @@ class Sparsity:
 
 @dataclass(frozen=True)
 class RateBounds:
-    """Keeps rates between two bounds, and does not care in between.
+    """Keeps rates between two bounds, with no penalty in between.
 
     With the rate of each neuron in each sample, the mean of its spikes over time (or, `of="population"`, the mean rate of
     the layer's neurons in each sample),
 
         weight * schedule(progress) * sum over layers, mean of relu(rate - upper)^2 + relu(lower - rate)^2
 
-    In use are a lower bound on neurons, against dead ones, and an upper bound on populations, which limits the cost and
-    leaves it to the network who fires: `RateBounds(lower=1e-3)` and `RateBounds(upper=0.1, of="population")`.
+    Common choices are a lower bound on neurons, against dead ones, and an upper bound on populations, which limits the cost and
+    leaves it to the network which neurons fire: `RateBounds(lower=1e-3)` and `RateBounds(upper=0.1, of="population")`.
 
     Args:
-        upper: the rate above which it costs, in [0, 1]; 1 is no bound.
-        lower: the rate below which it costs, in [0, 1], at most `upper`; 0 is no bound.
+        upper: the rate above which the penalty sets in, in [0, 1]; 1 is no bound.
+        lower: the rate below which the penalty sets in, in [0, 1], at most `upper`; 0 is no bound.
         of: whose rate: that of each `"neuron"`, or of the layer's `"population"`.
         weight: the strength, at least 0.
         schedule: the strength over training.
@@ -194,7 +194,7 @@ class RateBounds:
         ValueError: if a value is out of its range.
 
     Source: Zenke and Vogels, "The Remarkable Robustness of Surrogate Gradient Learning", 2021, and the fluctuation-driven
-    training of Rossbroich, Gygax and Zenke, 2022; both count spikes in a sample, which are rates here.
+    training of Rossbroich, Gygax and Zenke, 2022; both count spikes per sample; here they are rates.
 
     Example:
         >>> spikes = {"1 LIF(2)": torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])}  # rates 1 and 0
@@ -223,11 +223,11 @@ class RateBounds:
     def __call__(
         self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
     ) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
-        where a step is there."""
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True at
+        valid steps."""
         excesses = []
         for layer in spikes.values():
-            neurons = layer.reshape(*layer.shape[:2], -1)  # one, where there is no axis for them
+            neurons = layer.reshape(*layer.shape[:2], -1)  # one, if there is no features axis
             rates = decoding.mean(neurons, _mask_of_layer(layer, mask))
             if self.of == "population":
                 rates = rates.mean(1)
@@ -237,19 +237,18 @@ class RateBounds:
 
 @dataclass(frozen=True)
 class TotalRate:
-    """Limits the activity of the whole network, all its neurons counted together.
+    """Limits the activity of the whole network, counting all its neurons together.
 
     With the mean rate of every neuron over time and batch, summed over all N neurons of all layers,
 
         weight * schedule(progress) * relu(sum of rates - limit * N)^2
 
-    It is a sum, not a mean: of hundreds of neurons above the limit it is larger than a cross-entropy by orders of
-    magnitude, and its gradient is all that counts until the rates have fallen. An optimizer that does not mind the scale
-    (Adam, Adamax) goes with it; with plain gradient descent lower the `weight`. The batch is that of one process, as in
-    `Sparsity`.
+    It is a sum, not a mean: with hundreds of neurons above the limit it exceeds a cross-entropy by orders of magnitude, and its
+    gradient dominates until the rates have fallen. It suits optimizers that are insensitive to scale (Adam, Adamax); with plain
+    gradient descent lower the `weight`. The batch is that of one process, as in `Sparsity`.
 
     Args:
-        limit: the mean rate from which on it costs, spikes per neuron and step, in [0, 1].
+        limit: the mean rate above which the penalty sets in, spikes per neuron and step, in [0, 1].
         weight: the strength, at least 0.
         schedule: the strength over training.
 
@@ -276,8 +275,8 @@ class TotalRate:
     def __call__(
         self, spikes: Mapping[str, Float[Tensor, "T B *_"]], progress: float, mask: Bool[Tensor, "T0 B"] | None = None
     ) -> Float[Tensor, ""]:
-        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True
-        where a step is there."""
+        """The penalty for `spikes`, `{layer: (T, B, *features)}`, at this progress of training; a `mask` is `(T, B)`, True at
+        valid steps."""
         excess = _sum(
             [_rate_of_neurons(layer, mask).sum() - self.limit * math.prod(layer.shape[2:]) for layer in spikes.values()]
         )
@@ -285,7 +284,7 @@ class TotalRate:
 
 
 def check_regularizers(regularizers: object) -> None:
-    """Refuse what is no list of penalties on activity.
+    """Refuse anything but a list of penalties on activity.
 
     Raises:
         TypeError: naming the argument, and what to write.
@@ -304,7 +303,7 @@ def check_regularizers(regularizers: object) -> None:
             takes = inspect.signature(penalty)
             with_mask = {"mask": None} if "mask" in takes.parameters else {}
             takes.bind({}, 0.0, **with_mask)
-        except ValueError:  # one that is written in C, of which nothing is known
+        except ValueError:  # one written in C, whose signature is unknown
             continue
         except TypeError as error:
             raise TypeError(
@@ -314,12 +313,12 @@ def check_regularizers(regularizers: object) -> None:
 
 
 def _mask_of_layer(layer: Tensor, mask: Tensor | None) -> Tensor | None:
-    """The mask as often as the layer ran in a call of the network, one run after the other in time."""
+    """The mask, repeated as often as the layer ran in a call of the network, one run after the other in time."""
     return None if mask is None else mask.repeat(len(layer) // max(len(mask), 1), 1)
 
 
 def _rate_of_steps(layer: Tensor, mask: Tensor | None) -> Float[Tensor, " T"]:
-    """The mean activity of a layer at each step, over neurons and the samples that are still there; no step without any."""
+    """The mean activity of a layer at each step, over neurons and the samples still valid; steps without any are left out."""
     there = _mask_of_layer(layer, mask)
     if there is None:
         return layer.flatten(1).mean(1)
@@ -329,7 +328,7 @@ def _rate_of_steps(layer: Tensor, mask: Tensor | None) -> Float[Tensor, " T"]:
 
 
 def _rate_of_neurons(layer: Tensor, mask: Tensor | None) -> Float[Tensor, "*features"]:
-    """The mean activity of each neuron, over all steps of all samples that are there."""
+    """The mean activity of each neuron, over all valid steps of all samples."""
     there = _mask_of_layer(layer, mask)
     if there is None:
         return layer.mean((0, 1))

@@ -1,8 +1,8 @@
-"""Modules that change as training goes on, and by how much.
+"""Modules that change over the course of training, and how far they are.
 
-Some methods are not the same at the end of training as at its start: a mask closes, a sequence grows. Such a module holds how
-far training is in a buffer, so that the weights of an epoch carry it with them: the best epoch is evaluated as it was trained,
-and a run that resumes goes on where it was.
+Some methods are not the same at the end of training as at its start: a mask closes, a sequence grows. Such a module keeps the
+progress of training in a buffer, so that the weights of an epoch carry it with them: the best epoch is evaluated as it was
+trained, and a resumed run continues where it was.
 """
 
 import torch
@@ -26,19 +26,19 @@ class Scheduled(nn.Module):
         self.register_buffer("progress", torch.ones(()))
 
     def proceed(self, progress: float) -> None:
-        """Become what the module is at `progress`; it remembers that, and a sub-class may do more."""
+        """Move the module to `progress`; it remembers that, and a subclass may do more."""
         self.progress.fill_(progress)
 
     def is_settled(self) -> bool:
-        """Whether this is by now what it will be after training: then alone an epoch can be the best. By default it always is.
+        """Whether the module has reached its final form: only then can an epoch be the best. By default it always has.
 
-        A module that is settled once stays so for the rest of training.
+        Once settled, a module stays so for the rest of training.
         """
         return True
 
 
 def is_settled(network: nn.Module) -> bool:
-    """Whether every `Scheduled` module in `network` is by now what it will be after training.
+    """Whether every `Scheduled` module in `network` has reached its final form.
 
     Example:
         >>> is_settled(nn.Sequential(nn.Linear(2, 2), Scheduled()))
@@ -48,7 +48,7 @@ def is_settled(network: nn.Module) -> bool:
 
 
 def set_progress(network: nn.Module, progress: float) -> None:
-    """Tell every `Scheduled` module in `network` how far training is.
+    """Tell every `Scheduled` module in `network` the progress of training.
 
     Args:
         network: any module.

@@ -288,7 +288,7 @@ class QPseudoSpike(Surrogate):
         tail: `q`, above 1.
 
     Raises:
-        ValueError: if a number is not finite, or not above 0, the tail not above 1.
+        ValueError: if `dampening` or `sharpness` is not above 0 and finite, or `tail` not above 1 and finite.
 
     Source: Herranz-Celotti and Rouat, arXiv 2202.00282; 1.56 is the default of its published program.
 
@@ -322,7 +322,7 @@ class Custom(Surrogate):
 
     Args:
         dampening: what the function is multiplied with, above 0.
-        sharpness: how much its argument is, above 0.
+        sharpness: what its argument is multiplied by, above 0.
         function: `f`, of a tensor of any shape; computed beforehand and handed to the kernels. Two surrogates of the same
             function and numbers are equal.
 

@@ -1,9 +1,9 @@
-"""What every layer that knows about time has in common, so that state cannot be got wrong.
+"""What all layers over time have in common, so that state cannot be mishandled.
 
-In most libraries a spiking layer remembers its membrane potential between calls, and every user forgets once to reset it.
-Here a layer has no memory: called on a sequence it starts from rest. Whoever wants to go on where the last call stopped,
-for streaming, passes the state by hand: `y, state = layer.run(x, state)`. A sequence that is cut anywhere gives what the whole
-gives, outputs and gradients; `detach` ends the gradients where it is cut.
+In most libraries a spiking layer remembers its membrane potential between calls, and sooner or later a reset is forgotten. Here
+a layer has no memory: called on a sequence it starts from rest. To continue where the last call stopped, for streaming, pass
+the state explicitly: `y, state = layer.run(x, state)`. A sequence cut anywhere gives the same outputs and gradients as the
+whole; `detach` ends the gradients at the cut.
 """
 
 from typing import Any
@@ -15,11 +15,9 @@ from torch import Tensor, nn
 class Temporal(nn.Module):
     """A layer over time: input `(T, B, *features)`, output `(T, B, *features_out)`; only `Hold` changes T.
 
-    A sub-class writes `run`. `Sequential` hands such layers the sequence as it is, and folds time into the batch for all
-    others.
-
-    One that holds other layers writes `forward` as well, from calls of these layers. What counts spikes, masks padding,
-    calibrates or diagnoses a network does it by hooks, and PyTorch's hooks see a call, `layer(x)`, and no `layer.run(x)`.
+    A subclass implements `run`. `Sequential` passes such layers the sequence as it is, and merges time into the batch for all
+    others. One that holds other layers implements `forward` as well, by calling these layers: counting spikes, masking padding,
+    calibration and diagnosis use hooks, and PyTorch's hooks see a call, `layer(x)`, but not `layer.run(x)`.
 
     Example:
         >>> import torch, rheobase as rb
@@ -44,7 +42,7 @@ class Temporal(nn.Module):
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_out B *out"], Any]:
         """The outputs for `x` and the state after it, starting from `state`; None is rest.
 
-        The state carries gradients back into the piece before. To call `backward` after each piece (truncated backpropagation
+        The state carries gradients back into the previous piece. To call `backward` after each piece (truncated backpropagation
         through time), pass `rb.detach(state)` to the next.
 
         Args:
@@ -70,8 +68,8 @@ class Temporal(nn.Module):
 def detach(state: Any) -> Any:
     """The state of any layer or network as a constant: the next piece starts from it, and gradients end there.
 
-    For truncated backpropagation through time: without it, the `backward` of the second piece runs into the first, whose graph
-    is gone. (`rheobase.Recompute(..., truncated=True)` does the same within one call.)
+    For truncated backpropagation through time: without it, the `backward` of the second piece would run into the first, whose
+    graph is gone. (`rheobase.Recompute(..., truncated=True)` does the same within one call.)
 
     Args:
         state: what `run` returned: tensors, numbers and None, in lists, tuples and dictionaries, however nested.
@@ -80,7 +78,7 @@ def detach(state: Any) -> Any:
         The same, with tensors that share memory with those of `state` and have no gradient.
 
     Raises:
-        TypeError: if `state` holds anything else, of which nobody knows whether gradients pass through it.
+        TypeError: if `state` holds anything else, since it is unknown whether gradients pass through it.
 
     Example:
         >>> import torch, rheobase as rb
@@ -98,7 +96,7 @@ def detach(state: Any) -> Any:
         parts = [detach(part) for part in state]
         return (
             type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
-        )  # a named tuple takes them one by one
+        )  # a named tuple takes its fields one by one
     if state is None or isinstance(state, int | float | str):
         return state
     raise TypeError(

@@ -74,7 +74,7 @@ def test_rows_with_the_same_remark_share_it(table: Table) -> None:
             {"holds": False, "differing": 3, "gradient": 0.25},
             "not the same model: Peer: 3 spikes differ, the gradient by 2.5e-01",
         ),
-        ({"holds": False, "why": "no layer"}, "not the same model: Peer could not be held against ours, no layer"),
+        ({"holds": False, "why": "no layer"}, "not the same model: Peer could not be compared with ours, no layer"),
     ],
 )
 def test_disagreement_is_shown(table: Table, agreement: dict, remark: str | None) -> None:

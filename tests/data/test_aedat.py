@@ -66,8 +66,8 @@ GOOD = [(5, 1, 2, True, True), (6, 3, 4, False, True)]
     [
         (b"", "not an AEDAT 3.1 file: it starts with b''"),
         (HEADER.replace(b"3.1", b"2.0"), "not an AEDAT 3.1 file: it starts with b'#!AER-DAT2.0"),
-        (HEADER.replace(b"#!END-HEADER\r\n", b""), "the header has no end"),
-        (HEADER[:-2], "the header has no end"),
+        (HEADER.replace(b"#!END-HEADER\r\n", b""), "the header does not end"),
+        (HEADER[:-2], "the header does not end"),
         (HEADER + packet(GOOD)[:27], "truncated: 27 bytes are left"),
         (HEADER + packet(GOOD)[:-1], "truncated: the packet at .* ends at"),
         (HEADER + packet(GOOD, room=2**31 - 1, number=0)[:100], "which cannot be|truncated"),

@@ -50,7 +50,7 @@ def test_a_sample_of_its_own_equals_its_column_in_a_batch(dataset):
         assert torch.equal(sample, x[:, index])
         assert label == labels[index]
     assert torch.equal(dataset[-1][0], x[:, 11])
-    with pytest.raises(IndexError, match="sample 12 asked for, the data set has 12"):
+    with pytest.raises(IndexError, match="sample 12 requested, the data set has 12"):
         dataset[12]
 
 

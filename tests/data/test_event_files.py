@@ -78,7 +78,7 @@ def test_channels_sensor_and_simulation_are_kept(tmp_path, more):
     got = read_events(str(tmp_path / "events.h5"))
     assert_same(got, events)
     assert (got.channels, got.sensor, got.simulated) == (20, events.sensor, events.simulated)
-    with pytest.raises(DataError, match="extra/channels: got 20, but 21 are asked for; leave channels out"):
+    with pytest.raises(DataError, match="extra/channels: got 20, but 21 were requested; leave channels out"):
         read_events(tmp_path / "events.h5", channels=21)
 
 

@@ -174,7 +174,7 @@ def test_a_part_of_the_pictures(tmp_path, pictures):
 
 def test_another_simulation_is_not_mixed_in(tmp_path, pictures):
     simulate_n_mnist(tmp_path, samples=2)
-    with pytest.raises(DataError, match="holds a simulation with seed 0, asked for is 1; delete the folder"):
+    with pytest.raises(DataError, match="holds a simulation with seed 0, requested is 1; delete the folder"):
         simulate_n_mnist(tmp_path, samples=2, seed=1)
     with pytest.raises(DataError, match="holds a simulation with samples"):
         simulate_n_mnist(tmp_path)

@@ -112,8 +112,14 @@ good = (torch.zeros(4, 3), 0)
             (good, (torch.zeros(4, 3), 0.5)),
             r"sample 1 has a target of torch.float32 and shape \(\), expected .* first, the label 0",
         ),
-        ((good, (torch.zeros(4, 3), "yes")), r"sample 1 has the label 'yes', expected an integer, or numbers"),
-        (((torch.zeros(4, 3), [0.5]),), r"sample 0 has the label \[0\.5\], expected an integer, or numbers"),
+        (
+            (good, (torch.zeros(4, 3), "yes")),
+            r"sample 1 has the label 'yes', expected an integer, or a regression target",
+        ),
+        (
+            ((torch.zeros(4, 3), [0.5]),),
+            r"sample 0 has the label \[0\.5\], expected an integer, or a regression target",
+        ),
         (((torch.zeros(4, 3), np.array(["a"])),), r"sample 0 has the label array\(\['a'\].*, expected an integer"),
         (
             ((torch.zeros(4, 3), torch.zeros(2)), (torch.zeros(4, 3), torch.zeros(3))),
@@ -147,7 +153,7 @@ def test_wrong_targets_at_every_step_are_refused_by_their_number(samples, messag
 
 
 def test_classes_have_names_and_targets_have_not():
-    with pytest.raises(DataError, match=r"sample 0 has .*shape \(\), expected an integer, for classes are named"):
+    with pytest.raises(DataError, match=r"sample 0 has .*shape \(\), expected an integer, since classes are named"):
         from_torch(Samples((torch.zeros(4, 3), 0.5)), ("a",))
 
 
@@ -196,7 +202,7 @@ def test_samples_that_change_are_refused():
         def __getitem__(self, index: int) -> Any:
             return torch.rand(4, 3), 0
 
-    with pytest.raises(DataError, match="sample 0 has changed when it was read again"):
+    with pytest.raises(DataError, match="sample 0 changed when it was read again"):
         from_torch(Random(good))
 
 
@@ -214,10 +220,10 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (DataLoader(tensors()), r"got a DataLoader, expected what it loads; write from_torch\(loader.dataset\)"),
+        (DataLoader(tensors()), r"got a DataLoader, expected its data set; write from_torch\(loader.dataset\)"),
         (Stream(), "got a Stream, expected a map-style data set of PyTorch"),
         (object(), "got a object, expected a map-style"),
-        (ArrayDataset(torch.rand(2, 3, 1), torch.zeros(3).long()), "a ArrayDataset is a data set for training already"),
+        (ArrayDataset(torch.rand(2, 3, 1), torch.zeros(3).long()), "a ArrayDataset already is a data set for training"),
     ],
 )
 def test_what_is_not_map_style_is_refused(dataset, message):

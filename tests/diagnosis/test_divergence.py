@@ -51,6 +51,6 @@ def test_a_gradient_that_overflowed() -> None:
 
 def test_the_loss_itself() -> None:
     net = network()
-    assert explain(net, X, math.inf) == "the outputs of all layers are finite, what the loss makes of them is inf"
+    assert explain(net, X, math.inf) == "the outputs of all layers are finite, but the loss of them is inf"
     assert explain(net, X, 1.0) == "all outputs and gradients are finite in this process"
     assert not any(module._forward_hooks for module in net.modules())

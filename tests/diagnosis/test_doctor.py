@@ -81,7 +81,9 @@ def test_silent_neurons_that_fire_once(held: int) -> None:
     diagnosis = doctor(net, batch, labels())
     assert {kind for kind, _ in kinds(diagnosis)} == {"dead", "threshold out of reach"}
     for finding in diagnosis.findings:
-        assert finding.remedy.startswith("rb.initialize_single_spike(network, steps=12, batch=batch), which draws all ")
+        assert finding.remedy.startswith(
+            "rb.initialize_single_spike(network, steps=12, batch=batch), which redraws all "
+        )
 
 
 def test_thresholds_out_of_reach() -> None:

@@ -62,7 +62,7 @@ def test_neurons_without_a_surrogate_are_told_what_stays() -> None:
     net[3].surrogate = replace(net[3].surrogate, dampening=10.0)
     (finding,) = doctor(net, spikes(), labels()).findings
     assert (finding.kind, finding.layer) == ("uneven through depth", "1 SPSN(50)")
-    assert finding.remedy.startswith("rb.stabilize(network, batch); what stays Adam makes up for")
+    assert finding.remedy.startswith("rb.stabilize(network, batch); Adam, as in rb.fit, compensates")
 
 
 def test_one_cause_has_one_finding() -> None:

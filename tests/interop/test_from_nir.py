@@ -207,13 +207,13 @@ BAD = {
     "v_reset must be v_leak": [lif(v_reset=numbers(-0.5))],
     "resistances must be above 0": [lif(r=numbers(-1.0))],
     "v_leak must be 0": [affine(), nir.LI(tau=numbers(0.01), r=numbers(1.0), v_leak=numbers(0.1))],
-    "no weights right in front": [nir.LI(tau=numbers(0.01), r=numbers(1.0), v_leak=numbers(0))],
+    "no weights directly in front": [nir.LI(tau=numbers(0.01), r=numbers(1.0), v_leak=numbers(0))],
     "weight must be finite numbers": [nir.Linear(numbers(np.nan, 2, 3))],
     r"weights must be \(outputs, inputs\)": [nir.Linear(numbers(1.0, 2, 2, 3))],
     "its bias has shape": [nir.Affine(numbers(1.0, 2, 3), numbers(1.0, 5))],
     "whole number of steps": [nir.Delay(np.array([0.0, DT], np.float32))],
     "the same whole number": [nir.Delay(numbers(0.5 * DT))],
-    "without a reset are not read": [
+    "without a reset are not supported": [
         affine(),
         nir.CubaLI(tau_mem=numbers(0.01), tau_syn=numbers(0.01), r=numbers(1.0), v_leak=numbers(0)),
         nir.Threshold(numbers(1.0)),

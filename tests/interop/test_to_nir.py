@@ -200,9 +200,9 @@ REFUSED = {
     "random": (rb.SPSN(8), "drawn at random"),
     "adapts": (rb.AdaptiveLIF(8), "threshold adapts"),
     "recurrent, no reset": (rb.RecurrentLIF(8, reset="none"), "it has no reset"),
-    "a leak beside none": (rb.LIF(8, decay=torch.linspace(0.3, 1, 8)), "decays of 1 beside smaller ones"),
+    "a leak beside none": (rb.LIF(8, decay=torch.linspace(0.3, 1, 8)), "decays of 1 as well as smaller ones"),
     "no leak": (rb.SynapticLIF(8, decay=1.0), "it has decays of 1"),
-    "unknown": (nn.Tanh(), "nobody knows what it computes"),
+    "unknown": (nn.Tanh(), "it is unknown what it computes"),
     "far from weights": (rb.Sequential(rb.LIF(8), nn.BatchNorm1d(8)), "must directly follow"),
     "of the batch": (nn.BatchNorm1d(8, track_running_stats=False), "keeps no running statistics"),
     "copies": (rb.Sequential(rb.Delay(0, 1), rb.LIF(16)), "copies of a Delay"),
@@ -220,7 +220,7 @@ def test_what_has_no_counterpart_is_refused(name: str) -> None:
     ("layer", "reason"),
     [
         (nn.MaxPool2d(2), "NIR has no maximum"),
-        (nn.AvgPool2d(2, ceil_mode=True), "no settings of pooling"),
+        (nn.AvgPool2d(2, ceil_mode=True), "pooling has no settings other than"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "pads with 'circular'"),
         (nn.Conv2d(4, 4, (1, 3)), "kernels to be square"),
         (rb.Residual(trained(nn.BatchNorm2d(4))), "must directly follow"),  # the shortcut sees these weights, too
@@ -251,9 +251,9 @@ def hooked() -> nn.Module:
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (OwnForward(nn.Linear(8, 8)), "to_nir: 1, OwnForward, has a forward of its own"),
+        (OwnForward(nn.Linear(8, 8)), "to_nir: 1, OwnForward, has its own forward"),
         (hooked(), "to_nir: 1, Linear, has hooks"),
-        (rb.Sequential(rb.LIF(8), rb.Hold(3)), "to_nir: layer 1.1, Hold.*: it holds what changes"),
+        (rb.Sequential(rb.LIF(8), rb.Hold(3)), "to_nir: layer 1.1, Hold.*: it holds values that change"),
         (rb.Residual(rb.Delay(0, 1), shortcut=nn.Linear(8, 16)), "to_nir: layer 1, Residual"),
         (nn.Flatten(0), "it flattens the batch, too"),
     ],

@@ -432,7 +432,9 @@ def test_it_can_be_pickled() -> None:
 
 def test_weights_of_another_longest_delay_are_refused() -> None:
     network = rb.Sequential(rb.DelayedLinear(3, 2, longest=4))
-    with pytest.raises(RuntimeError, match=r"0.longest: delays of up to 5 steps do not go into a layer of up to 4"):
+    with pytest.raises(
+        RuntimeError, match=r"0.longest: delays of up to 5 steps do not fit a layer with delays of up to 4"
+    ):
         network.load_state_dict(rb.Sequential(rb.DelayedLinear(3, 2, longest=5)).state_dict())
     network.load_state_dict(rb.Sequential(rb.DelayedLinear(3, 2, longest=4)).state_dict())
 

@@ -48,7 +48,7 @@ def test_a_layer_that_is_used_twice_comes_twice():
 def test_what_is_hidden_in_others_is_refused():
     check_order(Sequential(Hold(2), Mine(SingleSpike(2), nn.Linear(2, 2)), nn.Bilinear(2, 1, 1)), "look", Hold)
     hidden = NoiseAveraged(Sequential(SingleSpike(2), Hold(3)), draws=2)
-    message = "look: layer 1, NoiseAveraged, holds a Hold (layer.1), and is no container in sequence"
+    message = "look: layer 1, NoiseAveraged, holds a Hold (layer.1) but is not a sequential container"
     with pytest.raises(TypeError, match=re.escape(message)):
         check_order(Sequential(nn.Identity(), hidden), "look", Hold)
     with pytest.raises(TypeError, match=re.escape("look: network, NoiseAveraged, holds a Hold (layer.1)")):

@@ -173,12 +173,12 @@ def test_what_is_refused():
     maps = rb.AdaptiveLIF(4, learn=("decay",))
     rb.quantize(nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm((3, 3)), maps, rb.SlidingPSN(3)))
     layer = rb.quantize(nn.Linear(3, 2), 4)
-    with pytest.raises(ValueError, match="is quantized already"):
+    with pytest.raises(ValueError, match="is already quantized"):
         rb.quantize(nn.Sequential(nn.Linear(2, 2), layer), 4)
-    with pytest.raises(ValueError, match="standardize first, for rounding comes last"):
+    with pytest.raises(ValueError, match="standardize first, since rounding comes last"):
         rb.standardize(layer, variance=1.0)
     with pytest.raises(
-        ValueError, match=r"integer_weights: layer must be one that rheobase\.quantize has changed last"
+        ValueError, match=r"integer_weights: layer must be one that rheobase\.quantize was the last to change"
     ):
         rb.integer_weights(nn.Linear(3, 2))
 

@@ -50,5 +50,5 @@ def test_everybody_sees_the_layers_inside() -> None:
 
 
 def test_shapes_that_do_not_fit(as_a_user: None) -> None:
-    with pytest.raises(ValueError, match=r"layers return \(5, 2, 4\), and what passes them is \(5, 2, 6\).*shortcut="):
+    with pytest.raises(ValueError, match=r"the layers return shape \(5, 2, 4\), the shortcut \(5, 2, 6\).*shortcut="):
         rb.Residual(nn.Linear(6, 4), rb.LIF(4))(torch.rand(5, 2, 6))

@@ -202,7 +202,7 @@ class TestErrors:
             standardize(layer, 1.0)
 
     def test_twice(self):
-        with pytest.raises(ValueError, match="is standardized already"):
+        with pytest.raises(ValueError, match="is already standardized"):
             standardize(standardize(nn.Linear(3, 2), 1.0), 1.0)
 
     @pytest.mark.parametrize("variance", [0.0, -1.0, float("inf"), float("nan")])

@@ -110,5 +110,5 @@ def test_a_neuron_without_a_membrane_says_so() -> None:
     class Coin(Neuron):
         pass
 
-    with pytest.raises(NotImplementedError, match="Coin does not say what its membrane potential is"):
+    with pytest.raises(NotImplementedError, match="Coin has no membrane potential to record"):
         Coin(None, (), ()).membrane(current())

@@ -116,5 +116,5 @@ def test_what_is_no_number_stays_where_it_is_heard() -> None:
 def test_there_is_no_second_derivative_by_lists() -> None:
     weight = random(40, 10, 70).requires_grad_()
     y = delayed(spikes(69, 11, 70, density=0.05), weight)
-    with pytest.raises(RuntimeError, match="create_graph=True asks for a second one"):
+    with pytest.raises(RuntimeError, match="create_graph=True requests a second one"):
         torch.autograd.grad(y.sum(), weight, create_graph=True)

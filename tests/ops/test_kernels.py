@@ -79,7 +79,7 @@ def test_without_numba_the_reference_computes_and_says_so(expected):
     numbers, warning = output(python(code)).splitlines()
     assert numbers == expected
     assert warning == (
-        "rheobase computes with its slow reference on cpu, for numba cannot be imported: No module named 'numba'"
+        "rheobase computes with its slow reference on cpu: numba cannot be imported: No module named 'numba'"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_compiler_that_does_not_load_is_a_warning_whatever_it_raises(monkeypat
         raise error
 
     monkeypatch.setattr(kernels.importlib, "import_module", fail)
-    with pytest.warns(UserWarning, match=f"slow reference on cuda, for triton cannot be imported: {error}"):
+    with pytest.warns(UserWarning, match=f"slow reference on cuda: triton cannot be imported: {error}"):
         assert kernels.why_not("cuda") == f"triton cannot be imported: {error}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -419,7 +419,7 @@ def test_other_errors():
     nn.init.zeros_(network[0].bias)
     with pytest.raises(ValueError, match=r"no current reaches 1 LIF\(50\)"):
         stabilize(network, torch.zeros_like(x))
-    with pytest.raises(ValueError, match="no gradient goes back"):
+    with pytest.raises(ValueError, match="the gradient of the output with respect to the last weights must be above 0"):
         stabilize(dense(rb.LIF).requires_grad_(False), x)
 
 

@@ -285,7 +285,7 @@ class TestErrors:
             lambda: change_steps(network, 4, 8),
             lambda: initialize_single_spike(network, 4, 1.0),
         ):
-            with pytest.raises(TypeError, match=r"Blackbox, holds a Hold \(steps\), and is no container in sequence"):
+            with pytest.raises(TypeError, match=r"Blackbox, holds a Hold \(steps\) but is not a sequential container"):
                 call()
         assert [module.steps for module in network.modules() if isinstance(module, Hold)] == [4]
 

@@ -218,7 +218,7 @@ def test_a_file_that_is_no_journal(tmp_path: Path, content: str) -> None:
         (lambda place: plan(place, axes=()), "over must name at least one setting"),
         (lambda place: plan(place, "dropout=0,0.1", "dropout=0.2,0.3"), "name each setting once, got dropout, dropout"),
         (lambda place: plan(place, "dropout=0..0.1", sampler="grid"), r"a grid needs choices, got the range dropout=0\.\.0.1"),
-        (lambda place: plan(place, "dropout=0..0.1"), "trials must say how many"),
+        (lambda place: plan(place, "dropout=0..0.1"), "trials must be given"),
         (lambda place: plan(place, trials=0), "trials must be at least 1, got 0"),
     ],
 )  # fmt: skip
@@ -257,7 +257,7 @@ def test_the_command(small: None, capsys: pytest.CaptureFixture[str], imagined: 
     ]  # fmt: skip
     assert out[10:] == [
         "chosen on the validation set: trial 1, runs/sweep-spoken-digits/trial-0001, its test accuracy 50.00%",
-        "all of it: runs/sweep-spoken-digits/sweep.json",
+        "all results: runs/sweep-spoken-digits/sweep.json",
     ]
     written = json.loads((tmp_path / "runs" / "sweep-spoken-digits" / "sweep.json").read_text())
     assert main([*command, "--json"]) == 0
@@ -287,14 +287,14 @@ def test_an_interrupted_command_says_how_to_go_on(
 
     monkeypatch.setattr(search, "_train", interrupted)
     assert main(["sweep", "spoken-digits", "--over", "dropout=0,0.1"]) == 130
-    assert "interrupted; the same command goes on from there" in capsys.readouterr().err
+    assert "interrupted; the same command continues from there" in capsys.readouterr().err
 
 
 def test_slips_on_the_command_line(small: None, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["nothing", "--over", "a=1,2"], "there is no recipe 'nothing'"),
         (["spoken-digits", "--over", "droput=1,2"], "there is no setting droput"),
-        (["spoken-digits", "--over", "dropout=0..0.5"], "trials must say how many"),
+        (["spoken-digits", "--over", "dropout=0..0.5"], "trials must be given"),
         (["spoken-digits"], "--over"),
     ):
         assert main(["sweep", *arguments]) == 2

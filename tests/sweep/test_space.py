@@ -61,7 +61,7 @@ def test_a_name_of_the_recipe_comes_before_one_of_training() -> None:
         ("schedule=cosine,linear", "setting training.schedule must be .*, got 'linear'"),
         ("epochs=0,1", "epochs must be at least 1, got 0"),
         ("epochs=0..5", "epochs must be at least 1, got 0"),
-        ("epochs=1..5.5", "this setting is a whole number, and so must the ends be"),
+        ("epochs=1..5.5", "this setting is a whole number, so the ends must be, too"),
         ("learning_rate=0..1,log", "expected 0 < LOW < HIGH on a log scale, got 0 and 1"),
         ("learning_rate=low..high", "the ends of a range must be numbers"),
         ("schedule=0..1", "setting training.schedule must be"),

@@ -95,5 +95,5 @@ def test_the_part_that_diverged_is_explained() -> None:
     data = rb.data.ArrayDataset(torch.rand(STEPS, 8, CHANNELS).round(), y, tuple("abc"))
     net = rb.Sequential(nn.Linear(CHANNELS, CLASSES), rb.LeakyReadout(CLASSES))
     given = Training(epochs=1, batch_size=8, accumulate=4, device="cpu")
-    with pytest.raises(DivergenceError, match=r"in epoch 1, step 1: .*what the loss makes of them is -?(inf|nan)"):
+    with pytest.raises(DivergenceError, match=r"in epoch 1, step 1: .*but the loss of them is -?(inf|nan)"):
         fit(net, data, data, settings=given, loss=loss, display=Display())

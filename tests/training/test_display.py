@@ -258,7 +258,7 @@ def test_neurons_that_fire_once_have_a_remedy_of_their_own(paper: TextIO) -> Non
     shown.epoch(metrics(1, layers=layers(dead=0.5, fires_once_in=12)))
     remedy = json.loads(read(paper).splitlines()[-1])["remedy"]
     assert remedy.startswith(
-        "rb.initialize_single_spike(network, steps=12, batch=batch), which draws all weights anew, or "
+        "rb.initialize_single_spike(network, steps=12, batch=batch), which redraws all weights, or "
     )
 
 

@@ -196,7 +196,7 @@ def test_a_gpu_is_had_after_a_cpu_in_the_same_process(monkeypatch: pytest.Monkey
         assert Engine.start(Training(device=asked)).device.type == "cuda"
     monkeypatch.setitem(vars(PartialState()), "num_processes", 2)
     with pytest.raises(
-        ValueError, match=r"device must be 'cpu' here, got 'gpu': these 2 processes .* start the program anew"
+        ValueError, match=r"device must be 'cpu' here, got 'gpu': these 2 processes .* restart the program"
     ):
         Engine.start(Training(device="gpu"))
 

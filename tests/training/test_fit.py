@@ -527,7 +527,7 @@ def test_results_without_a_checkpoint_are_not_overwritten(tmp_path: Path, left: 
     (tmp_path / "a" / "checkpoint.safetensors").unlink()
     (tmp_path / "a" / ({"best.safetensors", "summary.json"} - {left}).pop()).unlink()
     before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
-    with pytest.raises(RunError, match=r"has results and no checkpoint\.safetensors to go on from"):
+    with pytest.raises(RunError, match=r"has results but no checkpoint\.safetensors to resume from"):
         train(tmp_path / "a", resume=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
 
@@ -688,7 +688,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence() -> None:
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         fit(network(), *splits(), settings(device="gpu", epochs=1), display=QUIET)
     else:
-        with pytest.raises(ValueError, match="'gpu' was asked for, and PyTorch finds none"):
+        with pytest.raises(ValueError, match="'gpu' was requested, and PyTorch finds none"):
             train(device="gpu")
 
 
@@ -774,7 +774,7 @@ def test_a_loss_that_is_nan() -> None:
         return output.mean() * torch.nan
 
     with pytest.raises(
-        DivergenceError, match=r"in epoch 1, step 1: the outputs of all layers .* the loss makes of them is nan"
+        DivergenceError, match=r"in epoch 1, step 1: the outputs of all layers .* the loss of them is nan"
     ):
         fit(network(), *splits(), settings(), loss=loss, display=QUIET)
 
@@ -1046,7 +1046,7 @@ def test_a_schedule_of_the_user_sets_every_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("factor", [-1.0, math.inf, math.nan])
 def test_a_schedule_out_of_range(factor: float) -> None:
-    with pytest.raises(ValueError, match=r"schedule must return a factor of at least 0, .* of 0$"):
+    with pytest.raises(ValueError, match=r"schedule must return a factor of at least 0, .* at 0$"):
         fit(network(), *splits(), settings(), schedule=lambda done: factor, display=Display())
 
 

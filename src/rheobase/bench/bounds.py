@@ -1,7 +1,7 @@
-"""What no implementation of a task can do without: its dense products, and the bytes that its neurons move.
+"""Lower bounds for any implementation of a task: its dense products, and the bytes that its neurons move.
 
-A row of the table says little by itself. Beside the products alone and the time in which the machine could have moved the
-bytes, it says how much there is left to gain, and whether from the neurons at all.
+A row of the table says little by itself. Compared with the products alone and the time in which the machine could have moved
+the bytes, it shows how much there is left to gain, and whether from the neurons at all.
 """
 
 import math
@@ -24,13 +24,13 @@ READOUT_BYTES = 4 * 4
 
 
 def implementations(task: Task) -> list[Implementation]:
-    """The products alone, where there are any."""
+    """The products alone, if there are any."""
     nothing = Dynamics(other="no neurons")
     return [] if task.layer_alone else [Implementation("dense products only", products, nothing)]
 
 
 def products(task: Task) -> Step:
-    """The network with its neurons taken out; of recurrent neurons their products step by step remain.
+    """The network without its neurons; for recurrent neurons their step-by-step products remain.
 
     They are made by the faster of the libraries that PyTorch brings along (`rheobase.ops.dense`).
     """

@@ -1,9 +1,9 @@
-"""Is it the same that is compared? Spikes and gradients of every library against ours, on a small network.
+"""Whether like is compared with like: spikes and gradients of every library against ours, on a small network.
 
 Two of the libraries subtract the threshold one step later than we do, after the decay: `v[t] = decay * v[t-1] + x[t] -
-threshold * s[t-1]`, where ours amounts to `- decay * threshold * s[t-1]`. Fed with `x[t] + (1 - decay) * threshold *
-s[t-1]` they must fire as ours do, to the spike, and give the same gradient. So even where models differ, the difference
-is known to be this and nothing else.
+threshold * s[t-1]`, where ours amounts to `- decay * threshold * s[t-1]`. Fed with `x[t] + (1 - decay) * threshold * s[t-1]`
+they must fire as ours do, to the spike, and give the same gradient. So even where models differ, this is known to be the only
+difference.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Agreement:
-    """How close an implementation is to ours.
+    """How closely an implementation agrees with ours.
 
     Args:
         spikes: how many there are in the small layer.
@@ -38,12 +38,12 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the spikes are the same and the gradients agree but for rounding."""
+        """Whether the spikes are the same and the gradients agree up to rounding."""
         return self.differing == 0 and max(self.gradient, self.network or 0.0) < TOLERANCE
 
 
 def compare(implementation: Implementation, workload: str) -> Agreement | None:
-    """Hold an implementation against ours; None if it has no neurons to compare.
+    """Compare an implementation with ours; None if it has no neurons to compare.
 
     Args:
         implementation: whose.

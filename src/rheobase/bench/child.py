@@ -1,9 +1,8 @@
-"""A process that measures: one workload, or one figure of one row.
+"""A measuring process: for one workload, or one figure of one row.
 
-The measuring is not done in the command's own process, for three reasons. The number of threads of some libraries is
-fixed when they start; first calls and peak memory need a process that has done nothing; and a library that ends its
-process must not end the table. The parent gives a job, as JSON; this one answers in lines of JSON. What libraries print
-goes to standard error.
+Measuring does not happen in the command's own process, for three reasons. The number of threads of some libraries is fixed when
+they start; first calls and peak memory need a process that has done nothing; and a library that ends its process must not end
+the table. The parent gives a job, as JSON; this one answers in lines of JSON. What libraries print goes to standard error.
 """
 
 import json
@@ -132,8 +131,8 @@ def first(job: Job) -> Iterator[Message]:
 def main() -> None:
     """Do the job in the only argument."""
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not come between
-    warnings.simplefilter("ignore")  # what a library warns about is its own affair
+    os.dup2(2, 1)  # a library's own output must not interfere
+    warnings.simplefilter("ignore")  # a library's warnings are not ours to show
     job = Job(**json.loads(sys.argv[1]))
     torch.set_num_threads(job.threads)
     for message in (times if job.kind == "times" else first)(job):

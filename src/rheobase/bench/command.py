@@ -16,12 +16,12 @@ from rheobase.files import write_json
 def bench(
     workloads: tuple[str, ...] = (), only: tuple[str, ...] | None = None, *, file: Path | None = None, **settings: Any
 ) -> None:
-    """Measure, with a table for each workload as soon as it is there.
+    """Measure, with a table for each workload as soon as it is done.
 
     Args:
         workloads: names of `WORKLOADS`; by default all of them.
         only: names of `PEERS`; by default all of them.
-        file: where everything is kept as JSON, anew after every workload.
+        file: where all results are written as JSON, updated after every workload.
         **settings: the others of `Settings`.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What can only be seen in a process that has done nothing yet: peak memory, the first call, the time of an import.
+"""What can only be measured in a fresh process: peak memory, the first call, the time of an import.
 
-A process that has trained before has compiled, has its threads, and holds memory that it will use again; so each of these
-figures comes from a process of its own.
+A process that has already trained has compiled, has its threads, and holds memory for reuse; so each of these figures comes
+from its own process.
 """
 
 import ctypes
@@ -64,7 +64,7 @@ def peak_memory(run: Callable[[], Any]) -> float | None:
     with suppress(AttributeError):  # elsewhere than in glibc
         ctypes.CDLL(None).malloc_trim(0)  # what is free already must not hide what `run` takes
     try:
-        (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
+        (PROCESS / "clear_refs").write_text("5")  # the peak is reset
         before = _status("VmRSS")
     except OSError:
         return None

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
 def sample(step: Callable[[], Any], seconds: float = SAMPLE_SECONDS) -> Sample:
     """Run `step` for at least `seconds` of processor and of wall time."""
-    gc.collect()  # not the garbage of whoever was here before
+    gc.collect()  # not the garbage of earlier code
     count = 0
     wall, cpu = time.perf_counter(), time.process_time()
     while True:

@@ -14,7 +14,7 @@ class Row:
 
     Args:
         name: what it is called.
-        library: its distribution, "rheobase", or "bound" for what is no implementation.
+        library: its distribution, "rheobase", or "bound" for rows that are not implementations.
         differs: in what its neuron differs from ours.
         why: why it has no times: skipped, not installed, or what it raised.
         agreement: how spikes and gradients compare with ours, see `check.Agreement`.

@@ -151,7 +151,7 @@ def _lines(job: Job, caches: str | None = None) -> Iterator[dict[str, Any]]:
             assert process.stdout is not None
             for line in process.stdout:
                 yield json.loads(line)
-        except BaseException:  # also when nobody wants to hear more
+        except BaseException:  # also when the output is closed
             process.kill()
             raise
         if process.wait():

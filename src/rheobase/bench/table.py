@@ -62,5 +62,5 @@ def _disagrees(row: Row) -> bool:
 def _difference(row: Row) -> str:
     agreement = row.agreement or {}
     if "why" in agreement:
-        return f"{row.name} could not be held against ours, {agreement['why']}"
+        return f"{row.name} could not be compared with ours, {agreement['why']}"
     return f"{row.name}: {agreement['differing']} spikes differ, the gradient by {agreement['gradient']:.1e}"

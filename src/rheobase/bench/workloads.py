@@ -1,8 +1,8 @@
 """What is trained in the benchmark, said once and in no library's words.
 
-A comparison is worth as much as the sameness of what is compared. So a network is here a tuple of *stages*, plain data with
-its weights in it, and each library has a translation of the five kinds of stage into its own layers. All of them then see
-the same input, the same weights and the same loss, and their outputs and gradients can be held against each other.
+A comparison is worth as much as the sameness of what is compared. So a network is here a tuple of *stages*, plain data with its
+weights in it, and each library has a translation of the five kinds of stage into its own layers. All of them then see the same
+input, the same weights and the same loss, and their outputs and gradients can be compared.
 
 The neuron is leaky integrate-and-fire, the one that every library has: decay 0.9, threshold 1, the threshold is subtracted
 after a spike, and the gradient of a spike is `1 / (1 + |v - 1|)^2`, which each of them offers or accepts.

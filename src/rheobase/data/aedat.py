@@ -1,13 +1,13 @@
-"""AEDAT 3.1: the files of iniVation's event cameras, as DVS128 Gesture comes in them.
+"""AEDAT 3.1: the files of iniVation's event cameras, in which DVS128 Gesture is published.
 
-None of the kept reader libraries with a permissive licence reads this version, so it is read here: it is a header of text and
-packets of fixed-size events, and every length is compared with what the file holds before anything is read from it.
+No maintained reader library with a permissive licence reads this version, so it is read here: it is a text header and packets
+of fixed-size events, and every length is compared with the file's content before anything is read from it.
 
 The format ("AEDAT 3.1", iniVation): the line `#!AER-DAT3.1`, further lines that begin with `#`, the last of them
-`#!END-HEADER`. Then packets, little-endian: type and source (2 bytes each), the size of an event, the place of the time in
-it, how often the clock ran over, the room for events, the number of events, the number of valid ones (4 bytes each), and the
-events. A polarity event is a word of flags and address (bit 0: valid, bit 1: brighter, bits 2 to 16: y, bits 17 to 31: x) and
-a word of time, in microseconds.
+`#!END-HEADER`. Then packets, little-endian: type and source (2 bytes each), the size of an event, the offset of the time in it,
+how often the clock overflowed, the room for events, the number of events, the number of valid ones (4 bytes each), and the
+events. A polarity event is a word of flags and address (bit 0: valid, bit 1: brighter, bits 2 to 16: y, bits 17 to 31: x) and a
+word of time, in microseconds.
 """
 
 import struct
@@ -43,7 +43,7 @@ class PolarityEvents(NamedTuple):
 
 
 def read_aedat(path: Path, limit: int = LIMIT) -> PolarityEvents:
-    """Read the polarity events of an AEDAT 3.1 file; packets of other events are passed over, invalid events left out.
+    """Read the polarity events of an AEDAT 3.1 file; packets of other events are skipped, invalid events left out.
 
     Raises:
         DataError: if the file is missing, of another version, truncated, or contradicts itself.
@@ -52,7 +52,7 @@ def read_aedat(path: Path, limit: int = LIMIT) -> PolarityEvents:
 
 
 def parse_aedat(content: bytes, source: str) -> PolarityEvents:
-    """Read the polarity events out of the content of an AEDAT 3.1 file; `source` is what error messages call it.
+    """Read the polarity events from the content of an AEDAT 3.1 file; `source` is its name in error messages.
 
     Raises:
         DataError: as for `read_aedat`.
@@ -103,4 +103,4 @@ def _header_end(content: bytes, source: str) -> int:
         line, at = content[at:end], end + 1
         if line.rstrip(b"\r") == _LAST_LINE:
             return at
-    raise DataError(f"{source}: the header has no end: there is no line #!END-HEADER")
+    raise DataError(f"{source}: the header does not end: there is no line #!END-HEADER")

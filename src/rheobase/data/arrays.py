@@ -1,4 +1,4 @@
-"""Samples that lie in memory as one tensor, time first: the way in for data of one's own."""
+"""Samples in memory as one tensor, time first: the entry point for your own data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,20 @@ from rheobase.errors import DataError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArrayDataset(IndexedDataset):
-    """Samples that lie in memory as one tensor, time first. It has no augmentation: a seed changes nothing.
+    """Samples in memory as one tensor, time first. There is no augmentation: a seed changes nothing.
 
     Args:
         x: `(T, n, *features)`, floating point, finite.
-        y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array. For numbers to come close to, see
-            `TargetDataset`.
+        y: (n,) integer labels, 0 to `len(classes) - 1`, a tensor or a NumPy array. For regression targets, see `TargetDataset`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
         indices: the samples chosen from `x`; by default all.
-        lengths: how many steps of each sample are real, 1 to T, one for each sample of this data set; the rest is padding. None
-            where all are.
+        lengths: the number of valid steps of each sample, 1 to T, one for each sample of this data set; the rest is padding.
+            None if all are valid.
 
     Raises:
-        TypeError: if `x` is no tensor, or `y` neither tensor nor array.
-        DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not
-            one per sample; there is no sample; or likewise of `lengths`.
+        TypeError: if `x` is not a tensor, or `y` is neither tensor nor array.
+        DataError: if `x` is not floating point or holds NaN or infinity; labels are not integers, out of range, or not one per
+            sample; there is no sample; or likewise for `lengths`.
 
     Example:
         >>> data = ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
@@ -52,8 +51,8 @@ class ArrayDataset(IndexedDataset):
         y = as_tensor(self.y).numpy()
         if y.dtype.kind == "f":
             raise DataError(
-                f"labels: got {y.dtype} of shape {y.shape}, expected one integer per sample; numbers that a network is "
-                "to come close to are rheobase.data.TargetDataset(x, y)"
+                f"labels: got {y.dtype} of shape {y.shape}, expected one integer per sample; for regression targets, "
+                "rheobase.data.TargetDataset(x, y)"
             )
         labels, classes = check_labels(y, self.classes, "labels")
         if len(labels) != self.x.shape[1]:
@@ -95,17 +94,17 @@ class ArrayDataset(IndexedDataset):
 
 
 def _samples(x: Shaped[Tensor, "T n *features"], chosen: Int[Tensor, " B"]) -> Shaped[Tensor, "T B *features"]:
-    if x.stride(0) == 0:  # the same at every step, as `encoding.direct` makes it; so are the samples
+    if x.stride(0) == 0:  # the same at every step, as from `encoding.direct`; so are the samples
         return x[0].index_select(0, chosen).expand(len(x), -1, *x.shape[2:])
-    # `index_select` is the faster, but first copies all of a view.
+    # `index_select` is faster, but first copies all of a view.
     return x.index_select(1, chosen) if x.is_contiguous() else x[:, chosen]
 
 
 def check_finite(values: Shaped[Tensor, "steps n *rest"], what: str, dataset: IndexedDataset) -> None:
-    """Refuse NaN and infinity, but in the padding of `dataset`, where nobody looks; `what` begins the message.
+    """Refuse NaN and infinity, except in the padding of `dataset`, which is never used; `what` begins the message.
 
     Raises:
-        DataError: naming the sample, and the step where there are several.
+        DataError: naming the sample, and the step if there are several.
     """
     wrong = ~torch.isfinite(values)
     if not wrong.any():
@@ -121,10 +120,10 @@ def check_finite(values: Shaped[Tensor, "steps n *rest"], what: str, dataset: In
 
 
 def check_samples(x: object) -> None:
-    """Refuse what is no tensor of samples, time first.
+    """Refuse anything but a tensor of samples, time first.
 
     Raises:
-        TypeError: if `x` is no tensor.
+        TypeError: if `x` is not a tensor.
         DataError: if it is not floating point, of another shape, or empty.
     """
     if not isinstance(x, Tensor):
@@ -151,5 +150,5 @@ def as_tensor(y: object) -> Tensor:
         return y.detach().cpu()
     if y.dtype.kind not in "fiub":
         raise TypeError(f"y: got an array of {y.dtype}, expected numbers")
-    # A copy, for PyTorch takes no array that is read-only, backwards, or in another machine's order of bytes.
+    # A copy, since PyTorch accepts no array that is read-only, reversed, or in foreign byte order.
     return torch.from_numpy(y.astype(y.dtype.newbyteorder("=")).copy())

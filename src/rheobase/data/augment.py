@@ -1,11 +1,11 @@
-"""Augmentation of event recordings: small changes that leave the meaning of a recording as it is.
+"""Augmentation of event recordings: small changes that preserve the meaning of a recording.
 
-A few thousand recordings are soon learnt by heart. Somebody else who speaks the same word is a little higher or lower
-(channels), earlier or later, faster or slower (time), and no two inner ears send the same spikes. Each class here is one
-such change, called as `augmentation(recording, rng) -> recording`; a data set applies its tuple of them in order.
+A few thousand recordings are soon memorized. Another speaker says the same word a little higher or lower (channels), earlier or
+later, faster or slower (time), and no two inner ears send the same spikes. Each class here is one such change, called as
+`augmentation(recording, rng) -> recording`; a data set applies its tuple of them in order.
 
-Events that move beyond the first or last channel, or before the recording's start, are removed: wrapping them around or
-piling them up at the border would invent spikes. Those that move beyond the last time step fall away at binning.
+Events that move beyond the first or last channel, or before the recording's start, are removed: wrapping them around or piling
+them up at the border would invent spikes. Those that move beyond the last time step are dropped in binning.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Recording(NamedTuple):
 
     def keep(self, mask: Shaped[np.ndarray, " events"]) -> "Recording":
         """The recording of the events where `mask` is True."""
-        # Indices are counted once and used twice, which is faster than to apply the mask to both arrays.
+        # Indices are computed once and used twice, which is faster than applying the mask to both arrays.
         kept = np.flatnonzero(mask)
         if len(kept) == len(self.times):
             return self
@@ -39,7 +39,7 @@ class Recording(NamedTuple):
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """What changes a recording: every draw comes from `rng`, so that the same generator makes the same change."""
+    """A change of a recording: every draw comes from `rng`, so that the same generator makes the same change."""
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The changed recording."""
@@ -47,7 +47,7 @@ class Augmentation(Protocol):
 
 
 def _within_channels(recording: Recording) -> Recording:
-    # Seen as unsigned, a channel below 0 is beyond every channel: one comparison for both borders.
+    # As an unsigned number, a channel below 0 is beyond every channel: one comparison for both borders.
     return recording.keep(recording.units.view(np.uint32) < recording.channels)
 
 
@@ -155,7 +155,7 @@ class StretchTime:
 
 @dataclass(frozen=True)
 class DropEvents:
-    """Remove each event with a probability that is itself drawn uniformly from 0 to max, anew for every recording.
+    """Remove each event with a probability that is itself drawn uniformly from 0 to max for every recording.
 
     Args:
         max: the largest probability, in [0, 1].
@@ -179,9 +179,9 @@ class DropEvents:
 
 @dataclass(frozen=True)
 class DropChannels:
-    """Remove one band of neighbouring channels; its width is drawn uniformly from 0 to max, its place where it fits.
+    """Remove one band of neighbouring channels; its width is drawn uniformly from 0 to max, its position wherever it fits.
 
-    A band, because single silent channels are guessed from their neighbours (Park and others, "SpecAugment", 2019).
+    A band, because single silent channels can be guessed from their neighbours (Park and others, "SpecAugment", 2019).
 
     Args:
         max: the widest band, in channels of the recording, >= 0.
@@ -207,11 +207,11 @@ class DropChannels:
 
 @dataclass(frozen=True)
 class Zoom:
-    """Scale time and channels by the same factor about the middle, and move the channels: the picture of a recording, zoomed.
+    """Scale time and channels by the same factor around the middle, and move the channels: the image of a recording, zoomed.
 
-    The factor is drawn uniformly from low to high, the shift from -shift to shift, of all channels; each event goes to the
-    nearest channel. The middle of time is half way to the last event. Events are moved, they do not become more or fewer, but
-    for those that leave; where a picture of bins is resampled instead, as published, a larger one repeats its pixels.
+    The factor is drawn uniformly from low to high, the shift from -shift to shift, as a share of all channels; each event goes
+    to the nearest channel. The middle of time is halfway to the last event. Events are moved, and their number does not change,
+    except for those that leave; where an image of bins is resampled instead, as published, a larger one repeats its pixels.
 
     Source: the random affine change of Yarga and Wood, arXiv 2306.12666, with the defaults here.
 
@@ -250,7 +250,7 @@ class Zoom:
 
 
 def check_setting(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:
-    """Refuse a setting of an augmentation that is negative, not finite, or for which `holds` is not true.
+    """Refuse a setting of an augmentation that is negative, not finite, or for which `holds` is false.
 
     Raises:
         ValueError: naming the augmentation, the setting, its value and what was expected.

@@ -1,8 +1,8 @@
-"""Batches for a training loop of one's own, time first.
+"""Batches for your own training loop, time first.
 
-PyTorch's `DataLoader` puts the batch first, `(B, T, *features)`, and a network that is given such a batch takes the samples for
-time steps without an error. So here are the batches that `rheobase.fit` makes, and the function that makes a `DataLoader` put
-them together as they must be.
+PyTorch's `DataLoader` puts the batch first, `(B, T, *features)`, and a network given such a batch silently takes the samples
+for time steps. So here are the batches that `rheobase.fit` makes, and a function with which a `DataLoader` assembles them
+correctly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,20 +39,19 @@ def batches(
     Args:
         dataset: the samples.
         batch_size: samples per batch, >= 1.
-        seed: None for all samples in order, as they are, as for an evaluation. Otherwise an integer >= 0: the samples are
+        seed: None for all samples in order, unchanged, as for an evaluation. Otherwise an integer >= 0: the samples are
             shuffled, and augmented where the data set augments, as `rheobase.fit` does with this seed in this epoch.
-        epoch: >= 0, goes with a seed: every epoch has an order and an augmentation of its own. `fit` counts from 1.
-        lengths: whether each batch comes with the number of real steps of its samples, `(B,)`, for `rheobase.mask_of`; that is
-            T for all of them where the data set has no padding.
+        epoch: >= 0, used with a seed: every epoch has its own order and augmentation. `fit` counts from 1.
+        lengths: whether each batch comes with the number of valid steps of its samples, `(B,)`, for `rheobase.mask_of`; T for
+            all of them if the data set has no padding.
 
     Returns:
-        An iterator over batches `(T, B, *features)` and their labels `(B,)` or targets, and their lengths `(B,)` if they are
-        asked for.
+        An iterator over batches `(T, B, *features)` and their labels `(B,)` or targets, and their lengths `(B,)` if requested.
 
     Raises:
-        TypeError: if `dataset` is no data set.
-        ValueError: if a number is out of range, there is an epoch without a seed, or the samples have different lengths, which
-            are not asked for.
+        TypeError: if `dataset` is not a data set.
+        ValueError: if a number is out of range, there is an epoch without a seed, or the samples have different lengths and
+            lengths were not requested.
 
     Example:
         >>> from rheobase.data import ArrayDataset
@@ -71,7 +70,7 @@ def batches(
     if seed is None:
         if epoch != 0:
             raise ValueError(
-                f"epoch: got {epoch} without a seed, which would be the same order in every epoch; give a seed"
+                f"epoch: got {epoch} without a seed, which would give the same order in every epoch; give a seed"
             )
         order, augmentation = np.arange(len(dataset)), None
     else:
@@ -82,7 +81,7 @@ def batches(
     if not lengths:
         if known is not None:
             raise ValueError(
-                "lengths: got False for samples of different lengths, whose padding would be taken for steps; write "
+                "lengths: got False for samples of different lengths, whose padding would count as steps; write "
                 "for x, labels, lengths in batches(..., lengths=True), and use rheobase.masked"
             )
         return (dataset.batch(part, augmentation) for part in parts)
@@ -93,24 +92,24 @@ def batches(
 def collate(
     samples: Sequence[tuple[Float[Tensor, "T *features"], Any]], *, every_step: bool | None = None
 ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
-    """Put samples together to a batch, time first: for `DataLoader(dataset, batch_size=32, collate_fn=rheobase.data.collate)`.
+    """Assemble samples into a batch, time first: for `DataLoader(dataset, batch_size=32, collate_fn=rheobase.data.collate)`.
 
-    A `DataLoader` reads samples as they are: it does not ask a data set to augment them, `batches` does.
+    A `DataLoader` reads samples unchanged: it does not ask a data set to augment them; `batches` does.
 
     Args:
-        samples: pairs of a sample `(T, *features)` and its label or its targets, `(*K)`, all of one shape. Those of different
-            lengths are put together by `collate_padded`.
+        samples: pairs of a sample `(T, *features)` and its label or its targets, `(*K)`, all of one shape. For those of
+            different lengths, use `collate_padded`.
         every_step: whether targets are `(T, *K)`, one at each step, in a loader `partial(collate, every_step=True)`; None means
-            no, and refuses targets of which there are as many as steps.
+            no, but refuses targets of which there are as many as steps.
 
     Returns:
-        The batch `(T, B, *features)`, and the labels `(B,)`, int64, or the targets, `(B, *K)` or, of every step, `(T, B, *K)`,
-        integers as int64, other numbers in the precision of the samples, float32 at least.
+        The batch `(T, B, *features)`, and the labels `(B,)`, int64, or the targets, `(B, *K)` or, at every step, `(T, B, *K)`;
+        integers as int64, other numbers in the precision of the samples, at least float32.
 
     Raises:
-        TypeError: if a sample is no tensor, a label or target no number and no tensor of numbers, or an integer in one sample
-            and none in another.
-        ValueError: if there is no sample, or one has another shape than the first, or other targets.
+        TypeError: if a sample is not a tensor, a label or target is neither a number nor a tensor of numbers, or is an integer
+            in one sample but not in another.
+        ValueError: if there is no sample, or one differs in shape from the first, or has other targets.
 
     Example:
         >>> x, labels = collate([(torch.rand(5, 3), 1), (torch.rand(5, 3), 0)])
@@ -125,7 +124,7 @@ def collate(
         if len(x) != len(samples[0][0]):
             raise ValueError(
                 f"samples: sample {number} of the batch has shape {tuple(x.shape)}, expected {tuple(samples[0][0].shape)} "
-                "as the first, (T, *features); for samples of different lengths, collate_fn=rheobase.data.collate_padded"
+                "like the first, (T, *features); for samples of different lengths, collate_fn=rheobase.data.collate_padded"
             )
         if target.shape != targets[0].shape:
             raise ValueError(
@@ -138,20 +137,20 @@ def collate(
 def collate_padded(
     samples: Sequence[tuple[Float[Tensor, "_ *features"], Any]], *, every_step: bool | None = None
 ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."], Int[Tensor, " B"]]:
-    """As `collate`, of samples of different lengths: zeros are put at their ends, up to the longest of the batch.
+    """Like `collate`, for samples of different lengths: they are padded with zeros at their ends to the longest of the batch.
 
     Args:
         samples: pairs of a sample `(length, *features)` and its label or its targets, all samples with the same features.
-        every_step: as for `collate`, targets of every step are `(length, *K)`; they get zeros at their ends, too.
+        every_step: as for `collate`, targets at every step are `(length, *K)`, and are padded with zeros too.
 
     Returns:
         The batch `(T, B, *features)`, the labels `(B,)` or targets, as from `collate`, and the lengths `(B,)`, for
         `rheobase.mask_of(lengths, len(x))`.
 
     Raises:
-        TypeError: as for `collate`, or if a sample is of another type than the first.
-        ValueError: if there is no sample, one has no step, other features than the first, other targets, or not as many of
-            them as steps.
+        TypeError: as for `collate`, or if a sample's type differs from that of the first.
+        ValueError: if there is no sample, one has no step, different features than the first, different targets, or not as many
+            of them as steps.
 
     Example:
         >>> x, labels, lengths = collate_padded([(torch.rand(5, 3), 1), (torch.rand(2, 3), 0)])

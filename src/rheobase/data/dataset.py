@@ -1,8 +1,8 @@
-"""What training asks of a data set, and the few operations that every data set shares.
+"""What training requires of a data set, and the few operations that every data set shares.
 
-Training needs batches, time first, whose content does not depend on how samples are grouped: the same sample at the same
-epoch must be augmented alike in a batch of 1 or of 256, in one process or in eight, before and after a resume. So a data
-set is asked for `batch(indices, seed)` and seeds each sample's draws by the sample's own index in the full set.
+Training needs batches, time first, whose content does not depend on how samples are grouped: the same sample at the same epoch
+must be augmented alike in a batch of 1 or of 256, in one process or in eight, before and after a resume. So a data set provides
+`batch(indices, seed)` and seeds each sample's draws by the sample's own index in the full set.
 """
 
 import hashlib
@@ -26,18 +26,18 @@ from rheobase.errors import DataError
 class Dataset(Protocol):
     """The contract between data and training: labelled samples of `steps` time steps, read in batches, time first.
 
-    A data set without classes has targets in place of labels: numbers that a network is to come close to, one or several for
-    each sample, `(B, *K)` in a batch, or where it has a property `every_step` that is True, for each step, `(T, B, *K)`; see
-    `rheobase.data.TargetDataset`.
+    A data set without classes has regression targets in place of labels, one or several numbers for each sample, `(B, *K)` in a
+    batch, or if it has a property `every_step` that is True, for each step, `(T, B, *K)`; see `rheobase.data.TargetDataset`.
 
-    A data set may have a property `lengths` besides, `(n,)` integers: so many steps of each sample are real, 1 to `steps`, and
-    the rest is padding. Training and evaluation then compute within `rheobase.masked`. `subset` must keep them, `fingerprint`
-    contain them, and a sample that is augmented is as long as before. Without it, or where it is None, all steps are real.
+    A data set may also have a property `lengths`, `(n,)` integers: the number of valid steps of each sample, 1 to `steps`; the
+    rest is padding. Training and evaluation then compute within `rheobase.masked`. `subset` must keep the lengths,
+    `fingerprint` must contain them, and augmentation must not change them. Without the property, or if it is None, all steps
+    are valid.
     """
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes; a label is an index into it. None at all, where targets are no classes."""
+        """The names of the classes; a label is an index into it. Empty if targets are not classes."""
         ...
 
     @property
@@ -70,7 +70,7 @@ class Dataset(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A SHA-256 over all that `batch` is computed from, so that a resumed run can refuse other data."""
+        """A SHA-256 over everything that `batch` is computed from, so that a resumed run can refuse other data."""
         ...
 
 
@@ -80,7 +80,7 @@ S = TypeVar("S", bound="IndexedDataset")
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set: `validation` makes every choice, `test` and `also_test` are read once, at the end."""
+    """The parts of a data set: `validation` makes every choice, `test` and `also_test` are evaluated once, at the end."""
 
     train: Dataset
     validation: Dataset
@@ -91,13 +91,13 @@ class Splits:
 class IndexedDataset(ABC):
     """The part that all data sets here share: a choice of samples, `indices`, from a full set that is never copied.
 
-    A subclass is a frozen dataclass with a field `indices`; None there stands for all samples. Printed, it is its sizes: its
-    arrays may be large.
+    A subclass is a frozen dataclass with a field `indices`; None there stands for all samples. It prints only its sizes, since
+    its arrays may be large.
     """
 
     indices: Int[np.ndarray, " n"] | None
     lengths: Int[np.ndarray, " n"] | None = None
-    """The real steps of every sample of this data set, where there is padding; a field of those that can have it."""
+    """The number of valid steps of every sample of this data set, if there is padding; a field of those that can have it."""
 
     @property
     @abstractmethod
@@ -130,7 +130,7 @@ class IndexedDataset(ABC):
 
     def __getitem__(self, index: int | np.integer) -> tuple[Float[Tensor, "T *features"], Any]:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} asked for, the data set has {len(self)}")
+            raise IndexError(f"sample {index} requested, the data set has {len(self)}")
         x, label = self.batch(np.array([index % len(self)]))
         return x[: None if self.lengths is None else self.lengths[index], 0], self._only(label, index)
 
@@ -161,11 +161,11 @@ class IndexedDataset(ABC):
 
     @property
     def _decisive(self) -> tuple[Int[np.ndarray, " n"], ...]:
-        """What a fingerprint contains of the choice: which samples, and how long they are."""
+        """The part of a fingerprint that depends on the choice: which samples, and how long they are."""
         return (self.chosen,) if self.lengths is None else (self.chosen, self.lengths)
 
     def _in_full_set(self, indices: Int[np.ndarray, " B"]) -> Int[np.ndarray, " B"]:
-        """Turn indices into this data set into indices into the full set, checked."""
+        """Convert indices into this data set to indices into the full set, checked."""
         indices = np.asarray(indices, dtype=np.int64)
         outside = (indices < 0) | (indices >= len(self))
         if outside.any():
@@ -174,11 +174,11 @@ class IndexedDataset(ABC):
 
 
 def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
-    """Split a data set in two at random, every class in proportion.
+    """Split a data set in two at random, stratified by class.
 
     Args:
-        dataset: what to split.
-        fraction: the share of each class, or of all samples where there are none, that goes to the second part, in (0, 1); each
+        dataset: the data set to split.
+        fraction: the share of each class, or of all samples without classes, that goes to the second part, in (0, 1); each
             class gives at least one sample to either part.
         seed: >= 0; the same seed makes the same split.
 
@@ -217,10 +217,10 @@ def split(dataset: D, fraction: float, seed: int) -> tuple[D, D]:
 def check_labels(
     labels: Shaped[np.ndarray, "..."], classes: tuple[str, ...], source: str
 ) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
-    """Labels as int64, with the names of the classes (numbers, where `classes` is empty).
+    """Labels as int64, with the names of the classes (numbers if `classes` is empty).
 
     Raises:
-        DataError: if labels are not one row of integers, there is none, or one is out of the range of `classes`.
+        DataError: if labels are not one row of integers, are empty, or one is out of the range of `classes`.
 
     Example:
         >>> check_labels(np.array([1, 0], np.uint8), (), "labels")
@@ -230,7 +230,7 @@ def check_labels(
         raise DataError(f"{source}: got {labels.dtype} of shape {labels.shape}, expected one integer per sample")
     if len(labels) == 0:
         raise DataError(f"{source}: the data set is empty, expected at least one sample")
-    # Without names nothing else bounds a label, and a damaged one would ask for a network with 4 billion outputs.
+    # Without names nothing else bounds a label, and a damaged one would require a network with 4 billion outputs.
     highest = (len(classes) or 65_536) - 1
     outside = (labels < 0) | (labels > highest)
     if outside.any():
@@ -241,16 +241,16 @@ def check_labels(
 
 
 _MEMBERS = ("classes", "features", "steps", "labels", "__len__", "__getitem__", "batch", "subset", "fingerprint")
-"""All that `Dataset` asks for."""
+"""Everything that `Dataset` requires."""
 
 
 def check_dataset(dataset: object, name: str) -> None:
-    """Refuse what is no data set, tensors or a data set of PyTorch most likely; `name` is what the error message calls it.
+    """Refuse what is not a data set, most likely tensors or a PyTorch data set; `name` is its name in the error message.
 
     Raises:
-        TypeError: if `dataset` has not all that `Dataset` asks for; the message says what is missing, and what to do.
+        TypeError: if `dataset` lacks something that `Dataset` requires; the message says what is missing, and what to do.
         DataError: if its labels are not one index into its classes for each sample, or there is no sample; or if it has lengths
-            that are not one for each sample, from 1 to its steps. Of targets, only how many there are is looked at.
+            that are not one for each sample, from 1 to its steps. For targets, only their number is checked.
     """
     if isinstance(dataset, Dataset):
         labels = np.asarray(dataset.labels)
@@ -269,7 +269,7 @@ def check_dataset(dataset: object, name: str) -> None:
             "rheobase.data.split(train, 0.1, seed=0)"
         )
     if isinstance(dataset, DataLoader):
-        raise TypeError(f"{got}; training makes its own batches: hand over rheobase.data.from_torch(loader.dataset)")
+        raise TypeError(f"{got}; training makes its own batches: pass rheobase.data.from_torch(loader.dataset)")
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):
         raise TypeError(f"{got}; write dataset.subset(indices), or rheobase.data.split(dataset, fraction, seed)")
     if isinstance(dataset, Tensor | np.ndarray | list | tuple) or not hasattr(dataset, "__getitem__"):
@@ -278,13 +278,13 @@ def check_dataset(dataset: object, name: str) -> None:
         )
     lacks = ", ".join(member for member in _MEMBERS if not hasattr(dataset, member))
     raise TypeError(
-        f"{got}, which lacks {lacks}, see rheobase.data.Dataset; for a data set of PyTorch that gives pairs of a sample "
-        "(T, *features) and a label, rheobase.data.from_torch(dataset)"
+        f"{got}, which lacks {lacks}, see rheobase.data.Dataset; for a PyTorch data set that returns pairs of a sample (T, "
+        "*features) and a label, rheobase.data.from_torch(dataset)"
     )
 
 
 def check_seed(seed: tuple[int, ...]) -> None:
-    """Raise ValueError unless all parts of a seed are integers >= 0, which is what NumPy's generators take."""
+    """Raise ValueError unless all parts of a seed are integers >= 0, as NumPy's generators require."""
     if any(part < 0 for part in seed):
         raise ValueError(f"seed: got {seed}, expected integers >= 0")
 
@@ -304,7 +304,7 @@ class _Described:
 
 
 def in_words(changes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Augmentations as a fingerprint takes them: of what says where it lies in memory, what it is and what it keeps.
+    """Augmentations as they enter a fingerprint: objects that print their memory address enter by their class and attributes.
 
     Example:
         >>> class Mirror:
@@ -325,7 +325,7 @@ def _in_words(change: Any) -> Any:
 
 
 def bytes_of(x: Shaped[Tensor, "..."]) -> UInt8[np.ndarray, "..."]:
-    """The bytes of a tensor, those of its last axis in a row, for a digest.
+    """The bytes of a tensor, those of its last axis contiguous, for a digest.
 
     Example:
         >>> import torch
@@ -333,7 +333,7 @@ def bytes_of(x: Shaped[Tensor, "..."]) -> UInt8[np.ndarray, "..."]:
         (3, 8)
     """
     x = x.detach().cpu().contiguous()
-    # A last axis of size 1 may have any stride, also in what is contiguous; as one row it cannot.
+    # A last axis of size 1 may have any stride, even in a contiguous tensor; as one row it cannot.
     return x.reshape(-1).view(torch.uint8).reshape(*x.shape[:-1], -1).numpy()
 
 

@@ -1,14 +1,14 @@
 """Event data sets on disk, in the HDF5 layout of the Heidelberg data sets (SHD, SSC).
 
-The layout (Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg Spiking Data Sets for the Systematic Evaluation of
-Spiking Neural Networks", 2020): `spikes/times` and `spikes/units` hold one variable-length row per recording, `labels`
-one number; `extra/keys` the names of the classes, `extra/speaker` who spoke, `extra/meta_info` facts about the speakers.
+The layout (Cramer, Stradmann, Schemmel and Zenke, "The Heidelberg Spiking Data Sets for the Systematic Evaluation of Spiking
+Neural Networks", 2020): `spikes/times` and `spikes/units` hold one variable-length row per recording, `labels` one number;
+`extra/keys` the names of the classes, `extra/speaker` the speakers, `extra/meta_info` facts about them.
 
-What SHD does not tell of its recordings is written beside it: `extra/channels`, the number of channels; `extra/sensor`, the
+What SHD does not say about its recordings is stored in addition: `extra/channels`, the number of channels; `extra/sensor`, the
 polarities, height and width of a camera; `extra/simulated`, 1 for a simulation that stands in for recordings.
 
-HDF5 is read by a C library that trusts what is written in a file. So the sizes of fields are compared with the size of the
-file before they are read, rows of variable length are followed by hand, and every value is checked after.
+HDF5 is read by a C library that trusts the content of a file. So the sizes of fields are compared with the size of the file
+before they are read, rows of variable length are followed by our own code, and every value is checked afterwards.
 """
 
 import gzip
@@ -29,13 +29,13 @@ from rheobase.errors import DataError
 from rheobase.files import atomic_write
 
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError)
-"""What h5py raises on a damaged file, by where the damage lies."""
+"""What h5py raises on a damaged file, depending on where the damage lies."""
 
 
 _SHD_CHANNELS = 700
 
 _MOST_CHANNELS = 2**24
-"""More than any sensor has; a damaged number beyond it would ask for a network that no memory holds."""
+"""More than any sensor has; a damaged number beyond it would require a network too large for any memory."""
 
 
 def read_events(path: str | Path, *, channels: int | None = None, limit: int = LIMIT) -> Events:
@@ -43,23 +43,23 @@ def read_events(path: str | Path, *, channels: int | None = None, limit: int = L
 
     Args:
         path: the file.
-        channels: the number of channels; every unit must lie below it. None is what the file says, and the 700 of SHD where it
-            says nothing, as files do that `write_events` did not write.
+        channels: the number of channels; every unit must lie below it. None takes the file's own number, or the 700 of SHD for
+            files without one, which `write_events` did not write.
         limit: the largest uncompressed size, in bytes.
 
     Returns:
-        The recordings with their labels; class names, speakers and their names, and a camera's sensor where the file has them.
+        The recordings with their labels; class names, speakers and their names, and a camera's sensor if the file has them.
 
     Raises:
-        DataError: if the file is missing, truncated, too large or not HDF5, lacks a field, has another number of channels than
-            is asked for, or holds values that it must not hold; the message names the file, the field, the sample, what was got
-            and what was expected.
+        DataError: if the file is missing, truncated, too large or not HDF5, lacks a field, has a different number of channels
+            than requested, or holds invalid values; the message names the file, the field, the sample, what was found and what
+            was expected.
     """
     return parse_events(read_bytes(Path(path), limit), str(path), channels=channels)
 
 
 def parse_events(content: bytes, source: str, *, channels: int | None = None) -> Events:
-    """Read event recordings from the unpacked content of a file; `source` is what error messages call it.
+    """Read event recordings from the unpacked content of a file; `source` is its name in error messages.
 
     Raises:
         DataError: as for `read_events`.
@@ -104,12 +104,12 @@ def parse_events(content: bytes, source: str, *, channels: int | None = None) ->
 
 
 def write_events(path: str | Path, events: Events, *, times_as: type[np.floating] = np.float32) -> None:
-    """Write event recordings in the layout of SHD, compressed where the name ends in `.gz` or `.xz`; atomically.
+    """Write event recordings in the layout of SHD, atomically, and compressed if the name ends in `.gz` or `.xz`.
 
-    All that `Events` hold is written, and read back by `read_events`, `source` aside.
+    Everything that `Events` hold except `source` is written, and read back by `read_events`.
 
     Args:
-        path: the file, replaced if it is there.
+        path: the file, replaced if it exists.
         events: the recordings.
         times_as: how times are stored. SHD's own float16 keeps a relative 0.0005: 0.5 ms at 1 s.
     """
@@ -134,7 +134,7 @@ def write_events(path: str | Path, events: Events, *, times_as: type[np.floating
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)
     elif path.suffix == ".xz":
-        # Within a step the channels ascend by small numbers: their differences compress better than they do.
+        # Within a step the channels ascend by small numbers: their differences compress better than the channels.
         filters = [
             {"id": lzma.FILTER_DELTA, "dist": unit_type.itemsize},
             {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0},
@@ -180,7 +180,7 @@ class _Reader:
         return field[:]
 
     def few(self, name: str, count: int) -> tuple[int, ...] | None:
-        """A field of `count` integers; None where the file does not have it."""
+        """A field of `count` integers; None if the file does not have it."""
         if not self.has(name):
             return None
         field = self._field(name)
@@ -189,7 +189,7 @@ class _Reader:
         return tuple(field[:].tolist())
 
     def channels(self, asked: int | None) -> int:
-        """The number of channels that is asked for, or else the file's, or else SHD's."""
+        """The requested number of channels, or else the file's, or else SHD's."""
         (stored,) = self.few("extra/channels", 1) or (None,)
         if stored is None:
             return _SHD_CHANNELS if asked is None else asked
@@ -197,17 +197,17 @@ class _Reader:
             raise DataError(f"{self.source}: extra/channels: got {stored}, expected 1 to {_MOST_CHANNELS:,}")
         if asked not in (None, stored):
             raise DataError(
-                f"{self.source}: extra/channels: got {stored}, but {asked} are asked for; leave channels out"
+                f"{self.source}: extra/channels: got {stored}, but {asked} were requested; leave channels out"
             )
         return stored
 
     def sensor(self) -> tuple[int, int, int] | None:
-        """The polarities, height and width of a camera; None where the file does not have them."""
+        """The polarities, height and width of a camera; None if the file does not have them."""
         sizes = self.few("extra/sensor", 3)
         return None if sizes is None else (sizes[0], sizes[1], sizes[2])
 
     def names(self, name: str) -> tuple[str, ...]:
-        """A field of strings; none where the file does not have it."""
+        """A field of strings; empty if the file does not have it."""
         if not self.has(name):
             return ()
         field = self._field(name)

@@ -1,10 +1,10 @@
 """Recordings of events, as `EventDataset` bins them into the dense steps that a network reads.
 
-A recording of a spiking sensor is a list of (time, channel) pairs. All recordings of a set lie here one after the other
+A recording of a spiking sensor is a list of (time, channel) pairs. All recordings of a set are stored here one after the other
 in flat arrays: a set of 12 million events is then four arrays, not 24 million Python objects, and a batch is cut out by slices.
 
-An event takes 4 bytes for its time and 1 to 4 for its channel, as many as the number of channels needs: the 250 million
-events of N-MNIST's training set are 1.5 GB.
+An event takes 4 bytes for its time and 1 to 4 for its channel, depending on the number of channels: the 250 million events of
+N-MNIST's training set are 1.5 GB.
 """
 
 import math
@@ -28,14 +28,14 @@ _ROWS = (
     ("labels", "iu", "integers, one per recording"),
     ("speakers", "iu", "integers, one per recording"),
 )
-"""The arrays of `Events`: name, kinds of type that are taken, what they are."""
+"""The arrays of `Events`: name, accepted kinds of type, description."""
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
     """Labelled recordings of events, one after the other in flat arrays, checked when they are made.
 
-    `Events.from_recordings` makes them of a list of recordings. Lists and tensors are taken for arrays.
+    `Events.from_recordings` makes them from a list of recordings. Lists and tensors are accepted as arrays.
 
     Args:
         times: (events,) seconds, >= 0, ascending within each recording; kept as float32.
@@ -44,17 +44,17 @@ class Events:
         labels: (n,) the class of each recording, 0 to `len(classes) - 1`.
         channels: the number of channels.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
-        speakers: (n,) who or what was recorded, an index into `speaker_names`; None where a set does not tell.
+        speakers: (n,) who or what was recorded, an index into `speaker_names`; None if unknown.
         speaker_names: the names of the speakers.
-        sensor: (polarities, height, width) where a camera made the events: channel = x + width * (y + height * polarity).
-            None where channels have no place.
-        simulated: whether the events are a simulation that stands in for a sensor's recordings of the same name. Who shows
-            figures of such data says so beside them.
-        source: what error messages call these events, such as the file that they came from.
+        sensor: (polarities, height, width) if a camera made the events: channel = x + width * (y + height * polarity). None if
+            channels have no position.
+        simulated: whether the events are a simulation that stands in for a sensor's recordings of the same name. Results on
+            such data must say so.
+        source: the name of these events in error messages, such as the file that they came from.
 
     Raises:
-        TypeError: if an argument is no array, or one of another type: floating point numbers for `units`, for instance.
-        DataError: if an argument does not hold what is said above; the message names the recording.
+        TypeError: if an argument is not an array, or has the wrong type: floating point numbers for `units`, for instance.
+        DataError: if an argument does not hold what is described above; the message names the recording.
 
     Example:
         >>> events = Events(np.float32([0.0, 0.01, 0.005]), np.int32([0, 4, 2]), np.array([0, 2, 3]), np.array([1, 0]), 5)
@@ -100,7 +100,7 @@ class Events:
                 f"{self.source}: offsets go from {self.offsets[0]} to {self.offsets[-1]}, expected ascending from 0 to "
                 f"the number of events, for {len(self.times)} times and {len(self.units)} units"
             )
-        with np.errstate(over="ignore"):  # What float32 cannot hold becomes infinite, and is refused as such.
+        with np.errstate(over="ignore"):  # What float32 cannot represent becomes infinite, and is refused as such.
             times = self.times.astype(np.float32, copy=False)
         expected = "finite seconds from the start of the recording, 0 or more"
         self._refuse(~(np.isfinite(times) & (times >= 0)), "times", self.times, expected)
@@ -141,25 +141,25 @@ class Events:
         classes: tuple[str, ...] = (),
         source: str = "recordings",
     ) -> "Events":
-        """Make events of a list of recordings. Their events need not be in order: they are sorted by time.
+        """Make events from a list of recordings. Their events need not be in order: they are sorted by time.
 
         Args:
-            recordings: one entry a recording, of lists, NumPy's arrays or tensors: (times, units), with the channel of each
-                event; or of a camera (times, x, y, polarity), x from the left, y from the top, polarity 0 or 1. Or structured
-                arrays with the fields t and x (the channel), of a camera t, x, y and p, as tonic has them.
-            labels: (n,) the class of each recording, integers; None where there are no classes, but numbers to come close to:
-                see `rheobase.data.TargetDataset`.
-            unit: of the times, which count from the start of the recording: "s", "ms" or "us" (microseconds, as most cameras).
+            recordings: one entry per recording, of lists, NumPy arrays or tensors: (times, units), with the channel of each
+                event; or for a camera (times, x, y, polarity), x from the left, y from the top, polarity 0 or 1. Or structured
+                arrays with the fields t and x (the channel), for a camera t, x, y and p, as in tonic.
+            labels: (n,) the class of each recording, integers; None for regression targets: see `rheobase.data.TargetDataset`.
+            unit: the unit of the times, which count from the start of the recording: "s", "ms" or "us" (microseconds, as most
+                cameras).
             channels: the number of channels, for recordings of (times, units).
             sensor: (polarities, height, width), for recordings of a camera, such as (2, 128, 128); `channels` follows from it.
             classes: the names of the classes; by default "0", "1", ... up to the largest label.
-            source: what error messages call these events.
+            source: the name of these events in error messages.
 
         Raises:
-            TypeError: if a recording is no tuple of arrays, or an array is of another type: floating point x, for instance.
+            TypeError: if a recording is not a tuple of arrays, or an array has the wrong type: floating point x, for instance.
             ValueError: if `unit` is none of the three, or both or neither of `channels` and `sensor` are given.
             DataError: if a value is out of range, arrays of a recording differ in length, or labels are not one per recording;
-                the message names the recording, the argument, what was got and what was expected.
+                the message names the recording, the argument, what was passed and what was expected.
 
         Example:
             >>> recordings = [([0, 2500, 1000], [3, 0, 1]), ([], []), ([700], [2])]
@@ -174,7 +174,7 @@ class Events:
         times, units, offsets, channels = flat(recordings, channels, sensor, unit, source)
         size = None if sensor is None else check_sensor(sensor, f"{source}: sensor")
         numbers = (
-            "; for numbers to come close to, leave out the labels, and give the recordings, put into steps, to "
+            "; for regression targets, leave out the labels, and pass the recordings, binned into steps, to "
             "rheobase.data.TargetDataset(recordings, y)"
         )
         if labels is None:
@@ -192,7 +192,7 @@ class Events:
 
     @cached_property
     def span(self) -> tuple[float, float, float]:
-        """The times of the first event of all, of the first after time 0, and of the last; zeros where there is none."""
+        """The times of the very first event, of the first after time 0, and of the last; zeros if there is none."""
         if len(self.times) == 0 or (last := float(self.times.max())) == 0:
             return 0.0, 0.0, 0.0
         after = self.times.min(where=self.times > 0, initial=np.inf)
@@ -208,7 +208,7 @@ class Events:
 
 
 def concatenate(*parts: Events) -> Events:
-    """The recordings of several sets as one, in order: to choose a speaker from training and test data alike.
+    """The recordings of several sets as one, in order: for example to choose a speaker from training and test data alike.
 
     Raises:
         DataError: if the parts differ in channels, classes, speakers' names or sensor, or simulated events would be mixed

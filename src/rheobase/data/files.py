@@ -1,4 +1,4 @@
-"""Reading whole files safely: they come from elsewhere, and a compressed one of a few kilobytes can claim gigabytes."""
+"""Reading whole files safely: they are untrusted, and a compressed one of a few kilobytes can claim gigabytes."""
 
 import gzip
 import lzma
@@ -12,7 +12,7 @@ from typing import IO
 from rheobase.errors import DataError
 
 LIMIT = 8 * 2**30
-"""The largest uncompressed size, in bytes, that a file is read to unless the caller says otherwise."""
+"""The default limit of a file's uncompressed size, in bytes."""
 
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, UnicodeDecodeError)
 """What Python raises on a zip file that is damaged, encrypted, or packed in an unusual way."""
@@ -21,7 +21,7 @@ _CHUNK = 2**20
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
-    """Read a file whole, unpacking it where its name ends in `.gz`, `.xz`, or `.zip` (which then holds a single file).
+    """Read a whole file, unpacking it if its name ends in `.gz`, `.xz`, or `.zip` (which must hold a single file).
 
     Args:
         path: the file.

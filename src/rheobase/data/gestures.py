@@ -1,8 +1,8 @@
-"""DVS128 Gesture: eleven gestures of hand and arm by 29 people, before an event camera of 128 x 128 pixels.
+"""DVS128 Gesture: eleven hand and arm gestures by 29 people, seen by an event camera of 128 x 128 pixels.
 
 The data set of Amir and others, "A Low Power, Fully Event-Based Gesture Recognition System" (2017; its archive holds the
-licence): one AEDAT file for each person and light, in which the person makes all gestures one after the other, and beside it
-a table of when each begins and ends.
+licence): one AEDAT file for each person and lighting, in which the person makes all gestures one after the other, and with it a
+table of when each begins and ends.
 """
 
 import math
@@ -42,7 +42,7 @@ _TEXT_LIMIT = 2**20
 
 
 class _Gesture(NamedTuple):
-    """One row of a table: the class, and the microseconds from which and before which it lasts."""
+    """One row of a table: the class, and its begin (inclusive) and end (exclusive) in microseconds."""
 
     label: int
     begin: int
@@ -54,22 +54,22 @@ def dvs128_gesture(
 ) -> tuple[Events, Events]:
     """DVS128 Gesture (Amir and others, 2017), (train, test), from `dvs128_gesture/DvsGesture/`: 1,176 + 288 gestures.
 
-    The official archive is to be unpacked in `dvs128_gesture/`; its publisher offers it to people only, not to programs. Of
-    the unpacked files no checksum is published, so every value is checked. The gestures of a set are in the order of its list
-    of files (`trials_to_train.txt`, `trials_to_test.txt`) and of each file's table.
+    Unpack the official archive in `dvs128_gesture/`; its publisher offers it only to people, not to programs. No checksum of
+    the unpacked files is published, so every value is checked. The gestures of a set are in the order of its list of files
+    (`trials_to_train.txt`, `trials_to_test.txt`) and of each file's table.
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        seconds: keep only so much of the beginning of each gesture, > 0; by default all, some 6 s and 6 bytes for each of
+        seconds: keep only this much of the beginning of each gesture, > 0; by default all, some 6 s and 6 bytes for each of
             hundreds of thousands of events.
-        progress: told how reading goes.
+        progress: called with the progress of reading.
 
     Returns:
         Events of 32,768 channels, x + 128 y + 16384 polarity, their times from the beginning of the gesture.
 
     Raises:
         ValueError: if `seconds` is not above 0 and finite.
-        DataError: if a file is missing, damaged, or holds values that it must not hold.
+        DataError: if a file is missing, damaged, or holds invalid values.
     """
     if seconds is not None and not 0 < seconds < math.inf:
         raise ValueError(f"seconds: got {seconds}, expected a finite number above 0, or None for all")
@@ -85,7 +85,7 @@ def _read(folder: Path, trials: str, seconds: float | None, progress: Progress |
     times, units, labels = [np.empty(0, np.float32)], [np.empty(0, np.uint16)], []
     sizes, done, total = [], 0, 0
     for name in names:
-        if not _RECORDING.fullmatch(name):  # it must not lead out of the folder
+        if not _RECORDING.fullmatch(name):  # it must not lead outside the folder
             raise DataError(f"{folder / trials}: got {name!r}, expected names like user01_led.aedat")
         if (folder / name).is_file():
             total += (folder / name).stat().st_size

@@ -1,9 +1,9 @@
-"""Rows of variable length out of an HDF5 file, without the C library's own reader for them.
+"""Rows of variable length from an HDF5 file, without the C library's own reader for them.
 
-Event data sets keep one row of numbers per recording. The HDF5 library reads such rows by following the lengths and
-addresses that are written in the file, and a damaged one makes it crash the process (seen with version 2.0.0: a changed
-byte in a heap is a segmentation fault). So the library is only asked where the references to the rows lie; they are
-followed here, and every step is compared with what the file holds.
+Event data sets keep one row of numbers per recording. The HDF5 library reads such rows by following the lengths and addresses
+stored in the file, and a damaged one makes it crash the process (seen with version 2.0.0: a changed byte in a heap is a
+segmentation fault). So the library is only asked where the references to the rows lie; they are followed here, and every step
+is checked against the file's content.
 
 The format is the "HDF5 File Format Specification", version 3: a row is a reference of 16 bytes, its length (4), the
 address of a global heap collection (8) and the number of an object in it (4). A collection (section III.E) starts with
@@ -32,10 +32,10 @@ def read_rows(content: bytes, field: h5py.Dataset, item_type: np.dtype, source: 
         content: the whole file.
         field: the field, of the same file opened by h5py.
         item_type: the type of a row's items.
-        source: what error messages call the field.
+        source: the field's name in error messages.
 
     Raises:
-        DataError: if the references are stored in an unusual way, or lead to where no row of their length is.
+        DataError: if the references are stored in an unusual way, or do not lead to a row of their length.
     """
     return _follow(content, _references(content, field, source), item_type, source)
 
@@ -54,7 +54,7 @@ def _follow(content: bytes, references: np.ndarray, item_type: np.dtype, source:
         if address not in collections:
             collections[address], size = _collection(content, address, f"{source}: sample {sample}")
             unread -= size
-            if unread < 0:  # Else a small file could have each of its bytes walked over for every row.
+            if unread < 0:  # Otherwise a small file could have each of its bytes scanned for every row.
                 raise DataError(f"{source}: sample {sample}: heap collections overlap; the file is damaged")
         start, size = collections[address].get(number, (0, 0))
         if size < length * item_type.itemsize:
@@ -70,7 +70,7 @@ def _references(content: bytes, field: h5py.Dataset, source: str) -> np.ndarray:
     address_bytes, _ = field.file.id.get_create_plist().get_sizes()
     if address_bytes != 8:
         raise DataError(f"{source}: got a file with addresses of {address_bytes} bytes, expected 8")
-    # What has no place in the file was never written: rows of length 0.
+    # What has no address in the file was never written: rows of length 0.
     raw = np.zeros(len(field) * _REFERENCE.itemsize, dtype=np.uint8)
     for position, piece in _pieces(content, field, source):
         raw[position : position + len(piece)] = piece[: max(len(raw) - position, 0)]

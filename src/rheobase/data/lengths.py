@@ -1,4 +1,4 @@
-"""Samples of different lengths: padded at the end to one number of steps, and beside them how many steps are real."""
+"""Samples of different lengths: padded at the end to one number of steps, with the number of valid steps of each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from rheobase.errors import DataError
 
 
 def lengths_of(dataset: Any) -> Int[np.ndarray, " n"] | None:
-    """The number of real steps of every sample of a data set; None where it has none, and so all steps are real.
+    """The number of valid steps of every sample of a data set; None if it has no lengths, so that all steps are valid.
 
     Example:
         >>> import torch
@@ -24,7 +24,7 @@ def lengths_of(dataset: Any) -> Int[np.ndarray, " n"] | None:
 
 
 def check_lengths(lengths: Any, samples: int, steps: int, source: str) -> Int[np.ndarray, " n"]:
-    """Lengths as int64, one for each sample; `source` is what error messages call them.
+    """Lengths as int64, one for each sample; `source` is their name in error messages.
 
     Raises:
         DataError: if they are not one row of integers, one for each of the `samples`, from 1 to `steps`.
@@ -51,7 +51,7 @@ def check_lengths(lengths: Any, samples: int, steps: int, source: str) -> Int[np
 
 
 def padded(samples: Sequence[Tensor], steps: int) -> Shaped[Tensor, "T B *features"]:
-    """Samples `(length, *features)`, or targets, side by side, each with zeros at its end up to `steps`.
+    """Samples `(length, *features)`, or targets, stacked, each padded with zeros at its end to `steps`.
 
     Example:
         >>> import torch

@@ -1,12 +1,12 @@
-"""N-MNIST: the digits of MNIST, seen by an event camera that makes three quick movements in front of each.
+"""N-MNIST: the digits of MNIST, seen by an event camera that makes three quick movements before each.
 
 The data set (Orchard, Jayawant, Cohen and Thakor, "Converting Static Image Datasets to Spiking Neuromorphic Datasets Using
 Saccades", 2015, CC BY-SA 4.0) is 70,000 small files: `Train/0/00002.bin` is the second digit of MNIST's training set, which is
-a 0. They are read from these folders or straight from the official zip files, which are never unpacked to the disk. One flat
-array holds all events, and its size is known before the first is read: 250 million events take 1.5 GB, and no more.
+a 0. They are read from these folders or directly from the official zip files, which are never unpacked to disk. One flat array
+holds all events, and its size is known before the first is read: 250 million events take 1.5 GB, and no more.
 
-A simulation of these recordings (`rheobase.data.saccades`) lies in a folder of its own, with a record of how it was made, and
-what is read from there knows that it is simulated.
+A simulation of these recordings (`rheobase.data.saccades`) has its own folder, with a record of how it was made, and events
+read from there are marked as simulated.
 """
 
 import json
@@ -37,16 +37,16 @@ SIMULATED = "n_mnist_simulated"
 """The folder of a simulation, in the data folder."""
 
 RECORD = "simulation.json"
-"""The file that says how a simulated set was made, and how far."""
+"""The file that says how a simulated set was made, and how much is done."""
 
 _DIGITS = tuple("0123456789")
 _SIDE, _CHANNELS = 34, 2 * 34 * 34
 _CLOCK = 2**23
-"""Times have 23 bits, of microseconds."""
+"""Times have 23 bits, in microseconds."""
 _OVERFLOW_ROW, _OVERFLOW = 240, 2**13
 _NAME = re.compile(r"(Train|Test)/([0-9])/([0-9]{5})\.bin")
 _SHRINK = 1100
-"""No deflated file unpacks to more times its size than this."""
+"""The largest possible ratio of a deflated file's unpacked size to its packed size."""
 
 _FILES = {
     "Train": PublishedFile(
@@ -71,23 +71,23 @@ def n_mnist(
 ) -> tuple[Events, Events]:
     """N-MNIST (Orchard and others, 2015), (train, test): 60,000 + 10,000 recordings of about 4,000 events in 0.31 s.
 
-    The recordings are in the order of MNIST. Of each part either the folder is read (`n_mnist/Train/0/00002.bin` and so on) or
-    the official `n_mnist/Train.zip`, which is held against its md5 sum. Of the unpacked files none is published, so their
+    The recordings are in the order of MNIST. For each part either the folder is read (`n_mnist/Train/0/00002.bin` and so on) or
+    the official `n_mnist/Train.zip`, which is checked against its md5 sum. None is published for the unpacked files, so their
     number and every value are checked.
 
     Args:
         data_dir: the data folder; see `data_folder`.
         simulated: read `n_mnist_simulated/`, which `rheobase simulate n-mnist` makes from MNIST, in place of the recordings.
-            The events then say so: `events.simulated`. Accuracies on the two cannot be compared.
-        download: whether zip files that are missing are fetched.
-        progress: told how downloading and reading go.
+            The events then say so: `events.simulated`. Accuracies on the two are not comparable.
+        download: whether to download missing zip files.
+        progress: called with the progress of downloading and reading.
 
     Returns:
         Events of 2,312 channels, x + 34 y + 1156 polarity; `EventDataset(..., merge_polarities=True)` sums the polarities.
 
     Raises:
-        DataError: if files are missing, damaged, do not match their checksum, hold values that they must not hold, or cannot
-            be downloaded; if a simulation is asked for and not there or not complete.
+        DataError: if files are missing, damaged, do not match their checksum, hold invalid values, or cannot be downloaded; if
+            a simulation is requested and is missing or incomplete.
     """
     folder = data_folder(data_dir) / (SIMULATED if simulated else "n_mnist")
     if simulated:
@@ -116,7 +116,7 @@ def read_n_mnist(path: Path) -> Recording:
     """Read one recording in the format of N-MNIST.
 
     Raises:
-        DataError: if the file is missing, is not a whole number of events, or has one outside of 34 x 34 pixels.
+        DataError: if the file is missing, is not a whole number of events, or has one outside 34 x 34 pixels.
     """
     times, units = parse_n_mnist(read_bytes(path), str(path))
     return Recording((times / 1e6).astype(np.float32), units.astype(np.int32), _CHANNELS)
@@ -126,7 +126,7 @@ def write_n_mnist(path: Path, recording: Recording) -> None:
     """Write one recording in the format of N-MNIST, atomically; its times are rounded to microseconds.
 
     Raises:
-        ValueError: if an event is later than 2^23 microseconds, 8.39 s, or not of one of the 2,312 channels.
+        ValueError: if an event is later than 2^23 microseconds, 8.39 s, or its channel is not one of the 2,312.
     """
     content = pack_n_mnist(np.rint(recording.times.astype(np.float64) * 1e6).astype(np.int64), recording.units)
     with atomic_write(path) as file:
@@ -134,10 +134,10 @@ def write_n_mnist(path: Path, recording: Recording) -> None:
 
 
 def parse_n_mnist(content: bytes, source: str) -> tuple[UInt32[np.ndarray, " events"], UInt16[np.ndarray, " events"]]:
-    """The times, in microseconds and ascending, and the channels of a recording; `source` is what error messages call it.
+    """The times, in microseconds and ascending, and the channels of a recording; `source` is its name in error messages.
 
-    The format: 5 bytes an event, x, y, then one bit polarity (1: brighter) and 23 bits microseconds, big-endian. An event in
-    row 240 is none: the clock of the camera ran over, and all times after it are 2^13 microseconds later.
+    The format: 5 bytes per event: x, y, then one bit polarity (1: brighter) and 23 bits microseconds, big-endian. An event in
+    row 240 is not one: the camera's clock overflowed, and all times after it are 2^13 microseconds later.
 
     Raises:
         DataError: as for `read_n_mnist`.
@@ -167,7 +167,7 @@ def parse_n_mnist(content: bytes, source: str) -> tuple[UInt32[np.ndarray, " eve
 
 
 def pack_n_mnist(times: Integer[np.ndarray, " events"], units: Integer[np.ndarray, " events"]) -> bytes:
-    """The content of a file of N-MNIST: what `parse_n_mnist` reads.
+    """The content of an N-MNIST file, as `parse_n_mnist` reads it.
 
     Args:
         times: microseconds, 0 to 2^23 - 1.
@@ -187,7 +187,7 @@ def pack_n_mnist(times: Integer[np.ndarray, " events"], units: Integer[np.ndarra
 
 
 class _Member(NamedTuple):
-    """One file of the data set: its name, its place in the order of MNIST, its label, its size, and how it is read."""
+    """One file of the data set: its name, its position in the order of MNIST, its label, its size, and how it is read."""
 
     name: str
     number: int
@@ -213,7 +213,8 @@ def _members_of_zip(path: Path, part: str) -> Iterator[list[_Member]]:
         with zipfile.ZipFile(path) as archive:
             members = []
             for entry in archive.infolist():
-                # What has another name, such as one that leads out of a folder, is of no interest, and nothing is unpacked.
+                # Entries with other names, such as ones that lead out of a folder, are ignored, and nothing is unpacked to
+                # disk.
                 if (name := _NAME.fullmatch(entry.filename)) and name[1] == part:
                     read = _reader(archive, entry)
                     members.append(
@@ -272,7 +273,7 @@ def _content(member: _Member) -> bytes:
 
 
 def _simulated_samples(folder: Path) -> dict[str, int]:
-    """How many recordings a simulation has in each part, by its record."""
+    """The number of recordings that a simulation has in each part, by its record."""
     remedy = "`rheobase simulate n-mnist` makes it from MNIST (in Python: rheobase.data.simulate_n_mnist())"
     try:
         record = json.loads(read_bytes(folder / RECORD, limit=2**20))
@@ -282,7 +283,5 @@ def _simulated_samples(folder: Path) -> dict[str, int]:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise DataError(f"{folder / RECORD}: damaged, expected the record of a simulation; {remedy}") from None
     if done != samples:
-        raise DataError(
-            f"{folder}: the simulation is not complete, {done} of {samples}; the same command goes on with it"
-        )
+        raise DataError(f"{folder}: the simulation is not complete, {done} of {samples}; the same command continues it")
     return samples

@@ -1,7 +1,8 @@
-"""Images read one pixel a step: sequences of 784 steps whose beginning matters at their end.
+"""Images read one pixel per step: sequences of 784 steps whose beginning matters at their end.
 
 This is the usual test of a long memory (Le, Jaitly, Hinton, "A simple way to initialize recurrent networks of rectified linear
-units", arXiv 1504.00941). Row by row, neighbouring pixels still tell of each other; in a fixed random order nothing is local.
+units", arXiv 1504.00941). Row by row, neighbouring pixels are still informative about each other; in a fixed random order
+nothing is local.
 """
 
 import math
@@ -18,11 +19,11 @@ from rheobase.data.images import Images
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PixelSequences(IndexedDataset):
-    """Images as sequences of their pixels, brightness in 0..1, a step each; the colours of a pixel are its features.
+    """Images as sequences of their pixels, brightness in 0..1, one per step; the colours of a pixel are its features.
 
     Args:
         images: the images.
-        permutation: the seed of one random order of the pixels for all images; None is row by row, from the top left.
+        permutation: the seed of a random order of the pixels, the same for all images; None is row by row, from the top left.
         indices: the images chosen from `images`; by default all.
 
     Raises:
@@ -69,7 +70,7 @@ class PixelSequences(IndexedDataset):
 
         Args:
             indices: (B,) which samples, 0 to `len(self) - 1`.
-            seed: of no importance: nothing is augmented.
+            seed: without effect: nothing is augmented.
 
         Returns:
             (pixels, B, colours) float32, and (B,) int64 labels.

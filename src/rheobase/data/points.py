@@ -1,8 +1,8 @@
-"""Yin-Yang: points in a disc, in three classes, that no linear classifier tells apart.
+"""Yin-Yang: points in a disc, in three classes that no linear classifier separates.
 
 The data set of Kriener, Göltz and Petrovici, "The Yin-Yang dataset" (2022, MIT licence): small enough for a network of a
 hundred neurons, hard enough to tell a good training method from a poor one. The authors publish three fixed sets, and the
-procedure that draws as many points as are wanted; both are here, and both give the same points for the same seed.
+procedure that draws any number of points; both are here, and both give the same points for the same seed.
 """
 
 import io
@@ -23,7 +23,7 @@ _HOME = "https://github.com/lkriener/yin_yang_data_set"
 def yin_yang(data_dir: str | Path | None = None) -> tuple[Vectors, Vectors, Vectors]:
     """The fixed sets of Yin-Yang, (train, validation, test): 5,000 + 1,000 + 1,000 points, from `yin_yang/`.
 
-    Each vector is (x, y, 1 - x, 1 - y). `draw_yin_yang` has the same points, and more, with nothing to read.
+    Each vector is (x, y, 1 - x, 1 - y). `draw_yin_yang` gives the same points, and more, without reading a file.
 
     Args:
         data_dir: the data folder; see `data_folder`.
@@ -39,12 +39,12 @@ def yin_yang(data_dir: str | Path | None = None) -> tuple[Vectors, Vectors, Vect
 def draw_yin_yang(samples: int, seed: int, *, r_big: float = 0.5, r_small: float = 0.1) -> Vectors:
     """Points of Yin-Yang, drawn by the published procedure.
 
-    For each sample a class is drawn, and then points in the square around the disc, until one lies in the disc and is of that
-    class: so the classes are balanced. The numbers come in the order of the authors' program from the generator that it uses:
-    5,000 of seed 42, 1,000 of seed 41 and 1,000 of seed 40 are the fixed sets for training, validation and test.
+    For each sample a class is drawn, and then points in the square around the disc until one lies in the disc and has that
+    class, so the classes are balanced. The numbers are drawn in the order of the authors' program, from its generator: 5,000 of
+    seed 42, 1,000 of seed 41 and 1,000 of seed 40 are the fixed sets for training, validation and test.
 
     Args:
-        samples: how many, at least 1.
+        samples: the number of samples, at least 1.
         seed: 0 to 2^32 - 1.
         r_big: the radius of the disc, in (0, 0.5].
         r_small: the radius of the dots, above 0 and below r_big / 2.
@@ -88,7 +88,7 @@ def _draw(
 def yin_yang_classes(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, r_big: float = 0.5, r_small: float = 0.1
 ) -> Int[np.ndarray, " n"]:
-    """The class of each point of the disc, an index into "yin", "yang" and "dot"; of points outside, nothing is said.
+    """The class of each point of the disc, an index into "yin", "yang" and "dot"; meaningless for points outside.
 
     Example:
         >>> yin_yang_classes(np.array([0.5, 0.5, 0.25]), np.array([0.1, 0.9, 0.5]))
@@ -101,7 +101,7 @@ def _class(x: float, y: float, r_big: float, r_small: float) -> int:
     left, right = (((x - share * r_big) ** 2 + (y - r_big) ** 2) ** 0.5 for share in (0.5, 1.5))
     if left < r_small or right < r_small:
         return 2
-    # The upper half of the disc is of class 1, with the left and without the right of two discs of half its size.
+    # The upper half of the disc is class 1, plus the left and minus the right of two discs of half its size.
     return int(left <= r_big / 2 or (y > r_big and right > r_big / 2))
 
 

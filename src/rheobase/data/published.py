@@ -1,7 +1,7 @@
-"""Files as their authors published them: where they lie, how they are checked, and where they come from.
+"""Files as their authors published them: where they are, how they are checked, and where they come from.
 
-A file is looked for in the data folder only, packed or not, and what is read is compared with the published checksum first.
-Nothing is fetched unless it is asked for, and a file that was fetched is there complete and checked, or not at all.
+A file is looked for only in the data folder, packed or not, and its content is first compared with the published checksum.
+Nothing is downloaded unless requested, and a downloaded file is either complete and checked, or not there at all.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from rheobase.errors import DataError
 from rheobase.files import atomic_write
 
 Progress = Callable[[str, int, int | None], None]
-"""Told of a file that is fetched or read: its name, the bytes so far, and the bytes in all (None where nobody says)."""
+"""Called as a file is downloaded or read: its name, the bytes so far, and the bytes in all (None if unknown)."""
 
 _CHUNK = 2**20
 
 
 def data_folder(explicit: str | Path | None = None) -> Path:
-    """The folder that data sets lie in: what is asked for, else `RHEOBASE_DATA`, else the user's cache.
+    """The folder of data sets: the given one, else `RHEOBASE_DATA`, else the user's cache.
 
-    The folder need not be there. The cache is `$XDG_CACHE_HOME/rheobase`, by default `~/.cache/rheobase`.
+    The folder need not exist. The cache is `$XDG_CACHE_HOME/rheobase`, by default `~/.cache/rheobase`.
 
     Example:
         >>> data_folder("my-data").name
@@ -45,12 +45,12 @@ class PublishedFile:
 
     Attributes:
         name: its path in the data folder, without the ending of its packing.
-        checksum: "algorithm:hex digits" of the unpacked content, so that it holds however the file is packed; None where
-            none is published.
+        checksum: "algorithm:hex digits" of the unpacked content, so that it holds however the file is packed; None if none is
+            published.
         packed: the endings under which the file may lie in the folder, in the order in which they are looked for.
-        archives: by such an ending, "algorithm:hex digits" of the file as it is packed, where that is what is published.
-        url: where it can be downloaded, packed as `packed[0]` says.
-        homepage: where people get it by hand.
+        archives: by such an ending, "algorithm:hex digits" of the packed file, if that is what is published.
+        url: where it can be downloaded, packed as in `packed[0]`.
+        homepage: where to get it by hand.
     """
 
     name: str
@@ -61,7 +61,7 @@ class PublishedFile:
     homepage: str | None = None
 
     def read(self, folder: Path, download: bool = False, progress: Progress | None = None) -> tuple[bytes, str]:
-        """The unpacked content, checked, and the path where it lies.
+        """The unpacked content, checked, and its path.
 
         Raises:
             DataError: if the file is missing, damaged, does not match its checksum, or cannot be downloaded.
@@ -72,10 +72,10 @@ class PublishedFile:
         return content, str(path)
 
     def check(self, content: bytes, source: str) -> None:
-        """Refuse an unpacked content that has not the checksum that is published; `source` is what the message calls it.
+        """Refuse unpacked content without the published checksum; `source` is its name in the message.
 
         Raises:
-            DataError: if it has another.
+            DataError: if it has a different one.
         """
         _compare(self.checksum, content, source, "the unpacked content")
 
@@ -84,7 +84,7 @@ class PublishedFile:
         return any((folder / f"{self.name}{ending}").is_file() for ending in self.packed)
 
     def find(self, folder: Path, download: bool = False, progress: Progress | None = None) -> Path:
-        """The path where the file lies, packed or not; where the checksum of the packed file is published, it is right.
+        """The path of the file, packed or not; checked against the checksum of the packed file if that is published.
 
         Raises:
             DataError: as for `read`.
@@ -113,7 +113,7 @@ class PublishedFile:
         return f"{path}: there is no such file, packed or not; {remedy}"
 
     def _download(self, url: str, path: Path, progress: Progress | None) -> None:
-        # Some servers turn away programs that do not say who they are.
+        # Some servers refuse programs that do not identify themselves.
         request = urllib.request.Request(url, headers={"User-Agent": f"rheobase/{version('rheobase')}"})
         try:
             with urllib.request.urlopen(request, timeout=30) as response, atomic_write(path) as file:
@@ -134,7 +134,7 @@ class PublishedFile:
 
 
 def _compare(checksum: str | None, content: bytes | Path, source: str, what: str) -> None:
-    """Refuse a content, or a file that need not fit into the memory, that has not the checksum that is published."""
+    """Refuse content, or a file that need not fit into memory, without the published checksum."""
     if checksum is None:
         return
     algorithm, expected = checksum.split(":")

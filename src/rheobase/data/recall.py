@@ -1,7 +1,7 @@
 """Delayed recall: a task that cannot be solved without a memory.
 
-Two cues, with silence between them but for noise; the label is their sum. Whoever has forgotten the first when the second comes
-can only guess. It is drawn, so that there is nothing to read, and its difficulty is a number, the delay.
+Two cues, with only noise between them; the label is their sum. A network that has forgotten the first when the second comes can
+only guess. The data is drawn, so there is no file to read, and its difficulty is one number, the delay.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from rheobase.data.arrays import ArrayDataset
 from rheobase.data.dataset import check_seed
 
 CUE = 5
-"""Steps that a cue lasts; as many are left after the second one."""
+"""Steps that a cue lasts; as many follow the second one."""
 
 
 def draw_delayed_recall(
@@ -19,15 +19,15 @@ def draw_delayed_recall(
 ) -> ArrayDataset:
     """Samples of two cues, `delay` steps apart; the label is the sum of the two, modulo the number of symbols.
 
-    Each symbol has channels of its own, which spike at half of the steps of a cue; at other times, and other channels all the
-    time, spike at the rate `noise`.
+    Each symbol has its own channels, which spike at half of the steps of a cue; at other times, and on all other channels,
+    spikes come at the rate `noise`.
 
     Args:
-        samples: how many, at least 1.
+        samples: the number of samples, at least 1.
         seed: >= 0; the same seed draws the same.
         delay: steps between the cues, at least 0.
-        symbols: how many cues, and classes, there are; at least 2.
-        channels: of each symbol, at least 1.
+        symbols: the number of different cues, and of classes; at least 2.
+        channels: those of each symbol, at least 1.
         noise: spikes per step, in [0, 1).
 
     Returns:

@@ -1,7 +1,7 @@
-"""Recordings as people have them, a list with one entry each, as the flat arrays that `Events` keeps.
+"""Recordings as users have them, a list with one entry each, converted to the flat arrays that `Events` keeps.
 
-What comes from elsewhere is checked value by value: polarities of -1 and 1, or x and y exchanged where a sensor is no square,
-would otherwise be found, if at all, by a network that does not learn.
+Foreign data is checked value by value: polarities of -1 and 1, or x and y swapped on a sensor that is not square, would
+otherwise show only, if at all, in a network that does not learn.
 """
 
 import math
@@ -19,14 +19,14 @@ Unit = Literal["s", "ms", "us"]
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 _FIELDS = {"times": "t", "units": "x", "x": "x", "y": "y", "polarity": "p"}
-"""What tonic and others call them in structured arrays. A channel is an x there, of a cochlea without a y."""
+"""Their names in structured arrays of tonic and others. A channel is an x there, for a cochlea without a y."""
 
 
 def as_row(values: Any, kinds: str, name: str, expected: str) -> Shaped[np.ndarray, " n"]:
-    """A list, an array or a tensor as an array of one dimension, whose type is of one of NumPy's `kinds`.
+    """A list, an array or a tensor as a one-dimensional array whose type is one of NumPy's `kinds`.
 
     Raises:
-        TypeError: if it is none; `name` is what the message calls it, `expected` what it should be.
+        TypeError: if it is not; `name` is its name in the message, `expected` what it should be.
 
     Example:
         >>> as_row([3, 1], "iu", "units", "integers")
@@ -35,9 +35,9 @@ def as_row(values: Any, kinds: str, name: str, expected: str) -> Shaped[np.ndarr
     try:
         row = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
     except (TypeError, ValueError):  # rows of different lengths; bfloat16
-        raise TypeError(f"{name}: got a {type(values).__name__} that is no array, expected {expected}") from None
+        raise TypeError(f"{name}: got a {type(values).__name__} that is not an array, expected {expected}") from None
     if row.shape == (0,):
-        return row.astype(np.float32 if "f" in kinds else np.int64)  # of an empty list, NumPy cannot know the type
+        return row.astype(np.float32 if "f" in kinds else np.int64)  # NumPy cannot know the type of an empty list
     if row.ndim != 1 or row.dtype.kind not in kinds:
         raise TypeError(f"{name}: got {row.dtype} of shape {row.shape}, expected {expected}")
     return row
@@ -59,7 +59,7 @@ def check_channels(channels: int, name: str) -> int:
     """The number of channels, checked.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         DataError: if it is below 1.
     """
     if not isinstance(channels, int | np.integer):
@@ -75,11 +75,11 @@ def flat(
     """Times in seconds, ascending in each recording, channels, offsets, and the number of channels: see `Events`.
 
     Args:
-        recordings: one entry a recording: (times, units), or with a sensor (times, x, y, polarity); or a structured array.
-        channels: the number of channels, where there is no sensor.
-        sensor: (polarities, height, width) of a camera.
-        unit: of the times.
-        source: what error messages call the recordings.
+        recordings: one entry per recording: (times, units), or with a sensor (times, x, y, polarity); or a structured array.
+        channels: the number of channels, if there is no sensor.
+        sensor: the (polarities, height, width) of a camera.
+        unit: the unit of the times.
+        source: the name of the recordings in error messages.
 
     Raises:
         TypeError, ValueError, DataError: as `Events.from_recordings`.
@@ -116,7 +116,7 @@ def flat(
 
 
 def _parts(recording: Any, names: tuple[str, ...], source: str) -> dict[str, Shaped[np.ndarray, " events"]]:
-    """The arrays of one recording by their names, of one length."""
+    """The arrays of one recording by name, all of one length."""
     expected = f"({', '.join(names)})"
     if isinstance(recording, np.ndarray) and recording.dtype.names:
         fields = [_FIELDS[name] for name in names]
@@ -159,6 +159,6 @@ def _below(places: Shaped[np.ndarray, " events"], limit: int, name: str) -> Int[
     bad = (places < 0) | (places >= limit)
     if bad.any():
         event = int(np.argmax(bad))
-        remedy = "; of polarities -1 and 1, polarity > 0 makes 0 and 1" if name.endswith("polarity") else ""
+        remedy = "; for polarities -1 and 1, pass polarity > 0" if name.endswith("polarity") else ""
         raise DataError(f"{name}: got {places[event]} at event {event}, expected 0 to {limit - 1}{remedy}")
     return places.astype(np.int64)

@@ -1,16 +1,15 @@
-"""Simulated N-MNIST: what an event camera would send if it made the movements of N-MNIST in front of MNIST's digits.
+"""Simulated N-MNIST: what an event camera would send if it made the movements of N-MNIST before MNIST's digits.
 
-The recordings of N-MNIST cannot always be had, MNIST can. The simulation stands in for them where a method is to be tried on
-events: the same format, size, duration, movement and about as many events, but **not N-MNIST**, and accuracies on the two
-cannot be compared. So it lies in a folder of another name, beside a record of how it was made, and its events say what they
-are.
+The recordings of N-MNIST are not always available, MNIST is. The simulation stands in for them when trying a method on events:
+the same format, size, duration, movement and about as many events, but **not N-MNIST**, and accuracies on the two are not
+comparable. So it lies in a folder of a different name, with a record of how it was made, and its events say what they are.
 
-The model. In three saccades of 105 ms, the digit's image moves by (3.5, 7), (3.5, -7) and (-7, 0) pixels to the right and
-down, an isosceles triangle (Orchard and others, 2015), each from rest to rest along a cosine. A pixel sees the logarithm of
-the brightness at its place, linearly between MNIST's pixels, of a digit that is darker than its background (in N-MNIST, too,
-its leading edge sends "darker"). When this has changed by a threshold since it last looked, it sends an event, is blind for a
-refractory time, and then looks anew. Each pixel has thresholds of its own, for brighter and darker, as the transistors of a
-camera differ; and pixels send a few events without a cause, most of them "brighter", as leaking currents make them do
+The model. In three saccades of 105 ms, the digit's image moves by (3.5, 7), (3.5, -7) and (-7, 0) pixels to the right and down,
+an isosceles triangle (Orchard and others, 2015), each from rest to rest along a cosine. A pixel sees the logarithm of the
+brightness at its position, interpolated linearly between MNIST's pixels, of a digit that is darker than its background (in
+N-MNIST, too, its leading edge sends "darker"). When this has changed by a threshold since it last looked, it sends an event, is
+blind for a refractory time, and then looks again. Each pixel has its own thresholds, for brighter and darker, since the
+transistors of a camera differ; and pixels send a few spurious events, most of them "brighter", caused by leakage currents
 (Lichtsteiner, Posch and Delbruck, "A 128x128 120 dB 15 us Latency Asynchronous Temporal Contrast Vision Sensor", 2008).
 """
 
@@ -36,15 +35,15 @@ from rheobase.files import write_json
 
 _SACCADE = 105_000.0
 _CORNERS = np.array([[0.0, 0.0], [3.5, 7.0], [7.0, 0.0], [0.0, 0.0]])
-"""Where the image is, right and down, before and after each saccade."""
+"""The position of the image, right and down, before and after each saccade."""
 _STEP = 1000.0
 """Microseconds between the moments at which the image is computed; in between, what a pixel sees changes linearly."""
 _BORDER = 8
 """Background around the digit: more than the image ever moves."""
 _BLOCK = 500
-"""Samples that are written before the record says that they are."""
+"""Samples that are written before the record is updated."""
 _VERSION = 1
-"""To be raised with every change that makes other events of the same settings."""
+"""To be raised with every change that gives different events for the same settings."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class Camera:
     """The simulated event camera; the defaults make as many events as the recordings of N-MNIST have.
 
     Attributes:
-        contrast: the share of the background's light that the blackest ink swallows, in (0, 1).
+        contrast: the share of the background's light that the blackest ink absorbs, in (0, 1).
         threshold: the change of the logarithm of the brightness that makes an event, > 0.
         spread: standard deviation of the thresholds over the pixels, as a share of the threshold.
         refractory: microseconds for which a pixel is blind after an event, at least 1,000.
-        noise: events without a cause, per pixel and second.
+        noise: spurious events, per pixel and second.
         noise_on: the share of these that are "brighter".
     """
 
@@ -75,7 +74,7 @@ class Camera:
 
 
 class Simulator:
-    """A camera whose pixels have been drawn from a seed, and what it sends when it looks at a picture.
+    """A camera whose pixels are drawn from a seed, and what it sends when it looks at an image.
 
     Args:
         seed: >= 0.
@@ -101,11 +100,11 @@ class Simulator:
     def record(
         self, image: UInt8[np.ndarray, "28 28"], sample: int
     ) -> tuple[Int64[np.ndarray, " events"], UInt16[np.ndarray, " events"]]:
-        """The times, in microseconds and ascending, and the channels of the events that a picture makes.
+        """The times, in microseconds and ascending, and the channels of the events that an image makes.
 
         Args:
             image: a digit, 0 to 255, 255 the ink.
-            sample: a number >= 0 that, with the seed, the events without a cause are drawn from.
+            sample: a number >= 0 from which, with the seed, the spurious events are drawn.
         """
         ink = np.pad(image / 255.0, _BORDER)
         camera = self.camera
@@ -117,7 +116,7 @@ class Simulator:
         places = rng.integers(0, 34 * 34, noise) + 34 * 34 * (rng.random(noise) < camera.noise_on)
         times = np.concatenate([times[:events], rng.uniform(0, 3 * _SACCADE, noise)]).astype(np.int64)
         units = np.concatenate([units[:events], places.astype(np.uint16)])
-        # By time, and by channel where times are equal, so that no accident of sorting decides.
+        # By time, and by channel where times are equal, so that the order does not depend on the sort.
         order = np.lexsort((units, times))
         return times[order], units[order]
 
@@ -132,21 +131,21 @@ def simulate_n_mnist(
 ) -> Path:
     """Simulate N-MNIST from MNIST and write it to `n_mnist_simulated/` in N-MNIST's own layout, for `n_mnist(simulated=True)`.
 
-    The same seed makes the same files. A run that is interrupted goes on where the record in the folder says that it was.
+    The same seed makes the same files. An interrupted run continues where the record in the folder says it stopped.
 
     Args:
-        data_dir: the data folder, in which `mnist/` lies; see `data_folder`.
-        seed: >= 0; the camera's pixels and the events without a cause are drawn from it.
-        samples: only so many of the first pictures of each part; by default all, 60,000 and 10,000.
-        download: whether MNIST is fetched if it is missing.
-        progress: told, of "Train" and of "Test", how many recordings there are, and how many there will be.
+        data_dir: the data folder, which holds `mnist/`; see `data_folder`.
+        seed: >= 0; the camera's pixels and the spurious events are drawn from it.
+        samples: only this many of the first images of each part; by default all, 60,000 and 10,000.
+        download: whether to download MNIST if it is missing.
+        progress: called, for "Train" and for "Test", with the number of recordings so far and in all.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: if the seed is negative or `samples` below 1.
-        DataError: if MNIST is missing or damaged, or the folder holds something else than the beginning of this simulation.
+        DataError: if MNIST is missing or damaged, or the folder holds something other than the beginning of this simulation.
     """
     if seed < 0:
         raise ValueError(f"seed: got {seed}, expected an integer >= 0")
@@ -182,7 +181,7 @@ def _write(
             for index in block:
                 times, units = simulator.record(images.pixels[index], index + number * 1_000_000)
                 # Not atomically, file by file, which would take hours on some disks: until the record says that a block is
-                # there, its files count for nothing, and are written anew.
+                # there, its files do not count, and are written again.
                 name = f"{part}/{images.labels[index]}/{index + 1:05d}.bin"
                 (folder / name).write_bytes(pack_n_mnist(times, units))
             _reach_the_disk()
@@ -194,10 +193,10 @@ def _write(
 
 
 def _begun(folder: Path, record: dict[str, Any]) -> dict[str, int]:
-    """How many recordings of each part are there already; none in a new folder."""
+    """The number of recordings of each part already there; none in a new folder."""
     if not folder.exists() or not any(folder.iterdir()):
         return dict.fromkeys(record["samples"], 0)
-    remedy = "delete the folder to simulate anew"
+    remedy = "delete the folder to simulate again"
     try:
         there = json.loads(read_bytes(folder / RECORD, limit=2**20))
         done = {part: int(there["done"][part]) for part in record["samples"]}
@@ -206,7 +205,7 @@ def _begun(folder: Path, record: dict[str, Any]) -> dict[str, int]:
     for name, expected in record.items():
         if there.get(name) != expected:
             raise DataError(
-                f"{folder}: holds a simulation with {name} {there.get(name)}, asked for is {expected}; {remedy}"
+                f"{folder}: holds a simulation with {name} {there.get(name)}, requested is {expected}; {remedy}"
             )
     if not all(0 <= done[part] <= record["samples"][part] for part in done):
         raise DataError(f"{folder / RECORD}: got {done} recordings done of {record['samples']}; {remedy}")
@@ -214,7 +213,7 @@ def _begun(folder: Path, record: dict[str, Any]) -> dict[str, int]:
 
 
 def _reach_the_disk() -> None:
-    if hasattr(os, "sync"):  # not on Windows, where files reach the disk as they are closed or soon after
+    if hasattr(os, "sync"):  # not on Windows, where files reach the disk when they are closed or soon after
         os.sync()
 
 
@@ -236,7 +235,7 @@ def _compile() -> Callable[..., int]:
         events = 0
         for y in range(side):
             for x in range(side):
-                # The window of the picture that passes by this pixel: where there is no ink, there is nothing to see.
+                # The window of the image that passes by this pixel: where there is no ink, there is nothing to see.
                 black = False
                 for row in range(y, y + border + 2):
                     for column in range(x, x + border + 2):
@@ -259,7 +258,7 @@ def _compile() -> Callable[..., int]:
                         before = now
                         continue
                     begin, slope = time - step, (now - before) / step
-                    if free > begin:  # It looks anew within this step, at what is there then.
+                    if free > begin:  # It looks again within this step, at what is there then.
                         begin, reference = free, before + slope * (free - begin)
                         free = 0.0
                     change = now - reference

@@ -1,7 +1,7 @@
-"""The data sets of spoken words and of pictures: their official files, and functions that read them.
+"""The data sets of spoken words and of images: their official files, and functions that read them.
 
-Each function reads from the data folder and fetches nothing unless it is asked for by `download=True`; the embedded spoken
-digits need neither a folder nor a network.
+Each function reads from the data folder and downloads nothing unless `download=True`; the embedded spoken digits need neither a
+folder nor a network.
 """
 
 import io
@@ -36,9 +36,9 @@ def spoken_digits(
 ) -> tuple[Events, Events]:
     """The Free Spoken Digit Dataset as cochlea spikes, (train, test): ten digits, six speakers, 2,700 + 300.
 
-    The recordings are those of the Free Spoken Digit Dataset (Z. Jackson and contributors, CC BY-SA 4.0) passed through
-    the cochlea model of Cramer and others (2020). They are not the Spiking Heidelberg Digits, and accuracies on the two
-    cannot be compared.
+    The recordings are those of the Free Spoken Digit Dataset (Z. Jackson and contributors, CC BY-SA 4.0) passed through the
+    cochlea model of Cramer and others (2020). They are not the Spiking Heidelberg Digits, and accuracies on the two are not
+    comparable.
 
     Args:
         edition: "compact" is embedded in the package: 140 channels, times on a grid of 5 ms, at most 1 s. "full" has 700
@@ -68,17 +68,16 @@ def shd(
 ) -> tuple[Events, Events]:
     """The Spiking Heidelberg Digits (Cramer and others, 2020, CC BY 4.0), (train, test), from `shd/`: 8,156 + 2,264.
 
-    Published are checksums of the packed files, which `.h5.zip` and `.h5.gz` are held against. An unpacked `.h5` has none;
-    of it, as of all, every value is checked as it is read.
+    Checksums are published for the packed files, so `.h5.zip` and `.h5.gz` are checked against them. An unpacked `.h5` has
+    none; in it, as in all, every value is checked as it is read.
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        download: whether files that are missing are fetched into it.
-        progress: told how a download goes.
+        download: whether to download missing files into it.
+        progress: called with the progress of a download.
 
     Raises:
-        DataError: if a file is missing, damaged, does not match its checksum, holds values that it must not hold, or cannot
-            be downloaded.
+        DataError: if a file is missing, damaged, does not match its checksum, holds invalid values, or cannot be downloaded.
     """
     folder = data_folder(data_dir)
     train, test = (_events_of(file, folder, 700, download, progress) for file in _SHD)
@@ -90,13 +89,13 @@ def ssc(
 ) -> tuple[Events, Events, Events]:
     """The Spiking Speech Commands (Cramer and others, 2020, CC BY 4.0), (train, validation, test), from `ssc/`.
 
-    75,466 + 9,981 + 20,382 recordings of 35 words. Published are checksums of the `.h5.zip` files, which these are held
-    against. A `.h5.gz` or `.h5` has none; of it, as of all, every value is checked as it is read.
+    75,466 + 9,981 + 20,382 recordings of 35 words. Checksums are published for the `.h5.zip` files, so these are checked
+    against them. A `.h5.gz` or `.h5` has none; in it, as in all, every value is checked as it is read.
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        download: whether files that are missing are fetched into it.
-        progress: told how a download goes.
+        download: whether to download missing files into it.
+        progress: called with the progress of a download.
 
     Raises:
         DataError: as for `shd`.
@@ -113,8 +112,8 @@ def mnist(
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        download: whether files that are missing are fetched into it.
-        progress: told how a download goes.
+        download: whether to download missing files into it.
+        progress: called with the progress of a download.
 
     Raises:
         DataError: if a file is missing, damaged, does not match its checksum, or cannot be downloaded.
@@ -129,8 +128,8 @@ def fashion_mnist(
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        download: whether files that are missing are fetched into it.
-        progress: told how a download goes.
+        download: whether to download missing files into it.
+        progress: called with the progress of a download.
 
     Raises:
         DataError: if a file is missing, damaged, does not match its checksum, or cannot be downloaded.
@@ -149,10 +148,10 @@ def cifar10(
 
     Args:
         data_dir: the data folder; see `data_folder`.
-        test_samples: 10,000 reads the official `test_batch.bin`; 1,000 reads `test_batch_first1000.bin`, its first
-            images, for folders that have no more. Say so beside an accuracy: its standard error is 1 percentage point.
-        download: whether the archive (170 MB) is fetched if neither it nor all files are there.
-        progress: told how a download goes.
+        test_samples: 10,000 reads the official `test_batch.bin`; 1,000 reads `test_batch_first1000.bin`, its first images, for
+            folders that have no more. State this with an accuracy: its standard error is 1 percentage point.
+        download: whether to download the archive (170 MB) if neither it nor all files are there.
+        progress: called with the progress of a download.
 
     Raises:
         ValueError: if `test_samples` is neither.
@@ -167,13 +166,13 @@ def cifar10(
 
 
 class _Cifar10Archive:
-    """The official archive, for the files that do not lie in the folder; unpacked into memory when it is first needed."""
+    """The official archive, for files missing from the folder; unpacked into memory when first needed."""
 
     def __init__(self, folder: Path, download: bool, progress: Progress | None) -> None:
         self.folder, self.download, self.progress = folder, download, progress
 
     def read(self, file: PublishedFile) -> tuple[bytes, str]:
-        """The content of `file`, checked, and what messages call it."""
+        """The content of `file`, checked, and its name in messages."""
         published = file.url is not None
         if file.is_in(self.folder) or not published or not (self.download or _CIFAR10_ARCHIVE.is_in(self.folder)):
             return file.read(self.folder)
@@ -258,7 +257,7 @@ _MNIST = _idx_files(
 
 _FASHION_MNIST = _idx_files(
     "fashion_mnist",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",  # No https there; the checksum makes up for it.
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",  # No https there; the checksum compensates for it.
     "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -274,7 +273,7 @@ _CIFAR10_ARCHIVE = PublishedFile(
 
 
 def _cifar10_file(name: str, checksum: str, *, published: bool = True) -> PublishedFile:
-    """A file of the archive, at whose address it is to be had, or none."""
+    """A file of the archive, available at its address, or none."""
     url = _CIFAR10_ARCHIVE.url if published else None
     return PublishedFile(f"cifar10/cifar-10-batches-bin/{name}.bin", checksum, ("", ".xz", ".gz"), url=url)
 
@@ -288,7 +287,7 @@ _CIFAR10_TRAIN = (
 )
 
 _CIFAR10_TEST = {
-    # Of the whole batch, md5 is what is published.
+    # For the whole batch, an md5 sum is published.
     10_000: _cifar10_file("test_batch", "md5:803d5f7f4d78ea53de84dbe85f74fb6d"),
     1_000: _cifar10_file(
         "test_batch_first1000",

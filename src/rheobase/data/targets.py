@@ -1,8 +1,8 @@
-"""Samples with numbers that a network is to come close to, in place of classes.
+"""Samples with regression targets in place of classes.
 
-A value for the whole sample, such as a speed or an angle, or one at every step, such as a signal to follow. It is another data
-set than that of classes because it is asked for other things: of classes there are names, a share that is right, and splits in
-proportion. Where the samples come from is the business of any other data set, whose labels are left aside.
+A value for the whole sample, such as a speed or an angle, or one at every step, such as a signal to follow. It is a separate
+kind of data set because other things are asked of it: classes have names, an accuracy, and stratified splits. The samples may
+come from any other data set, whose labels are ignored.
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ from rheobase.ops.arguments import state_type
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TargetDataset(IndexedDataset):
-    """Samples with numbers that a network is to come close to, in place of classes.
+    """Samples with regression targets in place of classes.
 
-    `rheobase.fit` and `rheobase.evaluate` take it as any other: the loss is the mean squared error unless you give one, the
-    best epoch is that of the smallest loss, and there is no accuracy (it is NaN). Integers `(T, n)` are classes, one at every
-    step: the loss is `rheobase.losses.cross_entropy_per_step`, and accuracy is the share of steps that are right.
+    `rheobase.fit` and `rheobase.evaluate` accept it like any other: by default the loss is the mean squared error, the best
+    epoch is that of the smallest loss, and there is no accuracy (it is NaN). Integers `(T, n)` are classes, one at every step:
+    the loss is `rheobase.losses.cross_entropy_per_step`, and accuracy is the share of correct steps.
 
     Args:
         x: the samples, `(T, n, *features)`, floating point, finite; or another data set, such as an `EventDataset` of
-            recordings, whose samples are taken, with its augmentation and its lengths, and whose labels are not.
-        y: the targets, a tensor or a NumPy array, finite: `(n, *K)`, or with `every_step` `(T, n, *K)`, in which T may be
-            another one than that of `x`, if the network's output has it. Floating point becomes float32, float64 where `x` is.
-            Integers become int64; of classes at every step, -100 stands where there is none.
-        every_step: whether there is a target at each step, and the network's output is compared step by step. Otherwise what is
-            decoded from it, its mean over time unless you say otherwise, is.
+            recordings, whose samples, augmentation and lengths are used, and whose labels are ignored.
+        y: the targets, a tensor or a NumPy array, finite: `(n, *K)`, or with `every_step` `(T, n, *K)`, in which T may differ
+            from that of `x`, if it is that of the network's output. Floating point becomes float32, or float64 if `x` is.
+            Integers become int64; with classes at every step, -100 marks steps without one.
+        every_step: whether there is a target at each step, and the network's output is compared step by step. Otherwise the
+            decoded output is compared, by default the mean over time.
         indices: the samples chosen from `x`; by default all.
-        lengths: how many steps of each sample are real, as for `ArrayDataset`; by default those of `x`, if it has any.
+        lengths: the number of valid steps of each sample, as for `ArrayDataset`; by default those of `x`, if it has any.
 
     Raises:
-        TypeError: if `x` is neither tensor nor data set, or `y` neither tensor nor array.
+        TypeError: if `x` is neither tensor nor data set, or `y` is neither tensor nor array.
         DataError: if `x` is not floating point, there is no sample, a value is NaN or infinite, or there are not as many
-            targets as samples; or likewise of `lengths`, which say nothing of targets at other steps than those of `x`.
+            targets as samples; or likewise for `lengths`, which do not apply to targets at steps other than those of `x`.
 
     Example:
         >>> x = torch.rand(20, 8, 3)
@@ -64,7 +64,7 @@ class TargetDataset(IndexedDataset):
     indices: Int[np.ndarray, " m"] | None = None
     lengths: Int[np.ndarray, " k"] | Int[Tensor, " k"] | Sequence[int] | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     _samples: Dataset = field(init=False)
-    """The chosen ones, with labels that mean nothing."""
+    """The chosen ones, with meaningless labels."""
 
     def __post_init__(self) -> None:
         inner, count = self._inner()
@@ -90,7 +90,7 @@ class TargetDataset(IndexedDataset):
         if lengths is not None:
             if axis and len(y) != self.steps:
                 raise DataError(
-                    f"lengths: y has {len(y)} steps and x has {self.steps}; which steps of y are padding is not known, so give "
+                    f"lengths: y has {len(y)} steps and x has {self.steps}; which steps of y are padding is unknown, so give "
                     "targets for the steps of x, or leave out lengths"
                 )
             object.__setattr__(self, "lengths", check_lengths(lengths, len(self), self.steps, "lengths"))
@@ -98,7 +98,7 @@ class TargetDataset(IndexedDataset):
         check_finite(y if axis else y.unsqueeze(0), what, self)
 
     def _inner(self) -> tuple[Dataset, int]:
-        """The data set of the chosen samples, and how many there are in all."""
+        """The data set of the chosen samples, and the number of all samples."""
         x = self.x
         if isinstance(x, Dataset):
             check_dataset(x, "x")
@@ -109,12 +109,12 @@ class TargetDataset(IndexedDataset):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """There are none."""
+        """Empty: there are no classes."""
         return ()
 
     @property
     def _axis(self) -> int:
-        """Where samples are in `y`."""
+        """The axis of samples in `y`."""
         return 1 if self.every_step else 0
 
     @property

@@ -1,9 +1,9 @@
-"""PyTorch's own data sets as data sets for training.
+"""PyTorch data sets as data sets for training.
 
-A map-style data set of PyTorch can be asked for a sample and for their number, and that is all. Training asks for more: the
-labels of all samples, to split them by class, or their targets, and a fingerprint, so that a run resumes with the data that it
-was started with. Neither can be known without reading every sample, so each is read once when the data set is made, and checked
-on the way: a wrong sample is found before the training and not in the middle of it. This takes as long as loading an epoch.
+A map-style data set of PyTorch provides samples and their number, and nothing else. Training needs more: the labels of all
+samples, to split them by class, or their targets, and a fingerprint, so that a run resumes with the data that it was started
+with. Both require reading every sample, so each is read once when the data set is made, and checked on the way: a wrong sample
+is found before training, not in the middle of it. This takes as long as loading an epoch.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from rheobase.ops.arguments import state_type
 
 @runtime_checkable
 class MapStyle(Protocol):
-    """What PyTorch calls a map-style data set: `dataset[index]` is a sample and its label, or its target."""
+    """A map-style data set in PyTorch's sense: `dataset[index]` is a sample and its label, or its target."""
 
     def __len__(self) -> int: ...
 
@@ -35,18 +35,18 @@ class MapStyle(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TorchDataset(IndexedDataset):
-    """A map-style data set of PyTorch, as `from_torch` makes it. A seed changes nothing.
+    """A map-style data set of PyTorch, converted by `from_torch`. A seed changes nothing.
 
     Args:
         dataset: the data set of PyTorch.
-        classes: the names of the classes; none, where there are targets.
+        classes: the names of the classes; empty with targets.
         steps: the number of time steps T, of the longest sample.
         features: the shape of one time step.
         all_labels: the label of every sample of `dataset`, int64; or its target, samples first.
         content: a SHA-256 over every sample of `dataset`.
         every_step: whether there is a target at each step.
         indices: the samples chosen from `dataset`; by default all.
-        lengths: the number of steps of every sample of this data set; None where all have `steps`.
+        lengths: the number of steps of every sample of this data set; None if all have `steps`.
     """
 
     dataset: MapStyle
@@ -66,7 +66,7 @@ class TorchDataset(IndexedDataset):
     def batch(
         self, indices: Int[np.ndarray, " B"], seed: tuple[int, ...] | None = None
     ) -> tuple[Float[Tensor, "T B *features"], Shaped[Tensor, "..."]]:
-        """The samples at `indices`, (T, B, *features), zeros at their ends, and their labels, (B,), or targets; `seed` has no
+        """The samples at `indices`, (T, B, *features), padded with zeros, and their labels, (B,), or targets; `seed` has no
         effect."""
         chosen = self._in_full_set(indices)
         labels = torch.from_numpy(self.all_labels[chosen])
@@ -77,7 +77,7 @@ class TorchDataset(IndexedDataset):
         return padded([_sample(self.dataset, number)[0] for number in chosen.tolist()], self.steps), labels
 
     def fingerprint(self) -> str:
-        """A SHA-256 over every sample as it was when this was made, labels or targets, classes, and the choice of samples."""
+        """A SHA-256 over every sample as of construction, labels or targets, classes, and the choice of samples."""
         asked = self.classes if self.classes else self.every_step
         return digest(str((self.content, asked)), self.all_labels, *self._decisive)
 
@@ -85,25 +85,26 @@ class TorchDataset(IndexedDataset):
 def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: bool = False) -> TorchDataset:
     """Make a data set for training from a map-style data set of PyTorch.
 
-    Every sample is read once now, for its label, to check it, and for the fingerprint; and again whenever it is in a batch.
-    Samples must be the same each time: with random changes in them, a run could neither be repeated nor resumed. To augment
-    samples in training, write a data set whose `batch(indices, seed)` draws from the seed, see `rheobase.data.Dataset`.
+    Every sample is read once now, for its label, to check it, and for the fingerprint, and again whenever it is in a batch.
+    Samples must be the same each time: with random changes, a run could be neither repeated nor resumed. To augment samples in
+    training, write a data set whose `batch(indices, seed)` draws from the seed, see `rheobase.data.Dataset`.
 
     Args:
-        dataset: has a length, and gives pairs of a sample, `(T, *features)`, floating point and finite, a tensor or an array of
-            NumPy, all of one type and with the same features; and its label, an integer from 0, or its target: numbers to come
-            close to, `(*K)`, see `rheobase.data.TargetDataset`. Samples that are shorter than the longest are padded with zeros
-            at the end, and the data set has their `lengths`.
+        dataset: has a length, and returns pairs of a sample, `(T, *features)`, floating point and finite, a tensor or a NumPy
+            array, all of one type and with the same features; and its label, an integer from 0, or its regression target,
+            `(*K)`, see `rheobase.data.TargetDataset`. Samples shorter than the longest are padded with zeros at the end, and
+            the data set has their `lengths`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
-        every_step: whether there is a target at each step of a sample, `(T, *K)`: numbers, or whole ones such as a class, which
+        every_step: whether there is a target at each step of a sample, `(T, *K)`: numbers, or integers such as classes, which
             become int64.
 
     Returns:
         The data set; `subset` and `split` work on it as on any other.
 
     Raises:
-        TypeError: if `dataset` cannot be asked for samples by their number, or is a data set for training already.
-        DataError: if a sample, a label or a target is not as said above, or the first sample changes when it is read again.
+        TypeError: if `dataset` cannot be indexed by sample number, or already is a data set for training.
+        DataError: if a sample, a label or a target is not as described above, or the first sample changes when it is read
+            again.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -116,9 +117,9 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
         array([0.5, 2. ], dtype=float32)
     """
     if isinstance(dataset, DataLoader):
-        raise TypeError("dataset: got a DataLoader, expected what it loads; write from_torch(loader.dataset)")
+        raise TypeError("dataset: got a DataLoader, expected its data set; write from_torch(loader.dataset)")
     if isinstance(dataset, Dataset):
-        raise TypeError(f"dataset: a {type(dataset).__name__} is a data set for training already; use it as it is")
+        raise TypeError(f"dataset: a {type(dataset).__name__} already is a data set for training; use it as it is")
     if not isinstance(dataset, MapStyle) or isinstance(dataset, IterableDataset):
         raise TypeError(
             f"dataset: got a {type(dataset).__name__}, expected a map-style data set of PyTorch, with __len__ and __getitem__"
@@ -129,7 +130,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
     asked = _label(label, first, 0, every_step)
     if not np.array_equal(bytes_of(first), bytes_of(_sample(dataset, 0)[0])):
         raise DataError(
-            "dataset: sample 0 has changed when it was read again, expected the same; leave random changes out of it"
+            "dataset: sample 0 changed when it was read again, expected the same; remove random changes from it"
         )
     labels: list[Any] = []
     lengths = np.empty(len(dataset), np.int64)
@@ -153,7 +154,9 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
     if isinstance(asked, int):
         labels_of_all, classes = check_labels(np.array(labels), classes, "dataset: labels")
     elif classes:
-        raise DataError(f"dataset: sample 0 has {_said(asked)}, expected an integer, for classes are named: {classes}")
+        raise DataError(
+            f"dataset: sample 0 has {_said(asked)}, expected an integer, since classes are named: {classes}"
+        )
     else:
         whole = padded(labels, steps).movedim(0, 1) if every_step else torch.stack(labels)
         labels_of_all = whole.contiguous().numpy()
@@ -162,7 +165,7 @@ def from_torch(dataset: MapStyle, classes: tuple[str, ...] = (), *, every_step: 
 
 
 def _kind(label: int | Tensor, every_step: bool) -> tuple[torch.dtype, torch.Size] | None:
-    """The type and the shape of a target, or of one step of it; None of a class."""
+    """The type and the shape of a target, or of one step of it; None for a class."""
     return None if isinstance(label, int) else (label.dtype, label.shape[1:] if every_step else label.shape)
 
 
@@ -173,7 +176,7 @@ def _said(label: int | Tensor) -> str:
 
 
 def _sample(dataset: MapStyle, number: int) -> tuple[Tensor, Any]:
-    """One sample, (T, *features), on the CPU, checked, and its label or target as it is."""
+    """One sample, (T, *features), on the CPU, checked, and its label or target, unchanged."""
     pair = dataset[number]
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         got = f"{len(pair)} values" if isinstance(pair, tuple | list) else f"a {type(pair).__name__}"
@@ -203,7 +206,7 @@ def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Ten
         wanted = (
             f"a target at every step, ({len(x)}, *K)"
             if every_step
-            else "an integer, or numbers to come close to as a tensor"
+            else "an integer, or a regression target as a tensor"
         )
         raise DataError(f"dataset: sample {number} has the label {label!r}, expected {wanted}")
     target = torch.as_tensor(label).detach().cpu()
@@ -212,7 +215,7 @@ def _label(label: object, x: Tensor, number: int, every_step: bool) -> int | Ten
     elif not every_step:
         raise DataError(
             f"dataset: sample {number} has a label of {target.dtype} and shape {tuple(target.shape)}, expected an integer; "
-            "numbers to come close to are floating point, y.float(), and classes at every step are every_step=True"
+            "regression targets are floating point, y.float(), and classes at every step need every_step=True"
         )
     elif target.dtype != torch.bool:
         target = target.long()

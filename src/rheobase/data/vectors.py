@@ -1,7 +1,7 @@
 """Vectors of numbers between 0 and 1 as samples, and the data set that gives them time.
 
-What is no picture and no recording, such as the coordinates of a point. They are encoded batch by batch: over hundreds of time
-steps, the encoded set would be hundreds of times the size of the vectors.
+For data that is neither images nor recordings, such as the coordinates of a point. Vectors are encoded batch by batch: over
+hundreds of time steps, the encoded set would be hundreds of times their size.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Vectors:
         values: `(n, *features)` in [0, 1]; kept as float32.
         labels: (n,) the class of each vector, 0 to `len(classes) - 1`.
         classes: the names of the classes; by default "0", "1", ... up to the largest label.
-        source: what error messages call these vectors, such as the file that they came from.
+        source: the name of these vectors in error messages, such as the file that they came from.
 
     Raises:
         DataError: if there is no vector, a value is NaN or out of range, labels are out of range, or not one per vector.

@@ -1,11 +1,11 @@
-"""Why did my network die, or explode? One batch is enough to tell.
+"""Why does a network die, or explode? One batch is enough to tell.
 
 Whether a spiking network can learn shows before it is trained: neurons that never fire, thresholds that no input reaches, a
-gradient that is 0 in the first layer or 1e20 at the first step. None of that is in the loss, which goes down a little
-anyway. `doctor` looks at all of it and says in words what is wrong, and what to do.
+gradient that is 0 in the first layer or 1e20 at the first step. The loss shows none of that, and goes down a little anyway.
+`doctor` examines all of it and says in words what is wrong, and what to do.
 
-`measure` looks, `theory` says what to expect, `judge` decides, `show` prints; `finding` has the words, `axes` the test for
-the time axis, and `divergence` names the first value that is not finite, for training, too.
+`measure` measures, `theory` says what to expect, `judge` decides, `show` prints; `finding` has the words, `axes` the test for
+the time axis, and `divergence` names the first value that is not finite, also in training.
 """
 
 from collections.abc import Callable
@@ -57,8 +57,8 @@ class Diagnosis:
 
     Args:
         findings: what is wrong, or could be better; causes before consequences. Empty if nothing is.
-        measures: all that was measured; None if the batch could not be put through the network.
-        title: what was looked at, in a line.
+        measures: everything measured; None if the batch could not be run through the network.
+        title: what was examined, in one line.
     """
 
     findings: tuple[Finding, ...]
@@ -67,7 +67,7 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is wrong; a mild finding, that gradients are uneven, is a note and leaves a network healthy."""
+        """Whether nothing is wrong; the mild finding that gradients are uneven is a note, and leaves a network healthy."""
         return all(finding.mild for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,33 +96,32 @@ def doctor(
     labels: Shaped[Tensor, "..."] | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Diagnosis:
-    """Look at a network as it is, by one batch, and say what is wrong with it and what to do.
+    """Examine a network on one batch, and say what is wrong with it and what to do.
 
-    The network is not changed: a copy of it is looked at, in training mode, forwards and backwards.
+    The network is not changed: a copy is examined, in training mode, forwards and backwards.
 
     What it recognizes: dead and saturated neurons, thresholds out of reach, surrogates too narrow for the membrane; gradients
     that vanish or explode through depth or time, or are uneven from layer to layer; neurons whose spikes carry no gradient, and
-    networks without a parameter that learns; a readout that ignores what it gets; layers that do not run in a call of the
-    network, or mix samples, as neurons written for a loop over time do; a batch that
-    is batch-first, zero, far too large or not finite; labels that do not fit; values that are not finite, and the layer where
-    they begin.
+    networks in which nothing learns; a readout that ignores its input; layers that do not run in a call of the network, or mix
+    samples, as neurons written for a loop over time do; a batch that is batch-first, zero, far too large or not finite; labels
+    that do not fit; values that are not finite, and the layer where they begin.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, *out)` out, with layers of neurons.
-        batch: some samples, `(T, B, *features)`; a batch as in training is right. Padding counts as steps: of samples of
-            different lengths, take some that are about as long, cut to the shortest.
-        labels: what the samples are, `(B,)`, or a class at every step, `(T, B)`; for a `loss` that takes them targets,
-            `(B, ...)` or `(T, B, ...)`. Without them, the gradient is that of random numbers times the mean output.
-        loss: of the output and the labels, the mean over the batch; None is the cross-entropy of the output's mean over
-            time, and with a class at every step that of every step.
+        batch: some samples, `(T, B, *features)`; a training batch is right. Padding counts as steps: of samples of different
+            lengths, take some of similar length, cut to the shortest.
+        labels: the classes of the samples, `(B,)`, or a class at every step, `(T, B)`; or for a `loss` that takes them,
+            targets, `(B, ...)` or `(T, B, ...)`. Without them, the gradient is that of the mean output times random numbers.
+        loss: from the output and the labels to the mean over the batch; None is the cross-entropy of the output's mean over
+            time, or with a class at every step that at every step.
 
     Returns:
         The diagnosis: print it, or read its `findings`.
 
     Raises:
-        TypeError: if `batch` is no floating-point tensor, or the network returns no tensor.
+        TypeError: if `batch` is not a floating-point tensor, or the network does not return a tensor.
         ValueError: if `batch` has no time and batch axes or is empty, there is a `loss` without `labels`, no layer of neurons
-            runs, or the network is within `rheobase.masked`. What the network itself raises on the batch is raised.
+            runs, or the network is within `rheobase.masked`. Errors that the network itself raises on the batch are passed on.
 
     Example:
         >>> import rheobase as rb
@@ -177,12 +176,12 @@ def _not_finite(network: nn.Module, batch: Tensor, measures: Measures) -> list[F
         exploding = [finding for finding in judge(measures) if finding.kind.startswith("exploding")]
         what = "all outputs are finite, and the gradient overflows on its way back"
         return exploding or [Finding("not finite", None, what, "rb.stabilize(network, batch)")]
-    remedy = "if it was trained, a lower learning rate; or go back to weights that were finite"
+    remedy = "if it was trained, a lower learning rate; or restore weights that were finite"
     return [Finding("not finite", None, where, remedy)]
 
 
 def _words(batch: Tensor) -> str:
-    """A batch in a line: its axes, and whether it holds spikes."""
+    """A batch in one line: its axes, and whether it holds spikes."""
     features = " x ".join(map(str, batch.shape[2:]))
     axes = f"T = {batch.shape[0]} steps, B = {batch.shape[1]} samples, {features} inputs"
     density = f"{batch.count_nonzero().item() / batch.numel():.1%} are not zero".replace("%", " %")

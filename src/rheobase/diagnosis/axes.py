@@ -1,8 +1,8 @@
-"""Which axis is time? A test that needs no labels.
+"""Finding the time axis: a test that needs no labels.
 
-Batch-first data computes in silence: `(B, T, N)` is read as `(T, B, N)`, the network integrates over samples, and nothing
-is wrong but the result. What gives it away is that samples come in no order. Along the batch axis, neighbours are no more
-alike than any other two; along time, where there is anything to see in time, they are.
+Batch-first data fails silently: `(B, T, N)` is read as `(T, B, N)`, the network integrates over samples, and only the result is
+wrong. What gives it away is that samples have no order. Along the batch axis, neighbours are no more alike than any other two;
+along time, where the data has temporal structure, they are.
 """
 
 import torch
@@ -10,21 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 _ENOUGH = 12
-"""Entries that an axis must have for its neighbours to mean anything."""
+"""The number of entries an axis needs for its neighbours to mean anything."""
 _GROUPS = 16
-"""Single inputs hardly ever repeat a spike at the next step; groups of them show what goes on."""
+"""Single inputs hardly ever repeat a spike at the next step; groups of them show the trend."""
 
 
 def roughness(x: Float[Tensor, "T B *features"], axis: int) -> float:
     """How much neighbours along an axis differ, as a share of any two entries' difference: 1 where their order means nothing.
 
     Args:
-        x: a batch; only the first 128 entries of time and batch are looked at.
+        x: a batch; only the first 128 entries of time and batch are used.
         axis: 0 or 1.
 
     Returns:
-        The mean squared difference of neighbours, divided by that of all pairs: near 0 along a smooth axis, near 1 along
-        one whose entries are in no order. NaN where all entries are the same.
+        The mean squared difference of neighbours, divided by that of all pairs: near 0 along a smooth axis, near 1 along one
+        whose entries have no order. NaN where all entries are the same.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -40,10 +40,10 @@ def roughness(x: Float[Tensor, "T B *features"], axis: int) -> float:
 
 
 def looks_batch_first(x: Float[Tensor, "T B *features"]) -> bool:
-    """Whether the second axis of `x` behaves like time, and the first like samples in no order.
+    """Whether the second axis of `x` behaves like time, and the first like unordered samples.
 
-    It says so only where it is clear: with a dozen entries or more along both axes, and something to see in time. Noise,
-    and a batch sorted by class, are no evidence.
+    It says so only where it is clear: with a dozen entries or more along both axes, and structure in time. Noise, or a batch
+    sorted by class, is no evidence.
 
     Args:
         x: a batch that should be `(T, B, *features)`.
@@ -56,7 +56,7 @@ def looks_batch_first(x: Float[Tensor, "T B *features"]) -> bool:
     """
     if min(x.shape[:2]) < _ENOUGH:
         return False
-    # Of n entries in no order, the roughness is 1 with a deviation of about 1 / sqrt(n), however alike their features are
-    # (von Neumann, 1941): three deviations must be between. A picture that is shown at every step is not rough at all.
+    # For n unordered entries, the roughness is 1 with a standard deviation of about 1 / sqrt(n), however alike their features
+    # are (von Neumann, 1941): three standard deviations must lie between. An image shown at every step is not rough at all.
     clear = min(0.6, 1 - 3 / min(x.shape[1], 128) ** 0.5)
     return roughness(x, 0) > 0.8 and not roughness(x, 1) >= clear

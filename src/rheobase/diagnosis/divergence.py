@@ -1,8 +1,8 @@
-"""When a number stops being finite: where it happened, in words.
+"""Where a value stopped being finite, in words.
 
-`loss = nan` tells a user nothing. The step that failed is run once more with an eye on every layer, and the first one whose
+`loss = nan` tells a user nothing. The failed step is run again while every layer is observed, and the first one whose
 parameters or output are not finite is named; if all are finite, the loss is at fault, or the gradient overflowed, and the
-parameters that it hit are named instead.
+parameters it hit are named instead.
 """
 
 import math
@@ -26,7 +26,7 @@ def explain(network: nn.Module, x: Tensor, loss: float) -> str:
     Args:
         network: the network, its parameters and gradients as they were at the failure.
         x: the batch, `(T, B, *features)`.
-        loss: what the loss was.
+        loss: the value of the loss.
 
     Returns:
         A sentence that names the input, a layer, the loss, or the parameters whose gradients overflowed.
@@ -58,7 +58,7 @@ def explain(network: nn.Module, x: Tensor, loss: float) -> str:
     if found:
         return found[0]
     if not math.isfinite(loss):
-        return f"the outputs of all layers are finite, what the loss makes of them is {loss}"
+        return f"the outputs of all layers are finite, but the loss of them is {loss}"
     gradients = [
         name for name, parameter in network.named_parameters() if parameter.grad is not None and _count(parameter.grad)
     ]

@@ -1,4 +1,4 @@
-"""What can be wrong with a network, in words: the same words on the terminal, in a report, and from the doctor."""
+"""What can be wrong with a network, in words: the same ones on the terminal, in a report, and from the doctor."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -26,11 +26,11 @@ Kind = Literal[
 ]
 
 MILD: tuple[Kind, ...] = ("uneven through depth",)
-"""What is worth a note, and does not make a network unhealthy: Adam divides by the size of each weight's gradient, so that
-layers whose gradients are small learn all the same. It is the price of plain gradient descent, and of clipping."""
+"""Findings worth a note that do not make a network unhealthy: Adam divides by the size of each weight's gradient, so layers
+with small gradients learn all the same. Plain gradient descent, and clipping, pay for it."""
 
 SHARE = 0.2
-"""A layer with more than this share of dead or saturated neurons is one to look at."""
+"""A layer with more than this share of dead or saturated neurons deserves attention."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Finding:
     """One thing that is wrong, or could be better.
 
     Args:
-        kind: what it is, one of a fixed set of words.
-        layer: the layer, as `rheobase.health` names it, `"1 LIF(128)"`; None where it is not about one.
-        what: what was seen, in a sentence.
-        remedy: what to do about it, as a call where there is one.
+        kind: its kind, one of a fixed set of words.
+        layer: the layer, as `rheobase.health` names it, `"1 LIF(128)"`; None if it does not concern one.
+        what: what was observed, in a sentence.
+        remedy: what to do about it, as a call if there is one.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ class Finding:
 
     @property
     def mild(self) -> bool:
-        """Whether it is a note only: the network is healthy with it."""
+        """Whether it is only a note: the network is healthy with it."""
         return self.kind in MILD
 
     def as_dict(self) -> dict[str, str | None]:
@@ -64,42 +64,42 @@ class Finding:
 
 
 LOWER = "rb.stabilize(network, batch), or in training regularizers=[rb.regularizers.RateBounds(upper=0.3)]"
-"""What lowers the activity of a layer."""
+"""The remedy that lowers the activity of a layer."""
 
 
 RAISE = ", or in training regularizers=[rb.regularizers.RateBounds(lower=1e-2, weight=100.0)]"
-"""What raises the activity of those neurons of a layer that are silent."""
+"""The remedy that raises the activity of a layer's silent neurons."""
 
 
 def wake(fires_once_in: int | None = None, *, some: bool = False) -> str:
-    """What wakes dead neurons.
+    """The remedy that revives dead neurons.
 
-    `rb.fit_initial_rates` is no remedy: it fits the mean of a layer, which the others can make up.
+    `rb.fit_initial_rates` is not a remedy: it fits the mean of a layer, which the other neurons can provide.
 
     Args:
-        fires_once_in: the steps of neurons that fire once in a sequence, whose initialization is one of its own: the fewer
-            spikes there are, the larger weights have to be. None for all others.
-        some: whether other neurons of the layer fire. Then its rate may be as it should be, and it takes training to share it.
+        fires_once_in: the steps of neurons that fire once in a sequence, which have their own initialization: the fewer spikes,
+            the larger the weights have to be. None for all others.
+        some: whether other neurons of the layer fire. Then its rate may be right, and it takes training to distribute it.
 
     Example:
         >>> print(wake(8))
-        rb.initialize_single_spike(network, steps=8, batch=batch), which draws all weights anew, or rb.stabilize(network, batch)
+        rb.initialize_single_spike(network, steps=8, batch=batch), which redraws all weights, or rb.stabilize(network, batch)
     """
     calibrate = f"rb.stabilize(network, batch){RAISE if some else ''}"
     if fires_once_in is None:
         return calibrate
     draw = f"rb.initialize_single_spike(network, steps={fires_once_in}, batch=batch)"
-    return f"{draw}, which draws all weights anew, or {calibrate}"
+    return f"{draw}, which redraws all weights, or {calibrate}"
 
 
 def activity_findings(name: str, dead: float, saturated: float, fires_once_in: int | None = None) -> list[Finding]:
-    """What is wrong with a layer by its firing alone: what every epoch of training measures anyway.
+    """What is wrong with a layer judging by its firing alone, which every epoch of training measures anyway.
 
     Args:
         name: the layer.
         dead: the share of its neurons without a single spike.
         saturated: the share of its neurons that fire at 90 % of the steps or more.
-        fires_once_in: the steps in which its neurons fire once, where they do; else None.
+        fires_once_in: the steps in which its neurons fire once, if they do; else None.
 
     Returns:
         At most one finding for each cause.

@@ -240,11 +240,9 @@ def _uneven(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
         )
         remedy = "rb.stabilize(network, batch)"
         if least.surrogate is None:
-            remedy += (
-                "; what stays Adam makes up for, as in rb.fit: these neurons have no surrogate that could be higher"
-            )
+            remedy += "; Adam, as in rb.fit, compensates for the rest, since these neurons have no surrogate to raise"
         elif least.surrogate.dampening >= MOST_DAMPENING:
-            remedy = "none by its surrogate, whose dampening is high already; Adam, as in rb.fit, makes up for it"
+            remedy = "its surrogate's dampening is already at its maximum; Adam, as in rb.fit, compensates"
         yield Finding("uneven through depth", least.name, what, remedy)
 
 
@@ -256,8 +254,8 @@ def _memory(layers: tuple[LayerMeasures, ...]) -> Iterator[Finding]:
     remedy = f"slower neurons: decay={math.exp(-5 / first.steps):.3g}, here or in the readout"
     if first.memory < first.steps_before / FORGETFUL:
         what = (
-            f"the end of the output depends on {first.memory:.0f} of the {first.steps_before} steps before: the decays are too "
-            "small for sequences so long"
+            f"the end of the output depends on only {first.memory:.0f} of the {first.steps_before} earlier steps: the decays "
+            "are too small for sequences this long"
         )
         yield Finding("vanishing through time", None, what, remedy)
     elif first.early < 1 / TIME:

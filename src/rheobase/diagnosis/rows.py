@@ -1,8 +1,8 @@
-"""Does a layer of the user's own treat every row alike? A test of what a `Sequential` takes for granted.
+"""A test whether a user-defined layer treats every row alike, as a `Sequential` assumes.
 
-A layer that is not an `rb.Temporal` gets all steps of all samples as rows of one batch. A neuron as it is written for a loop
-over time would walk over these rows instead of over time, from sample to sample; shapes fit, nothing fails, and what comes out
-means nothing. It gives itself away when it computes half of the rows: they come out otherwise than among all.
+A layer that is not an `rb.Temporal` gets all steps of all samples as rows of one batch. A neuron written for a loop over time
+would step through these rows instead of through time, from sample to sample; shapes match, nothing fails, and the output is
+meaningless. It gives itself away when it computes half of the rows: their outputs differ from those among all rows.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from rheobase.temporal import Temporal
 
 @torch.no_grad()
 def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> list[Finding]:
-    """A finding for each layer of the user's own in a `Sequential` that mixes rows.
+    """A finding for each user-defined layer in a `Sequential` that mixes rows.
 
-    What gives something else when it is called again, as what draws at random, is not looked at.
+    Layers whose output differs when called again, such as random ones, are not tested.
 
     Args:
-        network: as the doctor gets it; a copy is looked at, in evaluation mode.
-        batch: an input of it.
+        network: as passed to the doctor; a copy is tested, in evaluation mode.
+        batch: an input of the network.
     """
     outside = set(outside_neurons(network))
     names = [
@@ -59,8 +59,8 @@ def judge_rows(network: nn.Module, batch: Float[Tensor, "T B *features"]) -> lis
             Finding(
                 "mixes samples",
                 f"{name} {kind_of(layer)}",
-                "what it makes of a step of a sample depends on the rows around it, which are other steps and other samples: "
-                "it has a memory, or a loop over time, and a Sequential hands it all steps of all samples as rows of one batch",
+                "its output for a step of a sample depends on the rows around it, which are other steps and other samples: it "
+                "has a memory, or a loop over time, and a Sequential passes it all steps of all samples as rows of one batch",
                 "derive it from rb.Temporal, with run(self, x, state=None) in place of forward",
             )
             for name, (layer, x) in inputs.items()

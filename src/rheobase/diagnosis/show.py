@@ -1,4 +1,4 @@
-"""A diagnosis to read: what was looked at, a table of activity, a table of gradients, and what is wrong, with its remedy."""
+"""A diagnosis in print: what was examined, a table of activity, a table of gradients, and what is wrong, with its remedy."""
 
 import math
 

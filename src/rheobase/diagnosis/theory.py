@@ -1,8 +1,8 @@
-"""What a gradient should do on its way back, by the theory of random networks: beside it, what was measured has a meaning.
+"""How a gradient should develop on its way back, by the theory of random networks: a reference for what was measured.
 
-The theory takes weights and activity for independent of each other. It is then a matter of variances: how much of a
-gradient's variance comes through a step of time, and through a layer. Where weights are trained, or activity is
-correlated, the measured values differ; where a network explodes, both do.
+The theory assumes that weights and activity are independent of each other. Then only variances matter: how much of a gradient's
+variance comes through a time step, and through a layer. Where weights are trained, or activity is correlated, the measured
+values differ; where a network explodes, both do.
 
 Source: the condition on the gradient's variance in Herranz-Celotti and Rouat, arXiv 2202.00282, with the slopes as
 measured.
@@ -19,21 +19,21 @@ from rheobase.neurons import LIF, Neuron, RecurrentLIF, SynapticLIF
 from rheobase.ops.integrate import integrate
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Neurons of a layer may have different decays: those that these shares of them are below stand for all."""
+"""Neurons of a layer may have different decays: these quantiles stand for all."""
 
 
 def expected_growth(neuron: Neuron, slope_square: float, spikes: Float[Tensor, "T B *features"]) -> float:
-    """By what factor a layer's gradient should grow per step back in time: the square root of
+    """The factor by which a layer's gradient should grow per step back in time: the square root of
 
         E[decay^2] * (1 - rate, if a spike resets to zero) + (N - 1) * E[recurrent_weight^2] * E[surrogate'^2]
 
     Args:
         neuron: the layer.
         slope_square: the mean square of the surrogate's derivative.
-        spikes: what the layer fired.
+        spikes: the layer's spikes.
 
     Returns:
-        The factor; NaN for neurons that the theory does not know.
+        The factor; NaN for neurons that the theory does not cover.
     """
     if not isinstance(neuron, LIF | SynapticLIF | RecurrentLIF):
         return math.nan
@@ -49,29 +49,27 @@ def expected_growth(neuron: Neuron, slope_square: float, spikes: Float[Tensor, "
 def expected_gain(
     neuron: Neuron, slopes: tuple[float, float], above: list[nn.Module], error: Float[Tensor, "T B *features"]
 ) -> float:
-    """By what factor the gradient of a neuron should be larger than that of one in the next layer: the square root of
+    """The factor by which a neuron's gradient should exceed that of one in the next layer: the square root of
 
         fan-out * E[weight^2] * (E[surrogate']^2 * F + Var[surrogate'] * sum over k of h[k]^2)
 
-    where h is the layer's response to an impulse, `decay^k`, and F how much the power of the next layer's gradient grows
-    when it passes backwards through it: a gradient that is the same at all steps adds up, one that changes its sign does
-    not.
+    where h is the layer's response to an impulse, `decay^k`, and F how much the power of the next layer's gradient grows when
+    it passes backwards through it: a gradient that is the same at all steps adds up, one that changes sign does not.
 
-    A recurrent layer hears its own gradient one step later, through weights that multiply its variance by
-    `R = (N - 1) * E[recurrent_weight^2]`. What passes at the mean of the surrogate is remembered longer: the membrane's
-    spectrum is `1 / (|1 - decay z|^2 - E[surrogate']^2 R)`, that of a decay b, somewhat larger, times `b / decay`. So h^2 and F
-    are those of b, times `b / decay`. And what deviates from the mean is heard again and again: all of the square is divided by
-    `1 - R Var[surrogate'] * sum over k of h[k]^2`. Where the mean is 0, this is the `N V E[f^2] / (1 - c)` of
-    `rheobase.stability.calibration`.
+    A recurrent layer receives its own gradient one step later, through weights that multiply its variance by `R = (N - 1) *
+    E[recurrent_weight^2]`. What passes at the mean of the surrogate is remembered longer: the membrane's spectrum is `1 / (|1 -
+    decay z|^2 - E[surrogate']^2 R)`, that of a decay b, somewhat larger, times `b / decay`. So h^2 and F are those of b, times
+    `b / decay`. And deviations from the mean are fed back repeatedly: the whole square is divided by `1 - R Var[surrogate'] *
+    sum over k of h[k]^2`. Where the mean is 0, this is the `N V E[f^2] / (1 - c)` of `rheobase.stability.calibration`.
 
     Args:
         neuron: the layer.
         slopes: the mean of the surrogate's derivative, and its mean square.
-        above: what is between this layer and the next: the theory knows a single linear layer or convolution.
+        above: what is between this layer and the next: the theory covers a single linear layer or convolution.
         error: the gradient with respect to the input of the next layer's neurons.
 
     Returns:
-        The factor; NaN where the theory does not know: of adaptive neurons, whose threshold has a memory of its own, and of
+        The factor; NaN where the theory does not apply: for adaptive neurons, whose threshold has its own memory, and for
         recurrent layers in which a gradient, by this theory, does not decay in time.
     """
     known = isinstance(neuron, LIF | SynapticLIF | RecurrentLIF)
@@ -103,16 +101,16 @@ def expected_gain(
 
 
 def _feedback(neuron: Neuron) -> float:
-    """By how much the variance of a gradient grows on its way through the recurrent weights; 0 if none goes there."""
+    """The factor of a gradient's variance on its way through the recurrent weights; 0 if none goes there."""
     if not isinstance(neuron, RecurrentLIF) or neuron.detach_recurrent:
         return 0.0
     return (neuron.features - 1) * neuron.recurrent_weight.detach().cpu().double().square().mean().item()
 
 
 def _memory(neuron: Neuron, share: float, feedback: float) -> tuple[list[float], float] | None:
-    """The decays that a gradient goes through, and what its power is multiplied with besides.
+    """The decays that a gradient goes through, and the additional factor of its power.
 
-    Of many decays, one that this share of neurons is below. None if feedback keeps the gradient from ever decaying.
+    Of many decays, this quantile over neurons. None if feedback keeps the gradient from ever decaying.
     """
     names = [name for name in ("synapse_decay", "decay") if name in neuron.values]
     decays = [neuron.current(name).detach().cpu().double().quantile(share).item() for name in names]

@@ -1,4 +1,4 @@
-"""Networks for other programs and for chips, and from them: the Neuromorphic Intermediate Representation (NIR)."""
+"""Exchange of networks with other programs and chips: the Neuromorphic Intermediate Representation (NIR)."""
 
 from rheobase.interop.from_nir import from_nir
 from rheobase.interop.to_nir import to_nir, write_nir

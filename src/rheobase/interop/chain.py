@@ -13,7 +13,7 @@ _DEEPEST = 20
 
 @dataclass(frozen=True)
 class Link:
-    """A node of a chain, its name, and the weights by which its spikes come back to it; None if they do not."""
+    """A node of a chain, its name, and the weights through which its spikes return to it; None if they do not."""
 
     name: str
     node: Any
@@ -21,17 +21,17 @@ class Link:
 
 
 def chain(package: Any, graph: Any, depth: int = 0) -> list[Link]:
-    """The nodes between the input and the output of a graph, and of graphs within it.
+    """The nodes between the input and the output of a graph, including those of graphs within it.
 
-    Neurons with synapses back to themselves are one link.
+    Neurons with synapses back to themselves form one link.
 
     Args:
         package: `nir`.
-        graph: a graph of it.
-        depth: in how many others this graph is.
+        graph: a NIR graph.
+        depth: the nesting depth of this graph.
 
     Raises:
-        InteropError: if the graph has not one input and one output, an edge leads nowhere, or it branches or runs in circles.
+        InteropError: if the graph does not have one input and one output, an edge leads nowhere, or it branches or has a cycle.
     """
     if depth > _DEEPEST:
         raise InteropError(f"from_nir: there are graphs within graphs, more than {_DEEPEST} deep")
@@ -47,7 +47,7 @@ def chain(package: Any, graph: Any, depth: int = 0) -> list[Link]:
             )
         (name,) = following
         if name in passed:
-            raise InteropError(f"from_nir: the graph runs in circles, through the node {name!r}")
+            raise InteropError(f"from_nir: the graph has a cycle, through the node {name!r}")
         back = _back(name, after, before)
         if len(before[name]) - len(back) != 1 or len(back) > 1:
             raise InteropError(
@@ -58,24 +58,26 @@ def chain(package: Any, graph: Any, depth: int = 0) -> list[Link]:
             passed.update(back)
             found += _links(package, name, graph.nodes[name], [graph.nodes[other] for other in back], depth)
     if others := sorted(graph.nodes.keys() - passed):
-        raise InteropError(f"from_nir: on the way to {end!r} nobody passes {', '.join(map(repr, others[:3]))}")
+        raise InteropError(
+            f"from_nir: on the way to {end!r} there is no path through {', '.join(map(repr, others[:3]))}"
+        )
     return found
 
 
 def _neighbours(graph: Any) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The nodes behind each node, and those in front of it."""
+    """The successors and the predecessors of each node."""
     after: dict[str, list[str]] = {name: [] for name in graph.nodes}
     before: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for source, target in dict.fromkeys((str(source), str(target)) for source, target in graph.edges):
         if not {source, target} <= graph.nodes.keys():
-            raise InteropError(f"from_nir: there is an edge from {source!r} to {target!r}, and not both of these nodes")
+            raise InteropError(f"from_nir: there is an edge from {source!r} to {target!r}, but not both of these nodes")
         after[source].append(target)
         before[target].append(source)
     return after, before
 
 
 def _back(name: str, after: dict[str, list[str]], before: dict[str, list[str]]) -> list[str]:
-    """The nodes by which what a node hands on comes back to it, and goes nowhere else."""
+    """The nodes through which a node's output returns to it, and only to it."""
     return [other for other in after[name] if after[other] == before[other] == [name]]
 
 
@@ -86,7 +88,7 @@ def _links(package: Any, name: str, node: Any, back: list[Any], depth: int) -> l
         return [Link(f"{name}.{link.name}", link.node, link.recurrent) for link in chain(package, node, depth + 1)]
     if not isinstance(back[0], package.Linear | package.Affine) or np.any(getattr(back[0], "bias", 0)):
         raise InteropError(
-            f"from_nir: what the node {name!r} hands on comes back to it through a {type(back[0]).__name__}; only weights "
+            f"from_nir: the output of the node {name!r} returns to it through a {type(back[0]).__name__}; only weights "
             "without a bias are read"
         )
     return [Link(name, node, np.asarray(back[0].weight))]

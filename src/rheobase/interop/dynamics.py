@@ -13,16 +13,16 @@ from rheobase.parameters import FeatureParameters
 
 
 def nodes_of(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> list[Any]:
-    """The nodes of a layer, one behind the other: most are one, neurons without a reset are an integrator and a threshold.
+    """The nodes of a layer, in sequence: mostly one; neurons without a reset are an integrator and a threshold.
 
     Args:
         package: `nir`.
         layer: a `LIF`, `SynapticLIF`, `RecurrentLIF` or one of the readouts.
-        x: what reaches it, for its shape.
+        x: its input, for the shape.
         dt: the duration of a step.
 
     Raises:
-        InteropError: if there is no reset where NIR has one, or decays of 1 stand where NIR has time constants.
+        InteropError: if there is no reset where NIR has one, or decays are 1 where NIR has time constants.
     """
     integrator, neurons, membrane = _membrane(package, layer, x, dt)
     if isinstance(layer, LeakyReadout | SynapticReadout):
@@ -33,21 +33,21 @@ def nodes_of(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> li
     if layer.reset == "none" and not recurrent:
         return [integrator(**membrane), package.Threshold(threshold)]
     if layer.reset == "none":
-        raise InteropError("it has no reset, and what comes back to it would have to pass an integrator of its own")
+        raise InteropError("it has no reset, and its feedback would have to pass an integrator of its own")
     settings = {"v_threshold": threshold, "v_reset": np.zeros_like(threshold), "metadata": {"reset": layer.reset}}
     node = neurons(**membrane, **settings)
     return [_recurrent(package, layer, node) if recurrent else node]
 
 
 def _membrane(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> tuple[type, type, dict[str, Array]]:
-    """The kinds of node without and with a threshold, and what either is made with."""
+    """The node types without and with a threshold, and the arguments of both."""
     decay = _per_neuron(layer, "decay", x)
     at_rest = as_array(np.zeros_like(decay))
     if isinstance(layer, SynapticLIF | SynapticReadout):
         synapse = _per_neuron(layer, "synapse_decay", x)
         if max(decay.max(), synapse.max()) == 1:
             raise InteropError("it has decays of 1, and NIR's current-based neurons have time constants")
-        # A readout hands on `(1 - decay) v`.
+        # A readout outputs `(1 - decay) v`.
         r = np.ones_like(decay) if isinstance(layer, SynapticReadout) else 1 / (1 - decay)
         times = {"tau_mem": time_constant(decay, dt), "tau_syn": time_constant(synapse, dt)}
         found = {"r": r, "w_in": 1 / (1 - synapse), **times}
@@ -55,7 +55,7 @@ def _membrane(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> t
     if (decay == 1).all():
         return package.I, package.IF, {"r": as_array(decay / dt)}
     if (decay == 1).any():
-        raise InteropError("it has decays of 1 beside smaller ones, and a node of NIR has neurons of one kind")
+        raise InteropError("it has decays of 1 as well as smaller ones, and a NIR node has neurons of one kind")
     return (
         package.LI,
         package.LIF,
@@ -64,7 +64,7 @@ def _membrane(package: Any, layer: FeatureParameters, x: Tensor, dt: float) -> t
 
 
 def _recurrent(package: Any, layer: RecurrentLIF, neurons: Any) -> Any:
-    """A graph within the graph: neurons, and the synapses by which their spikes come back."""
+    """A graph within the graph: neurons, and the synapses through which their spikes return."""
     shape = np.array([layer.features])
     nodes = {
         "input": package.Input(input_type={"input": shape}),

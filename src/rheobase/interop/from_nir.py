@@ -1,7 +1,7 @@
-"""A network from a graph of NIR, such as another library or a designer of chips has written it.
+"""A network from a NIR graph, such as one written by another library or a chip's tools.
 
-What is read is a chain: nodes one behind the other, among which neurons may have synapses back to themselves. That is what
-libraries write of networks in sequence. A graph with branches is refused.
+The graph must be a chain: nodes in sequence, in which neurons may have synapses back to themselves, as libraries write
+sequential networks. A graph with branches is refused.
 """
 
 import math
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 Reset = Literal["zero", "subtract"]
 
 _MOST = 10_000
-"""No kernel, stride, padding or delay in steps is larger: a damaged one would ask for all memory there is."""
+"""The limit of kernels, strides, paddings and delays in steps: a damaged one would request all memory."""
 
 _WRONG = (InteropError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError)
-"""What goes wrong with the content of a node."""
+"""The exceptions that a node's content may raise."""
 
 
 def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | None = None) -> Sequential:
     """The network of a graph, in steps of `dt` by Euler's rule, see `rheobase.interop.steps`.
 
-    A resistance that is not `tau / dt` multiplies the input of a neuron, which is the same as a threshold that is divided by
-    it, and the input of an integrator, which the weights in front of it take up. A leak potential to which neurons are reset,
-    too, is taken as 0, and the threshold from there.
+    A resistance other than `tau / dt` multiplies the input of a neuron, which is equivalent to dividing its threshold, and the
+    input of an integrator, which is absorbed into the weights in front. A leak potential that is also the reset potential is
+    taken as 0, with the threshold relative to it.
 
     Args:
         graph: a chain of nodes, from an `Input` to an `Output`, as `nir.read` returns it.
-        dt: the duration of a step, in seconds. None is that with which the graph was written, if its metadata tell.
-        reset: to 0, as in NIR, or by subtracting the threshold; None is what the metadata of the neurons tell, or `"zero"`.
+        dt: the duration of a step, in seconds. None is that with which the graph was written, if its metadata have it.
+        reset: to 0, as in NIR, or by subtracting the threshold; None takes it from the metadata of the neurons, or `"zero"`.
 
     Returns:
-        The network, whose weights are left as they are when it is put into another.
+        The network, whose weights stay unchanged when it becomes part of another.
 
     Raises:
-        InteropError: if the graph is no chain, a node has no counterpart here, or what it holds is out of range; the message
+        InteropError: if the graph is not a chain, a node has no counterpart here, or its content is out of range; the message
             names the node. Or if the package nir is not installed.
-        TypeError: if `graph` is no graph of NIR.
-        ValueError: if `dt` is out of range, or not known, or `reset` is unknown.
+        TypeError: if `graph` is not a NIR graph.
+        ValueError: if `dt` is out of range, or missing, or `reset` is unknown.
 
     Source: as of `to_nir`.
 
@@ -62,9 +62,7 @@ def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | N
     """
     package = nir_package("from_nir")
     if not isinstance(graph, package.NIRGraph):
-        raise TypeError(
-            f"from_nir: graph must be a graph of NIR, got a {type(graph).__name__}; nir.read(path) reads one"
-        )
+        raise TypeError(f"from_nir: graph must be a NIR graph, got a {type(graph).__name__}; nir.read(path) reads one")
     if reset not in (None, "zero", "subtract"):
         raise ValueError(f"from_nir: reset must be 'zero', 'subtract' or None, got {reset!r}")
     dt = check_dt(graph.metadata.get("dt") if dt is None else dt, "from_nir")
@@ -78,7 +76,7 @@ def from_nir(graph: "nir.NIRGraph", *, dt: float | None = None, reset: Reset | N
 
 
 class _Reader:
-    """The layers so far; what stands in front of an integrator takes up its resistance."""
+    """The layers so far; the weights in front of an integrator absorb its resistance."""
 
     def __init__(self, package: Any, dt: float, reset: Reset | None) -> None:
         self.nir, self.dt = package, dt
@@ -89,7 +87,7 @@ class _Reader:
         """Add the layer of a node."""
         node, nir = link.node, self.nir
         if link.recurrent is not None and not isinstance(node, nir.LIF | nir.IF | nir.CubaLIF):
-            raise InteropError("what it hands on comes back to it, which only neurons do here")
+            raise InteropError("its output returns to it, which is only supported for neurons")
         if isinstance(node, nir.Affine | nir.Linear | nir.Conv1d | nir.Conv2d):
             self.layers.append(_synapses(nir, node))
         elif isinstance(node, nir.LIF | nir.IF | nir.CubaLIF):
@@ -113,7 +111,7 @@ class _Reader:
             axes = (_whole(dim, "an axis", 1, least=-8)[0] for dim in (node.start_dim, node.end_dim))
             self.layers.append(nn.Flatten(*(axis if axis < 0 else axis + 1 for axis in axes)))  # behind the batch
         else:
-            raise InteropError("there is nothing like it here")
+            raise InteropError("it has no counterpart here")
 
     def _neurons(self, node: Any, recurrent: Array | None) -> nn.Module:
         threshold, rest = numbers(node.v_threshold, "v_threshold"), 0.0
@@ -123,17 +121,17 @@ class _Reader:
             raise InteropError("neurons start from their leak potential, so v_reset must be v_leak")
         kept, gain = self._membrane(node)
         if not (gain > 0).all():
-            raise InteropError("resistances must be above 0, as what multiplies currents in front of a threshold")
+            raise InteropError("resistances must be above 0, since they multiply currents in front of a threshold")
         values = {**kept, "threshold": (threshold - rest) / gain}
         features, values = _per_feature(values)
         reset = _text(node.metadata.get("reset", "zero")) if self.reset is None else self.reset
         if reset not in ("zero", "subtract"):
-            raise InteropError(f"its metadata tell of the reset {reset!r}, expected 'zero' or 'subtract'")
+            raise InteropError(f"its metadata have the reset {reset!r}, expected 'zero' or 'subtract'")
         if recurrent is None:
             kind = SynapticLIF if "synapse_decay" in values else LIF
             return kind(features, **values, reset=reset)
         if "synapse_decay" in values:
-            raise InteropError("current-based neurons with synapses back to themselves are not known here")
+            raise InteropError("current-based neurons with synapses back to themselves are not supported")
         weight = torch.from_numpy(numbers(recurrent, "the weight of what comes back"))
         layer = RecurrentLIF(len(weight), **values, reset=reset)
         if weight.shape != layer.recurrent_weight.shape:
@@ -143,7 +141,7 @@ class _Reader:
         return layer
 
     def _membrane(self, node: Any) -> tuple[dict[str, Array], Array]:
-        """What the states of a node keep per step, and what its input is multiplied with."""
+        """What the states of a node keep per step, and the factor of its input."""
         nir, r = self.nir, numbers(node.r, "r")
         if isinstance(node, nir.IF | nir.I):
             return {"decay": np.ones_like(r)}, near_one(r * self.dt)
@@ -161,14 +159,14 @@ class _Reader:
         if isinstance(node, self.nir.CubaLI):
             if (kept["decay"] == 1).any():
                 raise InteropError("its time constant is too long to tell from none")
-            gain = near_one(gain / (1 - kept["decay"]))  # our readout hands on `(1 - decay) v`
+            gain = near_one(gain / (1 - kept["decay"]))  # our readout outputs `(1 - decay) v`
         self._scale(gain)
         features, values = _per_feature(kept)
         kind = SynapticReadout if "synapse_decay" in values else LeakyReadout
         self.layers.append(kind(features, **values))
 
     def _threshold(self, node: Any) -> None:
-        """Neurons without a reset: of an integrator in front, or without a memory."""
+        """Neurons without a reset: an integrator in front, or none and so no memory."""
         found = {"threshold": numbers(node.threshold, "threshold")}
         features, values = _per_feature(found)
         before = self.layers[-1] if self.layers else None
@@ -177,18 +175,18 @@ class _Reader:
             features = features if before.features is None else before.features
             self.layers.append(LIF(features, decay=before.decay, **values, reset="none"))
         elif isinstance(before, SynapticReadout):
-            raise InteropError("current-based neurons without a reset are not read")
+            raise InteropError("current-based neurons without a reset are not supported")
         else:
             self.layers.append(LIF(features, decay=0.0, **values, reset="none"))
 
     def _scale(self, gain: Array) -> None:
-        """Multiply what comes next to enter, by multiplying the weights in front."""
+        """Scale the next layer's input by scaling the weights in front."""
         if (gain == 1).all():
             return
         before = self.layers[-1] if self.layers else None
         if not isinstance(before, nn.Linear | nn.Conv1d | nn.Conv2d):
             raise InteropError(
-                "it multiplies its input, and there are no weights right in front that could take that up"
+                "it multiplies its input, and there are no weights directly in front to absorb the factor"
             )
         (features, values) = _per_feature({"gain": gain})
         factor = torch.as_tensor(values["gain"], dtype=torch.float64)
@@ -197,7 +195,7 @@ class _Reader:
             if before.bias is not None:
                 before.bias.mul_(factor)
         if not all(parameter.isfinite().all() for parameter in before.parameters()):
-            raise InteropError("the weights in front become infinite by what it multiplies its input with")
+            raise InteropError("the factor of its input makes the weights in front infinite")
 
     def _steps(self, seconds: Array) -> int:
         steps = np.unique(seconds / self.dt) if seconds.size else np.array([-1.0])
@@ -220,7 +218,7 @@ def _synapses(package: Any, node: Any) -> nn.Module:
     else:
         kind = nn.Conv1d if isinstance(node, package.Conv1d) else nn.Conv2d
         if weight.ndim != (3 if kind is nn.Conv1d else 4):
-            raise InteropError(f"weights have shape {weight.shape}, which is of no convolution of its kind")
+            raise InteropError(f"weights have shape {weight.shape}, which does not fit a convolution of its kind")
         axes, (groups,) = weight.ndim - 2, _whole(node.groups, "groups", 1)
         settings: dict[str, Any] = {name: _whole(getattr(node, name), name, axes) for name in ("stride", "dilation")}
         words = isinstance(node.padding, str | bytes)
@@ -236,13 +234,11 @@ def _synapses(package: Any, node: Any) -> nn.Module:
 
 
 def _per_feature(values: dict[str, Array]) -> tuple[int | None, dict[str, Any]]:
-    """The number of features, and one number for each: of maps, whose neurons must be alike, one per channel.
+    """The number of features, and one number for each; for maps, whose neurons must be alike, one per channel.
 
     Values that were one number for all stay one number; there are no features then.
     """
-    values = {
-        name: numbers(value, name) for name, value in values.items()
-    }  # what has been divided may be infinite by now
+    values = {name: numbers(value, name) for name, value in values.items()}  # may have become infinite by division
     shape = np.broadcast_shapes(*(value.shape for value in values.values()))
     if math.prod(shape) == 1:
         return None, {name: float(np.float32(value.reshape(()))) for name, value in values.items()}
@@ -256,7 +252,7 @@ def _per_feature(values: dict[str, Array]) -> tuple[int | None, dict[str, Any]]:
 
 
 def _whole(value: Any, name: str, length: int, least: int = 1) -> Any:
-    """A setting of an operation: as many whole numbers as it has axes, from one for all or one for each."""
+    """A setting of an operation: one whole number per axis, given as one for all or one for each."""
     found = np.atleast_1d(numbers(value, name))
     if found.shape not in ((1,), (length,)) or (found % 1).any() or not (found >= least).all() or (found > _MOST).any():
         raise InteropError(f"{name} must be whole numbers from {least} to {_MOST}, one or {length}, got {value}")

@@ -1,13 +1,13 @@
 """Neurons in steps, and neurons in continuous time, as NIR describes them.
 
-NIR has no steps: a membrane potential obeys `tau dv/dt = -v + r x`, and each program takes steps of its own. Taken as most
-programs do that train networks (snnTorch, Norse), by Euler's rule,
+NIR has no steps: a membrane potential obeys `tau dv/dt = -v + r x`, and each program discretizes it in its own way. By Euler's
+rule, as in most programs that train networks (snnTorch, Norse),
 
     v[t] = (1 - dt / tau) v[t-1] + (r dt / tau) x[t],
 
 it is our `v[t] = decay v[t-1] + x[t]` for `tau = dt / (1 - decay)` and `r = tau / dt`; and for a decay of 1, where there is no
-leak and no time constant, that of `dv/dt = r x` with `r = 1 / dt`. A program that takes its steps in another way, such as by
-`exp(-dt / tau)`, computes something close, and closer the smaller `dt` is beside `tau`.
+leak and no time constant, that of `dv/dt = r x` with `r = 1 / dt`. A program that discretizes differently, such as by `exp(-dt
+/ tau)`, computes something similar, the closer the smaller `dt` is relative to `tau`.
 """
 
 from types import ModuleType
@@ -22,10 +22,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def nir_package(what: str) -> ModuleType:
-    """The package `nir`, which is not a requirement of the library.
+    """The package `nir`, an optional dependency.
 
     Raises:
-        InteropError: if it is not installed; the message says how to.
+        InteropError: if it is not installed; the message says how to install it.
     """
     try:
         import nir
@@ -35,22 +35,22 @@ def nir_package(what: str) -> ModuleType:
 
 
 def numbers(value: Any, name: str) -> Array:
-    """An array out of a graph, in float64.
+    """An array from a graph, in float64.
 
     Raises:
-        InteropError: if it does not hold real numbers, or one that is not finite in float32, in which networks compute.
+        InteropError: if it does not hold real numbers, or holds one that is not finite in float32, in which networks compute.
     """
     found = np.asarray(value)
     if found.dtype.kind not in "fiub":
         raise InteropError(f"{name} must be numbers, got {found.dtype}")
     found = found.astype(np.float64)
-    if found.size and not np.abs(found).max() < np.finfo(np.float32).max:  # false of a NaN, too
+    if found.size and not np.abs(found).max() < np.finfo(np.float32).max:  # false for NaN, too
         raise InteropError(f"{name} must be finite numbers")
     return found
 
 
 def as_array(value: Tensor | Array) -> Array:
-    """In float32, as other libraries write it."""
+    """In float32, as other libraries write arrays."""
     return np.ascontiguousarray(value.numpy() if isinstance(value, Tensor) else value, dtype=np.float32)
 
 
@@ -65,19 +65,19 @@ def time_constant(decay: Array, dt: float) -> Array:
 
 
 def decay_and_gain(tau: Array, r: Array, dt: float) -> tuple[Array, Array]:
-    """What a state with this `tau` keeps per step of `dt`, and what its input is multiplied with.
+    """What a state with this `tau` keeps per step of `dt`, and the factor of its input.
 
-    A gain that is 1 but for rounding, files being in float32, is 1.
+    A gain that is 1 up to rounding (files are in float32) is 1.
 
     Raises:
-        InteropError: if a time constant is shorter than a step, or something is no finite number.
+        InteropError: if a time constant is shorter than a step, or a value is not a finite number.
 
     Example:
         >>> decay_and_gain(np.array([0.004]), np.array([2.0]), dt=0.001)
         (array([0.75]), array([0.5]))
     """
     tau, r = numbers(tau, "its time constant"), numbers(r, "its resistance")
-    # One that is as long as a step may come out of float32 a little shorter.
+    # One that is as long as a step may come out slightly shorter in float32.
     if (tau < dt * (1 - 1e-6)).any():
         raise InteropError(
             f"its time constants must be at least dt = {dt:g} s, got {tau.min():g} s; take smaller steps"
@@ -89,7 +89,8 @@ def check_dt(dt: Any, what: str) -> float:
     """The duration of a step, in seconds.
 
     Raises:
-        ValueError: if it is no number from a nanosecond to 1000 seconds: beyond, time constants would not fit into float32.
+        ValueError: if it is not a number from a nanosecond to 1000 seconds: beyond that, time constants would not fit into
+            float32.
     """
     try:
         seconds = float(dt)
@@ -101,5 +102,5 @@ def check_dt(dt: Any, what: str) -> float:
 
 
 def near_one(gain: Array) -> Array:
-    """`gain`, and 1 where it misses 1 by no more than rounding."""
+    """`gain`, with values that are 1 up to rounding set to 1."""
     return np.where(np.abs(gain - 1) < 1e-6, 1.0, gain)

@@ -1,8 +1,8 @@
-"""A network as a graph of NIR, which simulators and neuromorphic chips read.
+"""A network as a NIR graph, which simulators and neuromorphic chips read.
 
-What is written is what the network computes in evaluation: dropout is gone, batch normalization is part of the weights, weights
-that are standardized are plain, and copies that arrive later (`Delay`) are synapses behind delays. What NIR cannot say is
-refused, layer by layer, rather than written as something else.
+The graph computes what the network computes in evaluation: dropout is removed, batch normalization is folded into the weights,
+standardized weights are plain, and delayed copies (`Delay`) are synapses behind delays. What NIR cannot express is refused,
+layer by layer, rather than written as something else.
 """
 
 import copy
@@ -66,32 +66,32 @@ _NOT_THERE = {
     RecurrentAdaptiveLIF: "its threshold adapts, and NIR's neurons have a fixed one",
     nn.MaxPool2d: "NIR has no maximum; pool with nn.AvgPool2d",
 }
-"""Layers that NIR has no counterpart of, and why."""
+"""Layers without a counterpart in NIR, and why."""
 
 
 def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NIRGraph":
     """The graph of a network in evaluation, for `nir.write`, for chips, and for other libraries.
 
     Time constants and resistances are those with which Euler's rule in steps of `dt` computes what the network computes, see
-    `rheobase.interop.steps`. Two things are left to whoever runs the graph. NIR's neurons fire above the threshold, not at it.
-    And NIR resets to a potential, here 0; in continuous time that is the same as subtracting the threshold, in steps it is not,
-    so the node's metadata say which it was: `reset` is `"zero"` or `"subtract"`.
+    `rheobase.interop.steps`. Two differences remain for the program that runs the graph. NIR's neurons fire above the
+    threshold, not at it. And NIR resets to a potential, here 0; in continuous time that is the same as subtracting the
+    threshold, in steps it is not, so the node's metadata say which it was: `reset` is `"zero"` or `"subtract"`.
 
     Neurons with `reset="none"` are written as an integrator and a threshold, recurrent ones as a graph within the graph, in
-    which a spike takes a step to come back, `Hold` as nothing, for the input is there at every step anyway.
+    which a spike takes a step to come back, `Hold` as nothing, since the input is present at every step anyway.
 
     Args:
-        network: layers in sequence, such as an `rb.Sequential`; there may be `rb.Residual` among them.
+        network: layers in sequence, such as an `rb.Sequential`; may include `rb.Residual`.
         features: the shape of a step of one sample, `(700,)` or `(2, 34, 34)`.
         dt: the duration of a step, in seconds; above 0.
 
     Returns:
-        The graph, from its node `"input"` to its node `"output"`; nodes are called by position and kind: `"0_linear"`.
+        The graph, from its node `"input"` to its node `"output"`; nodes are named by position and kind: `"0_linear"`.
 
     Raises:
         InteropError: if a layer, or a setting of it, has no counterpart in NIR; the message says why. Or if the package nir is
             not installed.
-        ValueError: if `dt` is not from 1e-9 to 1000, or `features` are no shape, or do not fit.
+        ValueError: if `dt` is not from 1e-9 to 1000, or `features` is not a shape, or does not fit.
 
     Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable
     brain-inspired computing", Nature Communications 15, 2024.
@@ -124,7 +124,7 @@ def to_nir(network: nn.Module, features: Sequence[int], *, dt: float) -> "nir.NI
 
 
 def _check_known(network: nn.Module) -> None:
-    """Refuse what does something besides: hooks, and containers with a `forward` of their own.
+    """Refuse modules with additional behaviour: hooks, and containers with their own `forward`.
 
     Raises:
         InteropError: naming the module.
@@ -133,19 +133,19 @@ def _check_known(network: nn.Module) -> None:
     for name, module in network.named_modules():
         where = f"to_nir: {name or 'the network'}, {kind_of(module)}"
         if isinstance(module, nn.Sequential | InSequence) and type(module).forward not in forwards:
-            raise InteropError(f"{where}, has a forward of its own, and nobody knows what it does with its layers")
+            raise InteropError(f"{where}, has its own forward, and it is unknown what that does with its layers")
         if module._forward_hooks or module._forward_pre_hooks:
             raise InteropError(
-                f"{where}, has hooks, which may change what passes; remove them (of pruning: torch.nn.utils.prune.remove)"
+                f"{where}, has hooks, which may change its values; remove them (of pruning: torch.nn.utils.prune.remove)"
             )
 
 
 def write_nir(graph: "nir.NIRGraph", path: str | Path) -> None:
-    """Write a graph to a file, as `nir.write` does, but in one step: nobody ever sees half of it.
+    """Write a graph to a file, as `nir.write` does, but atomically: it is never seen half-written.
 
     Args:
-        graph: any graph of NIR.
-        path: the file; one that is there is replaced.
+        graph: any NIR graph.
+        path: the file; an existing one is replaced.
 
     Raises:
         InteropError: if the package nir is not installed.
@@ -161,10 +161,10 @@ class _LayerError(InteropError):
 
 
 class _Writer:
-    """The walk through a network: the nodes and edges so far, and what the next layer receives.
+    """The traversal of a network: the nodes and edges so far, and what the next layer receives.
 
-    The next layer receives `x`, zeros in the shape of one step of one sample. It is the sum of what the nodes in a group hand
-    on; behind a `Delay` there are several such groups, side by side on the features axis.
+    The next layer receives `x`, zeros in the shape of one step of one sample. It is the sum of the outputs of the nodes in a
+    group; after a `Delay` there are several such groups, side by side on the features axis.
     """
 
     def __init__(self, package: Any, features: Sequence[int], dt: float) -> None:
@@ -177,7 +177,7 @@ class _Writer:
         self.x = torch.zeros(1, 1, *features)
 
     def graph(self) -> "nir.NIRGraph":
-        """All of it, when the last layer is written."""
+        """The whole graph, once the last layer is written."""
         try:
             self._add("output", self.nir.Output(output_type={"output": np.array(self.x.shape[2:])}))
         except InteropError as error:
@@ -185,7 +185,7 @@ class _Writer:
         return self.nir.NIRGraph(self.nodes, self.edges, metadata={"dt": self.dt})
 
     def write(self, network: nn.Module, name: str = "") -> None:
-        """Add the layers of a network, behind what there is."""
+        """Append the layers of a network."""
         for place, layer in in_order(network, name):
             where = f"to_nir: layer {place}, {layer}" if place else f"to_nir: {layer}"
             before = self.x
@@ -197,7 +197,7 @@ class _Writer:
                 self.in_time |= isinstance(layer, Temporal) and not isinstance(layer, Hold | Dropout)
                 self.x = layer(before) if isinstance(layer, Temporal) else layer(before[0]).unsqueeze(0)
             except _LayerError:
-                raise  # of a layer within, which it names
+                raise  # from a layer within, which it names
             except InteropError as error:
                 raise _LayerError(f"{where}: {error}") from None
             except (RuntimeError, ValueError) as error:
@@ -212,10 +212,8 @@ class _Writer:
         self.write(layer.shortcut, f"{place}.shortcut")
         passing = self._sources()
         if self.x.shape != shape:
-            raise InteropError(
-                f"its layers return {tuple(shape[2:])}, and what passes them is {tuple(self.x.shape[2:])}"
-            )
-        if set(body) & set(passing):  # nothing in between: two edges between the same nodes are none in NIR
+            raise InteropError(f"its layers return shape {tuple(shape[2:])}, its shortcut {tuple(self.x.shape[2:])}")
+        if set(body) & set(passing):  # nothing in between: NIR has no two edges between the same nodes
             passing = [self._new("copy", self.nir.Scale(np.ones(shape[2:], np.float32)), passing)]
         self.groups = [body + passing]
 
@@ -237,7 +235,7 @@ class _Writer:
             self._delayed_synapses(layer, node, before)
         elif kind is nn.AvgPool2d:
             if layer.ceil_mode or layer.divisor_override or not layer.count_include_pad:
-                raise InteropError("NIR knows no settings of pooling but size, stride and padding")
+                raise InteropError("NIR's pooling has no settings other than size, stride and padding")
             self._add(node, self.nir.AvgPool2d(*map(_pair, (layer.kernel_size, layer.stride, layer.padding))))
         elif kind is nn.Flatten:
             if layer.start_dim == 0:
@@ -247,14 +245,14 @@ class _Writer:
             self._add(node, self.nir.Flatten(shape, start_dim=start, end_dim=end))
         elif kind is Hold and self.in_time:
             raise InteropError(
-                "it holds what changes from step to step, and NIR has no steps; hold what enters the network"
+                "it holds values that change from step to step, and NIR has no steps; hold the input of the network"
             )
         elif kind not in (nn.Dropout, nn.Dropout2d, Dropout, nn.Identity, Hold):
             reasons = (reason for known, reason in _NOT_THERE.items() if isinstance(layer, known))
-            raise InteropError(f"there is nothing like it in NIR: {next(reasons, 'nobody knows what it computes')}")
+            raise InteropError(f"it has no counterpart in NIR: {next(reasons, 'it is unknown what it computes')}")
 
     def _synapses(self, layer: nn.Linear | nn.Conv1d | nn.Conv2d, node: str, before: Tensor) -> None:
-        """Weights, of each of the groups that arrive its own; the bias with the first."""
+        """Weights, separate ones for each of the incoming groups; the bias goes with the first."""
         parts = len(self.groups)
         if isinstance(layer, nn.Linear) and before.ndim > 3:
             raise InteropError(
@@ -282,14 +280,14 @@ class _Writer:
             node = self.nodes[name]
             weight = as_array(torch.from_numpy(node.weight) * gain.view(-1, *[1] * (node.weight.ndim - 1)))
             bias = as_array(torch.from_numpy(getattr(node, "bias", np.zeros(len(gain)))) * gain + shift)
-            shift = torch.zeros_like(shift)  # once, where several are summed
+            shift = torch.zeros_like(shift)  # once, if several are summed
             if isinstance(node, self.nir.Linear):
                 self.nodes[name] = self.nir.Affine(weight, bias)
             else:
                 node.weight, node.bias = weight, bias
 
     def _delayed(self, delays: Sequence[int], node: str, before: Tensor) -> list[list[str]]:
-        """What arrives, once for each delay."""
+        """The input, once for each delay."""
         sources, groups = self._sources(), []
         for steps in delays:
             seconds = np.full(tuple(before.shape[2:]), steps * self.dt, np.float32)
@@ -297,7 +295,7 @@ class _Writer:
         return groups
 
     def _delayed_synapses(self, layer: DelayedLinear, node: str, before: Tensor) -> None:
-        """For each delay that there is the weights of the synapses that have it; the bias with the first."""
+        """For each delay that occurs, the weights of the synapses that have it; the bias goes with the first."""
         bumps = layer.bump()
         delays = [steps for steps in range(layer.longest + 1) if bumps[:, steps].any()]
         names, bias = [], layer.bias
@@ -317,7 +315,7 @@ class _Writer:
         self.groups = [[self._new(name, node, self._sources())]]
 
     def _new(self, name: str, node: Any, sources: list[str]) -> str:
-        while name in self.nodes:  # "a.b" and "a_b" are one name here
+        while name in self.nodes:  # "a.b" and "a_b" get the same name here
             name += "_"
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
@@ -327,7 +325,7 @@ class _Writer:
 def _synapses(
     package: Any, layer: nn.Linear | nn.Conv1d | nn.Conv2d, weight: Tensor, bias: Tensor | None, before: Tensor
 ) -> Any:
-    """The node of weights, of a part of the inputs of `layer`."""
+    """The weight node for a part of the inputs of `layer`."""
     if isinstance(layer, nn.Linear):
         return package.Linear(as_array(weight)) if bias is None else package.Affine(as_array(weight), as_array(bias))
     if layer.padding_mode != "zeros":
@@ -345,7 +343,7 @@ def _synapses(
 
 
 def _weight(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> Tensor:
-    """The weights from all inputs: what lies between groups of channels, of which the package nir takes no notice, is 0."""
+    """The weights from all inputs: those between groups of channels, which the package nir ignores, are 0."""
     if isinstance(layer, nn.Linear) or layer.groups == 1:
         return layer.weight
     blocks = layer.weight.chunk(layer.groups)

@@ -1,6 +1,5 @@
-"""Layers over time: the container that folds it, readouts, delays, dropout, pooling, connections past
-layers; linear layers for spikes; learned delays;
-weights that keep their variance, or have few bits; and what saves memory."""
+"""Layers over time: the container that merges time into the batch, readouts, delays, dropout, pooling, skip connections; linear
+layers for spikes; learned delays; standardized and quantized weights; and recomputation that saves memory."""
 
 from rheobase.layers.averaged import NoiseAveraged
 from rheobase.layers.delay import Delay

@@ -1,4 +1,4 @@
-"""Networks that draw: the mean of their outputs over several draws."""
+"""Stochastic networks: the mean of their outputs over several draws."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from rheobase.temporal import Temporal
 
 
 class NoiseAveraged(Temporal):
-    """A network whose output is the mean over several draws: for stochastic neurons, whose outputs are never twice the same.
+    """A network whose output is the mean over several draws: for stochastic neurons, whose outputs differ from call to call.
 
-    It costs as many passes. What it is worth, beside one draw, is found by evaluating both.
+    It costs one pass per draw; to see whether it pays, evaluate the network with and without it.
 
     Args:
         layer: any layer over time, such as a `Sequential`.
-        draws: over how many draws to take the mean.
+        draws: the number of draws to average over.
 
     Raises:
-        ValueError: if `draws` is no whole number, at least 1.
+        ValueError: if `draws` is not a whole number of at least 1.
 
     Example:
         >>> import rheobase as rb

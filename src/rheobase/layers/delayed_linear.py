@@ -1,12 +1,12 @@
-"""A linear layer whose synapses take time, and learn how much.
+"""A linear layer whose synapses have delays, and learn them.
 
-With weights alone a layer learns what to listen to; with delays it also learns when. Spikes that matter together but come one
-after the other are made to arrive at once, and coincidence is what a spiking neuron detects best. Neuromorphic chips have such
-delays in their synapses.
+With weights alone a layer learns what to listen to; with delays it also learns when. Related spikes that come one after another
+are made to arrive at once, and coincidence is what a spiking neuron detects best. Neuromorphic chips have such delays in their
+synapses.
 
-A delay is a whole number of steps, and a whole number has no gradient. In training it is therefore blurred, over all steps that
-it might come to be: the gradient then says towards which of them it should move, near or far. As training goes on the blur
-gives way, and what remains, rounded, is a single step.
+A delay is a whole number of steps, and a whole number has no gradient. In training it is therefore blurred over all steps that
+it might become: the gradient then says towards which of them it should move, near or far. As training goes on the blur narrows,
+and what remains, rounded, is a single step.
 """
 
 import math
@@ -26,10 +26,10 @@ from rheobase.scheduled import Scheduled
 from rheobase.temporal import Temporal
 
 NARROWEST = 0.5
-"""The width at the end of training: a delay's neighbours then still count about an eighth of it."""
+"""The width at the end of training: a delay's neighbours then still weigh about an eighth of it."""
 
 NARROWS = 0.25
-"""The share of training in which delays become narrow."""
+"""The share of training over which delays narrow."""
 
 
 class DelayedLinear(FeatureParameters, Scheduled, Temporal):
@@ -37,34 +37,35 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
 
         y[t, b, o] = bias[o] + sum_i weight[o, i] * sum_k bump[o, i, k] * x[t - k, b, i],    k = 0..longest
 
-    In training mode the bump is a Gaussian about the delay of the synapse, of the width `sigma`, and sums to 1:
+    In training mode the bump is a Gaussian around the delay of the synapse, of width `sigma`, and sums to 1:
 
         bump[o, i, k] ~ exp(-(k - delay[o, i])^2 / (2 sigma^2))
         sigma = longest / 2 * (1 / longest)^min(4 progress, 1)
 
-    so that it begins wide, at `longest / 2`, and is 0.5 wide from a quarter of training on. `rheobase.fit` sets the progress,
-    or `rheobase.scheduled.set_progress`; without either it is 1. In evaluation mode, whatever the progress, the delay is
-    rounded: the bump is 1 at that step and 0 elsewhere, as on a chip. Rounded delays have no gradient.
+    so that it begins wide, at `longest / 2`, and is 0.5 wide from a quarter of training on. `rheobase.fit` or
+    `rheobase.scheduled.set_progress` sets the progress; without either it is 1. In evaluation mode, whatever the progress, the
+    delay is rounded: the bump is 1 at that step and 0 elsewhere, as on a chip. Rounded delays have no gradient.
 
-    A delay lies in (-1/2, longest + 1/2), so that to each whole number of steps there belongs a range of the same size. It is
-    computed from a free parameter by a smooth map that is nearly `longest * raw_delay`: at a rate of learning r, an optimizer
-    such as Adam moves it by up to `r longest` steps at a time, faster than weights by as much as its range is larger.
-    `rb.parameter_groups(network, 1e-3, rates={"delay": 4e-3})` makes it faster still; the source's rate of delays, 100 times
-    that of the weights, in steps, is one of `100 / longest` times here.
+    A delay lies in (-1/2, longest + 1/2), so that a range of the same size rounds to each whole number of steps. It is computed
+    from a free parameter by a smooth map that is nearly `longest * raw_delay`: at learning rate r, an optimizer such as Adam
+    moves it by up to `r longest` steps at a time, faster than weights in proportion to its larger range.
+    `rb.parameter_groups(network, 1e-3, rates={"delay": 4e-3})` makes it faster still; the source's learning rate of delays, 100
+    times that of the weights, in steps, corresponds to `100 / longest` times here.
 
     Weights and bias are drawn as those of `nn.Linear`, delays uniformly. In a `rheobase.Sequential` the weights are scaled for
-    the neurons behind as those of an `nn.Linear`, see `rheobase.layers.initialization`.
+    the neurons that follow as those of an `nn.Linear`, see `rheobase.layers.initialization`.
 
     Args:
         in_features: the size of the last axis of the input.
         out_features: the size of the last axis of the output.
         longest: the longest delay, in steps, at least 1.
         bias: add a learned bias.
-        delay: the delays to begin with, in steps, a number or `(out_features, in_features)`; None draws them.
+        delay: the initial delays, in steps, a number or `(out_features, in_features)`; None draws them.
 
     Raises:
-        ValueError: if a size or `longest` is no whole number, at least 1, or a delay is out of range or of another shape.
-        TypeError: if `delay` is no number and no tensor.
+        ValueError: if a size or `longest` is not a whole number of at least 1, or a delay is out of range or has the wrong
+            shape.
+        TypeError: if `delay` is neither a number nor a tensor.
 
     Source: Hammouamri, Khalfaoui-Hassani and Masquelier, "Learning Delays in Spiking Neural Networks using Dilated Convolutions
     with Learnable Spacings", ICLR 2024 (arXiv 2306.17670): the normalized Gaussian over all steps, its widths and their
@@ -104,7 +105,7 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
             self._draw_delays()
 
     def reset_parameters(self) -> None:
-        """Draw weights, bias and delays anew: uniformly, within `1 / sqrt(in_features)`, and within their range."""
+        """Draw weights, bias and delays again: uniformly, within `1 / sqrt(in_features)`, and within their range."""
         self._draw_weights()
         self._draw_delays()
 
@@ -124,11 +125,11 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
         return width_at(self.progress, self.longest)
 
     def is_settled(self) -> bool:
-        """Whether delays are as narrow as they become."""
+        """Whether delays have reached their final width."""
         return float(self.progress) >= NARROWS
 
     def bump(self) -> Float[Tensor, "out_features longest_and_0 in_features"]:
-        """How much of its input a synapse hears of each number of steps ago; delays are the middle axis."""
+        """How much of its input from each number of steps ago a synapse passes; delays are the middle axis."""
         delay = self.delay
         steps = torch.arange(self.longest + 1, device=delay.device).unsqueeze(1)
         if not self.training:
@@ -139,7 +140,7 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
     def run(
         self, x: Float[Tensor, "T B in_features"], state: Float[Tensor, "longest B in_features"] | None = None
     ) -> tuple[Float[Tensor, "T B out_features"], Float[Tensor, "longest B in_features"]]:
-        """The outputs for `x` and the last steps, which are still under way, starting from `state`; None is silence."""
+        """The outputs for `x` and the last steps, still in transit, starting from `state`; None is silence."""
         check_sequence(x, "DelayedLinear")
         if x.ndim != 3 or x.shape[2] != self.in_features:
             raise ValueError(
@@ -148,7 +149,7 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
             )
         seen = with_past("DelayedLinear", x, state, self.longest)
         y = delayed(seen, self.weight.unsqueeze(1) * self.bump(), self.bias)
-        return y, seen[len(x) :].clone()  # not all that was seen is kept with it
+        return y, seen[len(x) :].clone()  # a copy, so that it does not keep all of `seen` alive
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -157,9 +158,9 @@ class DelayedLinear(FeatureParameters, Scheduled, Temporal):
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         state, prefix, *_, errors = arguments
         longest = int(state.pop(f"{prefix}longest", self.longest))
-        if longest != self.longest:  # in units of which the free parameters are
+        if longest != self.longest:  # the unit of the free parameters
             errors.append(
-                f"{prefix}longest: delays of up to {longest} steps do not go into a layer of up to {self.longest}"
+                f"{prefix}longest: delays of up to {longest} steps do not fit a layer with delays of up to {self.longest}"
             )
         super()._load_from_state_dict(*arguments, **options)
 
@@ -181,10 +182,10 @@ def width_at(progress: float | Tensor, longest: int) -> Tensor:
 
 
 def _within(longest: int) -> Range:
-    """From half a step before the first delay to half a step behind the last, so that both can be asked for.
+    """From half a step before the first delay to half a step after the last, so that both can be reached.
 
-    In between the map goes straight on, at a slope of `longest`, and bends within a step or two of the ends. A sigmoid would
-    bend all the way: near an end a delay would hardly learn, the less the longer the longest is.
+    In between the map is straight, with slope `longest`, and bends only within a step or two of the ends. A sigmoid would bend
+    all the way: near an end a delay would hardly learn, and the less the larger `longest` is.
     """
     return Range(-0.5, longest + 0.5, partial(_value, longest), partial(_inverse, longest), fixed_includes_ends=False)
 

@@ -1,7 +1,7 @@
-"""Dropout for sequences: a unit that is dropped stays dropped for the whole sample.
+"""Dropout for sequences: a dropped unit stays dropped for the whole sample.
 
-A mask that is drawn anew at every step only adds noise that the membrane potential averages away; a mask that is constant
-over time removes the unit, as dropout is meant to.
+A mask drawn again at every step only adds noise that the membrane potential averages out; a mask that is constant over time
+removes the unit, as dropout is meant to.
 """
 
 import torch
@@ -15,10 +15,10 @@ class Dropout(Temporal):
     """Dropout whose mask is constant over time: one draw per sample and unit.
 
     In training each unit is dropped with probability `p` for the whole sample, and the others are scaled by `1 / (1 - p)`; in
-    evaluation nothing happens. (`torch.nn.Dropout` in a `Sequential` draws anew at every step.)
+    evaluation nothing happens. (`torch.nn.Dropout` in a `Sequential` draws a new mask at every step.)
 
     Args:
-        p: the probability to drop a unit, in [0, 1).
+        p: the probability of dropping a unit, in [0, 1).
 
     Raises:
         ValueError: if `p` is not in [0, 1).

@@ -1,4 +1,4 @@
-"""Plain weights, of those that are computed from others while a network learns."""
+"""Plain weights from those that are computed from others during training."""
 
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ def fold(network: L) -> L:
     """A copy of `network` whose standardized and quantized weights are plain ones: it computes the same, bit for bit.
 
     Args:
-        network: any module; it is left as it is.
+        network: any module; it is left unchanged.
 
     Returns:
         The copy, with ordinary `weight` and `bias` in its layers.

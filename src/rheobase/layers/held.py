@@ -1,9 +1,9 @@
-"""Layers that compute once what is the same at every step.
+"""Layers that compute only once when their input is the same at every step.
 
-A picture that is fed in at every step, as `rheobase.encoding.direct` does it, is one picture in memory that is seen T times. A
-linear layer, a convolution or pooling makes the same of it each time, and is often the largest part of such a network: nothing
-else multiplies what is not spikes. So `Sequential` takes one step through all layers of this kind at its start, and lets the
-first layer that is of another kind see what comes out T times.
+An image fed in at every step, as by `rheobase.encoding.direct`, is one image in memory seen T times. A linear layer, a
+convolution or pooling gives the same output each time, and is often the most expensive part of such a network: nothing else
+multiplies values that are not spikes. So `Sequential` passes one step through all layers of this kind at its start, and the
+first layer of another kind sees the result T times.
 """
 
 import torch
@@ -18,7 +18,7 @@ _OTHERS = (nn.Linear, SpikeLinear, nn.Flatten, nn.Identity, nn.AvgPool2d, nn.Max
 
 
 def is_held(x: Tensor) -> bool:
-    """Whether all steps of `(T, B, *features)` are one in memory, and nobody asks for the gradient of each.
+    """Whether all steps of `(T, B, *features)` are one in memory, and no gradient of each is asked for.
 
     Example:
         >>> picture = torch.rand(8, 784)
@@ -29,11 +29,12 @@ def is_held(x: Tensor) -> bool:
 
 
 def steps_are_alike(layer: nn.Module, x: Tensor) -> bool:
-    """Whether `layer` makes of each step of `x`, `(T, B, *features)`, what it would make of it alone, and nobody looks on.
+    """Whether `layer` computes for each step of `x`, `(T, B, *features)`, what it would for that step alone, with no hook on
+    it.
 
-    Not so, for instance, of what draws random numbers, or measures a batch. A hook may count steps.
+    It is false, for instance, for a layer that draws random numbers or takes batch statistics. A hook may count steps.
     """
     kind = type_before_parametrizations(layer)
-    if kind in _AXES:  # without an axis for channels, they would take samples for these
+    if kind in _AXES:  # without a channel axis, they would mistake samples for channels
         return is_bare(layer) and x.ndim == 3 + _AXES[kind]
     return kind in _OTHERS and is_bare(layer)

@@ -1,10 +1,10 @@
-"""Which layers of a `Sequential` compute as one: neurons that fire once, with what is in front of them and behind.
+"""Which layers of a `Sequential` compute as one: neurons that fire once, with the layers before and after them.
 
 As one they need none of the sequences that pass between them (`rheobase.ops.hidden_single_spike`, between linear layers, and
-`rheobase.ops.pooled_single_spike`, in front of pooling), and so nobody can see these sequences. That is for networks in
-training, where nobody looks: as soon as a hook is registered on one of the layers, to count its spikes or to mask padding, they
-compute one after another, and so do layers of a derived class, of which nobody knows what else they do. Linear layers whose
-weights are standardized compute as those with plain weights, and so does what they fold into, bit for bit.
+`rheobase.ops.pooled_single_spike`, before pooling), so these sequences cannot be observed. That suits plain training: as soon
+as a hook is registered on one of the layers, to count its spikes or to mask padding, they compute one after another, and so do
+layers of a derived class, which may do anything else. Linear layers with standardized weights compute like those with plain
+weights, and so does what they fold into, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from rheobase.ops.hidden_single_spike import in_one, worthwhile
 from rheobase.ops.pooled_single_spike import in_one as pooled_in_one
 
 MOST = 3
-"""So many layers at most."""
+"""At most this many layers."""
 
 
 def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | None:
-    """What the first of these layers make of `x`, computed as one, and how many they are; None where none compute as one.
+    """The output of the first of these layers for `x`, computed as one, and how many they are; None if none compute as one.
 
     Args:
         layers: the next layers of a network, up to three.
         x: what reaches the first of them, from rest.
     """
-    if torch.compiler.is_compiling():  # which has ways of its own to join layers
+    if torch.compiler.is_compiling():  # which fuses layers in its own way
         return None
     y, count = None, 0
     match list(layers):
@@ -49,7 +49,7 @@ def together(layers: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, int] | Non
 
 
 def _hidden(linear: nn.Linear, neurons: SingleSpike, behind: nn.Linear, x: Tensor) -> Tensor | None:
-    # A standardized weight is computed whenever it is asked for: not in vain, where it can be helped.
+    # A standardized weight is computed on every access: avoid needless ones.
     if not _are_bare(linear, neurons, behind) or not worthwhile(x, linear.out_features, behind.out_features):
         return None
     weight = linear.weight
@@ -64,7 +64,7 @@ def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d | SpikeMaxPool2d, x: Ten
         return None
     if x.ndim != 5 or neurons.features not in (None, x.shape[2]):
         return None
-    # In the type of the membrane potential, which is that of `x` and not of the neurons.
+    # In the type of the membrane potential, which is that of `x`, not that of the neurons.
     decay, threshold = (
         as_step(neurons.per_feature(name, x), name, x, "SingleSpike") for name in ("decay", "threshold")
     )
@@ -73,8 +73,8 @@ def _pooled(neurons: SingleSpike, pooling: nn.AvgPool2d | SpikeMaxPool2d, x: Ten
 
 
 def _are_bare(*layers: nn.Module) -> bool:
-    """Whether each of the layers is of exactly its class, but for a weight that is standardized, and a call of it is a call of
-    its class's `forward`, no more."""
+    """Whether each of the layers is of exactly its class, except for a standardized weight, and calling it only calls its
+    class's `forward`."""
     classes = nn.Linear, SingleSpike, Hold, nn.AvgPool2d, SpikeMaxPool2d
     return all(_class_of(layer) in classes and is_bare(layer) for layer in layers)
 

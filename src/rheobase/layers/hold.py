@@ -1,8 +1,8 @@
-"""An input that does not change, over time: computed once, seen at every step.
+"""An input that is constant over time: computed once, seen at every step.
 
-A picture has no time. To feed it in at every step is to compute the same first layer T times, of T copies of the picture. But a
-linear layer and its repetition commute, so the picture can pass the first layer as a sequence of one step, and what comes out
-is held: `Sequential(Conv2d(...), Hold(8), SingleSpike(...), ...)`.
+An image has no time. Feeding it in at every step computes the same first layer T times, on T copies of the image. But a linear
+layer commutes with repetition, so the image can pass the first layer as a sequence of one step, and the result is held:
+`Sequential(Conv2d(...), Hold(8), SingleSpike(...), ...)`.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ from rheobase.temporal import Temporal
 
 
 class Hold(Temporal):
-    """Holds each step of its input for `steps` steps: of the one step of a picture it makes T, without copying it.
+    """Holds each step of its input for `steps` steps: it turns the one step of an image into T, without copying it.
 
     Args:
         steps: how long a step is held, at least 1.
 
     Raises:
-        ValueError: if `steps` is no whole number, at least 1.
+        ValueError: if `steps` is not a whole number of at least 1.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ class Hold(Temporal):
     def run(
         self, x: Float[Tensor, "T B *features"], state: Any = None
     ) -> tuple[Float[Tensor, "T_held B *features"], Any]:
-        """Each step of `x`, `steps` times; there is no state, a step of the next piece is held like one of this."""
+        """Each step of `x`, `steps` times; there is no state, since every step is held alike."""
         check_sequence(x, "Hold")
         if len(x) == 1:
             return x.expand(self.steps, *x.shape[1:]), state

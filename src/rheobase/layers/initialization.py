@@ -1,9 +1,9 @@
-"""How a new `Sequential` is initialized, without any call: alive in every layer, whatever the input's rate.
+"""How a new `Sequential` is initialized, without any call: active in every layer, whatever the input's rate.
 
-PyTorch draws the weights of a layer with n inputs uniformly within `1 / sqrt(n)`, which suits inputs of size 1 that are all
-there. Spikes are mostly absent: at a rate of 2 % the current is a tenth of that, no neuron fires, and the next layer hears
-nothing at all. What neurons need instead follows from their membrane. With weights of mean 0 and standard deviation S, and
-spikes at rate p, independent, the membrane potential without resets has mean 0 and variance
+PyTorch draws the weights of a layer with n inputs uniformly within `1 / sqrt(n)`, which suits dense inputs of size 1. Spikes
+are mostly absent: at a rate of 2 % the current is a tenth of that, no neuron fires, and the next layer receives nothing at all.
+What neurons need instead follows from their membrane. With weights of mean 0 and standard deviation S, and independent spikes
+at rate p, the membrane potential without resets has mean 0 and variance
 
     D^2 = n S^2 p (1 - p) K,    K = 1 / (1 - decay^2),
 
@@ -14,36 +14,36 @@ and a neuron fires at rate r if D, in units of the threshold, is
     D = 1 / z(r)                                                        (no reset)
 
 where the normal distribution exceeds z with probability r. The first term is exact without resets; the second, what the resets
-take away, is fitted to simulations, for r up to 0.1: the rate comes out to 20 % (the tests repeat them). From these S follows.
+take away, is fitted to simulations for r up to 0.1: the rate is accurate to 20 % (the tests repeat them). S follows from these.
 
-Neurons that fire at random (`SPSN`) do so at half of the steps whatever the scale of their weights, and D is what makes the
-logit of their probability deviate by 1: neither a coin nor a switch. That weights sum to 0 counts most here: random sums of
-inputs that fire at half of the steps are switches.
+Neurons that fire at random (`SPSN`) do so at half of the steps whatever the scale of their weights, and D gives the logit of
+their probability a standard deviation of 1: neither a coin nor a switch. That weights sum to 0 matters most here: with random
+sums of inputs that fire at half of the steps, neurons are switches.
 
 Neurons whose mixing over time is learned (`PSN`, `MaskedPSN`, `SlidingPSN`) have no reset, and K is the sum of squares of the
-weights of a step, on average over the steps.
+weights of a step, averaged over the steps.
 
-Three things make it robust where the true rate is unknown. Resets hold the rate back: D counts with less than its first power,
-so that an input between 0.5 and 30 %, 60-fold, makes 4 to 28 % of firing. So the rate of a hidden layer, too, is nearer to
-10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would differ
-between neurons more than it varies in time, and many would be silent or saturated.
+Three things make it robust where the true rate is unknown. Resets hold the rate back: it grows less than linearly with D, so
+that an input rate between 0.5 and 30 %, a 60-fold range, gives firing rates of 4 to 28 %. So the rate of a hidden layer, too,
+is closer to 10 % than that of the layer below. And the weights into a neuron sum to 0: with random sums the mean current would
+differ between neurons more than it varies in time, and many would be silent or saturated.
 
-Behind average pooling p (1 - p) is divided by nearly the number of spike trains that an average is over, see `POOLED`: else
-each pooling would halve the current, and a third convolution hear nothing. A pooling that divides by another number than that
-of the units in its window (`divisor_override`) multiplies it by the square of their ratio besides.
+After average pooling, p (1 - p) is divided by nearly the number of spike trains averaged, see `POOLED`: otherwise each pooling
+would halve the current, and a third convolution would receive nothing. If a pooling divides by another number than the size of
+its window (`divisor_override`), p (1 - p) is also multiplied by the square of their ratio.
 
-A wide delay (`DelayedLinear`) averages over time, and leaves the less of D the less the membrane does so itself: see
-`_blurred`. Training starts with wide delays, so it is for these that weights are scaled. With narrow or rounded ones, with
-which it ends, the neurons of a new network fire more: for delays of up to 25 steps 12 to 19 % at a decay of 0.9, and 26 to 36 %
-at 0.5. Scaled for narrow ones, they would be silent in the first epochs, at a decay of 0.5 nearly all.
+A wide delay (`DelayedLinear`) averages over time, and leaves less of D the less the membrane itself averages: see `_blurred`.
+Training starts with wide delays, so weights are scaled for these. With narrow or rounded ones, with which it ends, the neurons
+of a new network fire more: for delays of up to 25 steps 12 to 19 % at a decay of 0.9, and 26 to 36 % at 0.5. Scaled for narrow
+ones, they would be silent in the first epochs, at a decay of 0.5 nearly all.
 
-Recurrent weights (`RecurrentLIF`) are weights as all others, and half of the variance comes through them: condition II of
+Recurrent weights (`RecurrentLIF`) are weights like all others, and half of the variance comes through them: condition II of
 `rheobase.stability.conditions`.
 
-The surrogate's dampening is a rule, too, but one that was found and not derived: see `_dampening`.
+The surrogate's dampening follows a rule too, but an empirical one: see `_dampening`.
 
-What is done to a layer is arithmetic on the weights that it was drawn with: they are centred and scaled, biases become 0. No
-random number is drawn, so seeds mean what they meant.
+A layer's weights are not drawn again: the ones it has are centred and scaled, and biases become 0. No random number is drawn,
+so seeds keep their meaning.
 """
 
 import math
@@ -67,65 +67,65 @@ from rheobase.surrogate import DEFAULT, Surrogate
 from rheobase.temporal import Temporal
 
 INPUT_RATE = 0.02
-"""What is assumed of the input, in spikes per step, by default."""
+"""The rate of the input assumed by default, in spikes per step."""
 
 HIDDEN_RATE = 0.1
-"""At which neurons are to fire, and with that the input of hidden layers."""
+"""The rate at which neurons should fire, and so that of the input of hidden layers."""
 
 RANDOM_RATE = 0.5
-"""At which neurons fire at random."""
+"""The rate of neurons that fire at random."""
 
 ONCE_RATE = 0.005
-"""The input of layers behind neurons that fire once in a sequence, most of them at its beginning."""
+"""The rate of the input of layers behind neurons that fire once in a sequence, most of them at its beginning."""
 
 CORRELATION = 0.1
-"""Spikes of hidden layers come in clusters, as long as the membrane remembers: to it they are as loud as independent ones
-`1 + 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it
-dies out."""
+"""Spikes of hidden layers come in clusters, as long as the membrane remembers: to it they are as strong as independent ones `1
++ 0.1 decay / (1 - decay)` times as frequent. With 0 the rate of deep layers settles near 25 % instead of 10 %, with 0.3 it dies
+out."""
 
 RANDOM_CORRELATION = 0.38
-"""The same of neurons that fire at random, whose probabilities change as slowly as their membrane: logits stay at 1 through
+"""The same for neurons that fire at random, whose probabilities change as slowly as their membrane: logits stay at 1 through
 depth."""
 
 POOLED = 0.75
-"""An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With the n of
-independent ones the linear layers behind convolutions would fire at 30 %."""
+"""An average over n spike trains varies less than one of them, but neighbours fire together: `n^0.75` times less. With n, as
+for independent ones, the linear layers behind convolutions would fire at 30 %."""
 
 FIRST = 1.8
-"""The dampening of the first layer in units of the others', for its few and independent inputs make a small gradient."""
+"""The dampening of the first layer relative to the others, since its few, independent inputs give a small gradient."""
 
 RECURRENT = 0.75
-"""The dampening of recurrent layers likewise, the first or not: see `rheobase.stability.recurrence`."""
+"""The same for recurrent layers, first or not: see `rheobase.stability.recurrence`."""
 
 RECURRENT_PART = 0.5
-"""Of the variance of the currents of recurrent layers: what comes through recurrent weights."""
+"""The share of the variance of a recurrent layer's currents that comes through recurrent weights."""
 
 _as_first: WeakKeyDictionary[nn.Module, tuple[float, int]] = WeakKeyDictionary()
-"""The layers that were scaled as the first of a network, with the rate that was assumed, and the version of the weights then:
-a network may turn out to be a part of another, and what its first layer hears to be neurons."""
+"""The layers that were scaled as the first of a network, with the rate assumed and the version of the weights then: a network
+may turn out to be part of another, and its first layer to receive spikes of neurons."""
 
 FEW = 16
-"""With fewer inputs weights are not centred: their mean is much of what a neuron can hear."""
+"""With fewer inputs weights are not centred: their mean is much of what a neuron can receive."""
 
 NORMALIZATIONS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
-"""Layers behind which currents have a size of their own, whatever the weights in front."""
+"""Layers after which currents have a scale of their own, whatever the weights before."""
 
-_LONGEST = 0.99  # decays above it count as it: who knows whether the sequence is long enough for more
+_LONGEST = 0.99  # larger decays count as this one: the sequence may be too short for more
 _Leaky = IntegrateAndFire | AdaptiveNeuron
 _Known = _Leaky | ParallelNeuron | SPSN
 _Synapses = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | DelayedLinear
 
 
 def initialize(layers: Sequence[nn.Module], input_rate: float) -> None:
-    """Scale the weights of all linear and convolutional layers that are as PyTorch drew them and that drive neurons.
+    """Scale the weights of all linear and convolutional layers that drive neurons and are still as PyTorch drew them.
 
-    The surrogate of these neurons, if none was chosen, is given the dampening that keeps gradients even.
+    The surrogate of these neurons, if none was chosen, gets the dampening that keeps gradients even.
 
     Args:
-        layers: in the order of the data. A layer is left alone if its weights were set, loaded, copied or trained, if they are
-            shared, parametrized, or on the meta device; if no neurons follow, or a normalization comes first; and if the
-            neurons are of a kind that this module knows nothing about.
-        input_rate: the rate of spikes that the first layer hears, in (0, 1).
+        layers: in the order of the data. A layer is left alone if its weights were set, loaded, copied or trained, or are
+            shared, parametrized, or on the meta device; if no neurons follow, or a normalization comes first; and if this
+            module does not know the kind of neurons.
+        input_rate: the rate of spikes that the first layer receives, in (0, 1).
     """
     heard: Neuron | None = None
     pooled, scale = 1, 1.0  # units in a window, and their sum in averages of it
@@ -162,7 +162,7 @@ def initialize(layers: Sequence[nn.Module], input_rate: float) -> None:
 
 
 def leave(layers: Sequence[nn.Module]) -> None:
-    """Count the weights of all layers as set by hand, so that no container that they are put into changes them."""
+    """Mark the weights of all layers as set by hand, so that no container they are put into changes them."""
     for layer in layers:
         if isinstance(layer, _Synapses) and is_untouched(layer):
             torch.autograd.graph.increment_version(layer.weight)
@@ -171,11 +171,11 @@ def leave(layers: Sequence[nn.Module]) -> None:
 
 
 def is_untouched(layer: _Synapses) -> bool:
-    """Whether the weights are still what PyTorch's own initialization drew.
+    """Whether the weights are still as PyTorch's own initialization drew them.
 
     PyTorch counts the changes of a tensor, and its initialization is one: loading, `nn.init` and most optimizers are further
-    ones, and a copy starts at 0. Fused optimizers do not count: weights that have a gradient are trained. What goes behind its
-    back through `.data` is found by the values: they must look as if drawn uniformly within the bound of the default.
+    ones, and a copy starts at 0. Fused optimizers do not count: weights that have a gradient are trained. Changes that bypass
+    it through `.data` are found by the values: they must look drawn uniformly within the default bound.
     """
     if type(layer).reset_parameters not in [kind.reset_parameters for kind in (nn.Linear, _ConvNd, DelayedLinear)]:
         return False
@@ -186,7 +186,7 @@ def is_untouched(layer: _Synapses) -> bool:
 
 
 def _is_recurrence_untouched(layer: RecurrentLIF) -> bool:
-    """The same of recurrent weights, which are drawn likewise."""
+    """The same for recurrent weights, which are drawn likewise."""
     weight = layer._parameters.get("recurrent_weight")
     if weight is None or type(layer).reset_parameters is not RecurrentLIF.reset_parameters:
         return False
@@ -206,7 +206,7 @@ def deviation(neurons: _Known, rate: float = HIDDEN_RATE) -> Tensor:
 
     Args:
         neurons: a layer of neurons.
-        rate: spikes per step, in (0, 0.5); what a refractory period makes impossible is halved, and to neurons that fire at
+        rate: spikes per step, in (0, 0.5); a rate that a refractory period makes impossible is halved; for neurons that fire at
             random it makes no difference.
 
     Returns:
@@ -241,9 +241,9 @@ def deviation(neurons: _Known, rate: float = HIDDEN_RATE) -> Tensor:
 def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
     """The sum of a spike's effect on the membrane potential over all later steps, and the sum of its square, K.
 
-    `1 / (1 - a)` and `1 / (1 - a^2)` with the decay a; with that of a synapse, b, besides, `1 / ((1 - a) (1 - b))` and
-    `(1 + a b) / ((1 - a^2) (1 - b^2) (1 - a b))`. Decays above 0.99 count as 0.99. Of learned weights over time, the sums over
-    these and their squares, on average over the steps.
+    `1 / (1 - a)` and `1 / (1 - a^2)` with the decay a; with that of a synapse, b, too, `1 / ((1 - a) (1 - b))` and `(1 + a b) /
+    ((1 - a^2) (1 - b^2) (1 - a b))`. Decays above 0.99 count as 0.99. For learned weights over time, the sums over these and
+    their squares, averaged over the steps.
 
     Example:
         >>> import rheobase as rb
@@ -260,7 +260,7 @@ def kernel(neurons: _Known) -> tuple[Tensor, Tensor]:
 
 
 def _hear(layer: _Synapses, neurons: _Known, heard: Neuron) -> None:
-    """Scale the first layer of a network that became a part of another for the neurons that it turns out to hear."""
+    """Scale the first layer of a network that became part of another for the neurons that now drive it."""
     assumed, version = _as_first.pop(layer, (0.0, -1))
     if layer.weight.is_inference() or layer.weight._version != version:
         return
@@ -276,7 +276,7 @@ def _hear(layer: _Synapses, neurons: _Known, heard: Neuron) -> None:
 
 
 def _activity_of(neurons: Neuron) -> tuple[float, float]:
-    """At what rate neurons are taken to fire, and how their spikes come in clusters."""
+    """The rate at which neurons are assumed to fire, and how their spikes cluster."""
     if isinstance(neurons, SPSN):
         return RANDOM_RATE, RANDOM_CORRELATION
     return ONCE_RATE if isinstance(neurons, SingleSpike) else HIDDEN_RATE, CORRELATION
@@ -288,12 +288,12 @@ def _variance(rate: float) -> float:
 
 @torch.no_grad()
 def _scale(weight: Tensor, neurons: _Known, variance: float | Tensor, correlation: float, part: float) -> None:
-    """Give weights mean 0 and the standard deviation that drives `neurons` as wanted, or to a part, by inputs of `variance`."""
+    """Give weights mean 0 and the standard deviation with which inputs of `variance` drive `neurons` as wanted, or in part."""
     fan_in = weight[0].numel()
     spread = _deviation_of_weights(neurons, fan_in * variance / part, correlation)
     if spread.numel() not in (1, len(weight)):  # layers in between have changed the number of features
         spread = spread.mean()
-    scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) deviate by 1 / sqrt(3 n)
+    scale = spread * (3 * fan_in) ** 0.5  # uniform numbers within 1 / sqrt(n) have standard deviation 1 / sqrt(3 n)
     if fan_in >= FEW:
         weight -= weight.flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
         scale = scale * (1 - 1 / fan_in) ** -0.5
@@ -310,10 +310,10 @@ def _deviation_of_weights(neurons: _Known, variance: float | Tensor, correlation
 
 
 def _blurred(neurons: _Known, longest: int) -> Tensor:
-    """What a new layer's wide delays leave of the variance of the membrane potential: a scalar, or one for each feature.
+    """The share of the membrane potential's variance that a new layer's wide delays leave: a scalar, or one for each feature.
 
-    A membrane that remembers `a^n` of what was n steps ago hears two taps of a bump as one, to that part:
-    `sum_kl bump_k bump_l a^|k - l|`. On average over the delays.
+    A membrane that keeps `a^n` of its input n steps ago receives two taps of a bump as one, to that extent: `sum_kl bump_k
+    bump_l a^|k - l|`. Averaged over the delays.
     """
     memory = torch.zeros(())
     if not isinstance(neurons, ParallelNeuron):
@@ -328,18 +328,18 @@ def _blurred(neurons: _Known, longest: int) -> Tensor:
 
 
 def _surrogate_of(neurons: _Leaky, first: bool) -> Surrogate:
-    """The default surrogate, dampened for these neurons, which are the first of a network or hear others."""
-    # In units of the threshold, so that weights and threshold scaled alike give the same gradients.
+    """The default surrogate, dampened for these neurons, which are the first of a network or receive from others."""
+    # In units of the threshold, so that scaling weights and threshold alike gives the same gradients.
     unit = neurons.threshold.detach().mean().item()
     dampening = _dampening(neurons) * (RECURRENT if isinstance(neurons, RecurrentLIF) else FIRST if first else 1.0)
     return replace(DEFAULT, dampening=dampening / unit, sharpness=DEFAULT.sharpness / unit)
 
 
 def _dampening(neurons: _Leaky) -> float:
-    """What `rheobase.stabilize` comes to, within a third or so, for gradients that are even through hidden layers.
+    """Roughly what `rheobase.stabilize` finds, to within about a third, for gradients that are even through hidden layers.
 
-    The longer the memory, the more steps a gradient is summed over: `sqrt(1 - decay^2)` for the membrane and for the synapse.
-    Resets to 0 let no gradient pass, and without resets weights are smaller.
+    The longer the memory, the more steps a gradient sums over: `sqrt(1 - decay^2)` for the membrane and for the synapse. Resets
+    to 0 let no gradient pass, and without resets weights are smaller.
     """
     keeps = (1 - neurons.decay.detach().clamp(max=_LONGEST) ** 2).sqrt()
     if isinstance(neurons, SynapticLIF):
@@ -352,7 +352,7 @@ def _reset(neurons: _Leaky) -> Reset:
 
 
 def _next_neurons(layers: Sequence[nn.Module]) -> _Known | None:
-    """The neurons that come next; None if weights, a normalization or a readout come first, or they are not known here."""
+    """The next neurons; None if weights, a normalization or a readout come first, or if their kind is unknown here."""
     for layer in layers:
         if isinstance(layer, Neuron):
             return layer if isinstance(layer, _Known) else None
@@ -372,7 +372,8 @@ def _every(layer: nn.Module) -> list[nn.Parameter]:
 
 
 def _looks_uniform(values: Tensor, bound: float) -> bool:
-    """Whether values may be a uniform sample from [-bound, bound]: its range, and its first two moments to 6 deviations."""
+    """Whether values may be a uniform sample from [-bound, bound]: by its range, and its first two moments to within 6 standard
+    deviations."""
     u = values.double().flatten() / bound
     mean, square = u.mean().abs().item(), u.square().mean().item()
     margin = 6 / math.sqrt(max(u.numel(), 1))

@@ -1,4 +1,4 @@
-"""The layers of a network in the order of the data, whatever containers they are in."""
+"""The layers of a network in the order of the data, through any nesting of containers."""
 
 from collections.abc import Iterator
 
@@ -9,18 +9,19 @@ from rheobase.temporal import Temporal
 
 
 class InSequence(Temporal):
-    """A layer over time that is what it holds, in sequence, computed in some way of its own: `in_order` looks into it."""
+    """A layer over time that computes the layers it holds in sequence, in its own way: `in_order` looks into it."""
 
 
 def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every layer of `network` with its name, in the order in which data passes through containers in sequence.
+    """Every layer of `network` with its name, in the order in which data passes through sequential containers.
 
     Args:
-        network: a container in sequence, of this library or PyTorch's, in which there may be others; or a single layer.
+        network: a sequential container, from this library or PyTorch, possibly nested; or a single layer.
         name: the name of `network` itself.
 
     Returns:
-        Names such as `"2.0"`, as in the state dict, and layers; one that is no container in sequence counts as one layer.
+        Names such as `"2.0"`, as in the state dict, and layers; a module that is not a sequential container counts as one
+        layer.
 
     Example:
         >>> [name for name, _ in in_order(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(2, 1), nn.Tanh())))]
@@ -28,7 +29,7 @@ def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
     """
     network = original(network)
     if isinstance(network, nn.Sequential | InSequence):
-        # `named_children` would name a layer that is used twice only once.
+        # `named_children` would list a layer that is used twice only once.
         for child, layer in network._modules.items():
             if layer is not None:
                 yield from in_order(layer, f"{name}.{child}" if name else child)
@@ -37,7 +38,7 @@ def in_order(network: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def check_order(network: nn.Module, what: str, *kinds: type[nn.Module]) -> None:
-    """Refuse layers of these kinds inside of a module that is no container in sequence.
+    """Refuse layers of these kinds inside a module that is not a sequential container.
 
     Raises:
         TypeError: naming the module, the layer in it, and what to write instead.
@@ -51,6 +52,6 @@ def check_order(network: nn.Module, what: str, *kinds: type[nn.Module]) -> None:
             if isinstance(module, kinds):
                 where = f"layer {name}, {type(layer).__name__}," if name else f"network, {type(layer).__name__},"
                 raise TypeError(
-                    f"{what}: {where} holds a {type(module).__name__} ({place}), and is no container in sequence: nobody "
-                    "knows in which order data passes through it; write it as an rb.Sequential"
+                    f"{what}: {where} holds a {type(module).__name__} ({place}) but is not a sequential container, so "
+                    "the order of its layers is unknown; write it as an rb.Sequential"
                 )

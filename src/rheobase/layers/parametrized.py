@@ -1,4 +1,4 @@
-"""Layers whose weights are computed from others: which layers can be such ones, and by what their weights are computed."""
+"""Layers whose weights are computed from others: which layers these can be, and what computes their weights."""
 
 from typing import Literal, TypeGuard
 
@@ -10,7 +10,7 @@ from rheobase.layers.delayed_linear import DelayedLinear
 
 
 def has_rows(layer: nn.Module) -> TypeGuard[nn.Linear | _ConvNd]:
-    """Whether the first axis of the layer's weight is that of its output units: of linear and convolutional layers.
+    """Whether the first axis of the layer's weight is that of its output units: so for linear and convolutional layers.
 
     Example:
         >>> has_rows(nn.Conv2d(1, 2, 3)), has_rows(nn.ConvTranspose2d(1, 2, 3))
@@ -20,7 +20,7 @@ def has_rows(layer: nn.Module) -> TypeGuard[nn.Linear | _ConvNd]:
 
 
 def kind_of(layer: nn.Module) -> str:
-    """The name of the layer's class, for people: PyTorch gives those whose weights are computed a class of another name.
+    """The name of the layer's class, for messages: PyTorch renames the class of layers whose weights are computed.
 
     Example:
         >>> import rheobase as rb
@@ -32,7 +32,7 @@ def kind_of(layer: nn.Module) -> str:
 
 
 def weight_name(layer: nn.Module) -> Literal["weight", "recurrent_weight"] | None:
-    """The name of the weight whose first axis is that of the layer's output units, or of recurrent neurons; None without.
+    """The name of the weight whose first axis is that of the layer's output units, or of recurrent neurons; None if none.
 
     Example:
         >>> import rheobase as rb
@@ -46,7 +46,7 @@ def weight_name(layer: nn.Module) -> Literal["weight", "recurrent_weight"] | Non
 
 
 def rules_of(layer: nn.Module) -> list[nn.Module]:
-    """What the weight of `layer`, that of `weight_name`, is computed by, in order; nothing if it is a plain one.
+    """What computes the weight of `layer`, that of `weight_name`, in order; nothing if it is a plain one.
 
     Example:
         >>> rules_of(nn.Linear(3, 2))

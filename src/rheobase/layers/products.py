@@ -1,8 +1,8 @@
-"""How plain PyTorch layers compute in a `Sequential`: as always, but for the one function inside that takes the time.
+"""How plain PyTorch layers compute in a `Sequential`: as usual, except for the one function inside that takes the time.
 
-Time folded into the batch, a linear layer sees mostly zeros, and convolution and pooling more images than the cache holds. The
-layer runs through its own `forward`, with all its hooks and parametrizations, and only PyTorch's function inside it is
-replaced, wherever another is faster: a product and a convolution by sums over spike lists, or a convolution by pieces
+With time merged into the batch, a linear layer sees mostly zeros, and convolution and pooling see more images than the cache
+holds. The layer runs through its own `forward`, with all its hooks and parametrizations, and only PyTorch's function inside it
+is replaced, wherever another is faster: a product and a convolution by sums over spike lists, or a convolution in pieces
 (`rheobase.ops.linear`, `rheobase.ops.convolution`), and pooling of 2 x 2 by a function of four numbers
 (`rheobase.ops.pooling`).
 """
@@ -22,7 +22,7 @@ from rheobase.ops.pooling import average_2x2, maximum_2x2
 
 
 def call_folded(layer: nn.Module, x: Tensor) -> Any:
-    """`layer(x)`, for `x` with time folded into the batch; a linear layer, a convolution and pooling the fastest way."""
+    """`layer(x)`, for `x` with time merged into the batch; linear layers, convolutions and pooling in the fastest way."""
     layers = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.AvgPool2d | nn.MaxPool2d
     if isinstance(layer, SpikeLinear) or not isinstance(layer, layers):
         return layer(x)
@@ -31,7 +31,7 @@ def call_folded(layer: nn.Module, x: Tensor) -> Any:
 
 
 def is_bare(layer: nn.Module) -> bool:
-    """Whether a call of `layer` is a call of its class's `forward`, and nothing else: no hook looks on."""
+    """Whether calling `layer` only calls its class's `forward`: it has no hooks."""
     hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     return not (any(hooks) or module._has_any_global_hook() or "forward" in vars(layer))
 
@@ -39,7 +39,7 @@ def is_bare(layer: nn.Module) -> bool:
 class _Products(TorchFunctionMode):
     """Within it, PyTorch's functions of these layers are ours."""
 
-    @no_type_check  # `torch.compile` looks into this, and not into such checks
+    @no_type_check  # `torch.compile` traces this, but not such checks
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -82,7 +82,7 @@ def pools_2x2(layer: nn.AvgPool2d | nn.MaxPool2d) -> bool:
 
 @no_type_check
 def _in_numbers(padding: str | tuple[int, ...], weight: Tensor, dilation: tuple[int, ...]) -> tuple[int, ...] | None:
-    """What padding comes to on each side; None if it is not the same on both."""
+    """The padding on each side; None if it is not the same on both."""
     if isinstance(padding, tuple):
         return padding
     around = [
@@ -93,4 +93,4 @@ def _in_numbers(padding: str | tuple[int, ...], weight: Tensor, dilation: tuple[
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     fits = input.shape[-1:] == weight.shape[1:]
-    return (linear if fits else F.linear)(input, weight, bias)  # what does not fit is PyTorch's to refuse
+    return (linear if fits else F.linear)(input, weight, bias)  # PyTorch refuses what does not fit

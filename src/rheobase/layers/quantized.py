@@ -1,11 +1,11 @@
-"""Weights of few bits, as chips have them, while a network learns: it finds weights that are good when they are rounded.
+"""Weights of few bits, as on chips, while a network learns: it finds weights that are good when rounded.
 
-A network that is trained in floating point and rounded afterwards loses the more, the fewer bits there are. Here the layer
-computes with rounded weights from the start or from some epoch on, and what is learned is the number behind each: the gradient
-passes the rounding as if it were not there (straight through).
+A network that is trained in floating point and rounded afterwards loses more accuracy the fewer bits there are. Here the layer
+computes with rounded weights from the start or from some epoch on, and learns the number behind each: the gradient passes the
+rounding as if it were not there (straight through).
 
-It is a parametrization of the layer's own weight, or of recurrent ones, as `rheobase.standardize` is, and goes with it: first
-standardize, then quantize. The rounding itself is PyTorch's.
+It is a parametrization of the layer's own weight, or of recurrent ones, as `rheobase.standardize` is, and combines with it:
+first standardize, then quantize. The rounding itself is PyTorch's.
 """
 
 from collections.abc import Iterator
@@ -74,23 +74,23 @@ class QuantizedWeight(nn.Module):
 
 
 def quantize(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "output") -> M:
-    """Let linear and convolutional layers and recurrent neurons compute with weights of so many bits from now on, and learn on.
+    """Make linear and convolutional layers and recurrent neurons compute with weights of this many bits, and keep learning.
 
-    Biases, decays, thresholds and delays stay as they are. A network that has been trained already needs a few
-    epochs more; `rheobase.fold` then makes plain, rounded weights of it, and `integer_weights` whole numbers.
+    Biases, decays, thresholds and delays stay as they are. A network that is already trained needs a few more epochs;
+    `rheobase.fold` then turns its weights into plain, rounded ones, and `integer_weights` into whole numbers.
 
     Args:
-        module: such a layer, or a network with such layers in it; changed in place. Scale it first: `rheobase.stabilize`, and
-            whatever else computes on weights, wants them plain or standardized. Recurrent weights that have no effect, from
-            neurons to themselves without `self_connections`, become 0.
+        module: such a layer, or a network that holds such layers; changed in place. Scale it first: `rheobase.stabilize`, and
+            anything else that computes on weights, needs them plain or standardized. Recurrent weights that have no effect,
+            from neurons to themselves without `self_connections`, become 0.
         bits: of a weight with its sign, 2 to 16.
-        over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`, as simple chips want it.
+        over: the weights that share a step: those of an `"output"` unit, or of the `"layer"`, as simple chips require.
 
     Returns:
         The module.
 
     Raises:
-        TypeError: if there is no such layer, or another one that learns weights, such as an `nn.ConvTranspose2d`.
+        TypeError: if there is no such layer, or there is another that learns weights, such as an `nn.ConvTranspose2d`.
         ValueError: if a layer is quantized already, or pruned, or an argument is out of range.
 
     Source: the straight-through estimator of Bengio, Leonard and Courville, arXiv 1308.3432.
@@ -121,18 +121,18 @@ def quantize(module: M, bits: int = 8, *, over: Literal["output", "layer"] = "ou
             "rb.quantize(network[0])"
         )
     if already := next((layer for layer, _ in layers if quantized(layer) is not None), None):
-        raise ValueError(f"quantize: {already} is quantized already")
+        raise ValueError(f"quantize: {already} is already quantized")
     rules = [QuantizedWeight(bits, over) for _ in layers]  # all of them before any layer is changed
     for (layer, name), rule in zip(layers, rules, strict=True):
         if not getattr(layer, "self_connections", True):
             with torch.no_grad():
-                torch.as_tensor(layer.recurrent_weight).fill_diagonal_(0)  # or they would have a say in the step
+                torch.as_tensor(layer.recurrent_weight).fill_diagonal_(0)  # or they would influence the step
         parametrize.register_parametrization(layer, name, rule)
     return module
 
 
 def _others(module: nn.Module) -> Iterator[str]:
-    """The layers with weights, of two axes and more, that are none of those whose rows are those of units."""
+    """The layers with weights of two or more axes whose rows are not those of units."""
     for path, layer in module.named_modules():
         if weight_name(layer) is not None or isinstance(layer, nn.LayerNorm | nn.RMSNorm) or "parametrizations" in path:
             continue
@@ -154,10 +154,11 @@ def quantized(layer: nn.Module) -> QuantizedWeight | None:
 
 @torch.no_grad()
 def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], Float[Tensor, " steps"]]:
-    """The whole numbers and the steps that the weights of a quantized layer are made of, for a chip.
+    """The whole numbers and the steps that make up the weights of a quantized layer, for a chip.
 
     Args:
-        layer: a layer that `quantize` has changed, and nothing else since; of recurrent neurons, it is their recurrent weights.
+        layer: a layer that `quantize` has changed, and nothing else since; for recurrent neurons, their recurrent weights are
+            meant.
 
     Returns:
         Integers between `-(2^(bits - 1) - 1)` and its negative, int16, in the shape of the weight; and the step of each output
@@ -174,7 +175,9 @@ def integer_weights(layer: nn.Module) -> tuple[Int[Tensor, "outputs *kernel"], F
     """
     rule = quantized(layer)
     if rule is None or rule is not rules_of(layer)[-1]:
-        raise ValueError(f"integer_weights: layer must be one that rheobase.quantize has changed last, got {layer}")
+        raise ValueError(
+            f"integer_weights: layer must be one that rheobase.quantize was the last to change, got {layer}"
+        )
     weight = torch.as_tensor(getattr(layer, weight_name(layer) or ""))
-    step = rule.step(weight)  # the largest weights are whole numbers of steps, so it is found again
+    step = rule.step(weight)  # the largest weights are whole numbers of steps, so the step is recovered
     return (weight / step.view(-1, *[1] * (weight.ndim - 1))).round().to(torch.int16), step

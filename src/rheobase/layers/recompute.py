@@ -1,11 +1,11 @@
-"""Long sequences in little memory: what the backward pass needs is computed again, piece by piece.
+"""Long sequences in little memory: what the backward pass needs is recomputed, piece by piece.
 
-Training keeps numbers for every neuron and step until the backward pass reads them: in a network, 4 bytes for each membrane
-potential and 4 for each input of a linear layer, times T. Instead, a sequence can be cut into pieces of about sqrt(T) steps. Of
-each piece only the state before it is kept; the backward pass runs the piece once more, from that state, and keeps numbers
-for no more than one piece at a time. Memory then grows with sqrt(T), and a training step takes one more forward pass.
+Training keeps values for every neuron and step until the backward pass reads them: in a network, 4 bytes for each membrane
+potential and 4 for each input of a linear layer, times T. Instead, a sequence can be cut into pieces of about sqrt(T) steps.
+Only the state before each piece is kept; the backward pass runs the piece again from that state, and keeps values for only one
+piece at a time. Memory then grows with sqrt(T), and a training step takes one more forward pass.
 
-What is kept besides are the input and the output of all steps, and those of whatever stands outside of the pieces.
+Also kept are the input and the output of all steps, and those of whatever is outside the pieces.
 """
 
 import math
@@ -27,19 +27,19 @@ from rheobase.temporal import Temporal, detach
 class Recompute(InSequence):
     """A layer or a whole network that trains in memory proportional to `sqrt(T)`; same outputs, same gradients.
 
-    Without gradients, as in evaluation, it does nothing. Nor does it where somebody looks at the layers inside, or changes what
-    they see: with penalties on activity, within `rheobase.masked`, and in `stabilize` and `doctor` nothing is cut.
+    Without gradients, as in evaluation, it runs its layer in one piece. So it does where hooks observe or change what the inner
+    layers receive: with penalties on activity, within `rheobase.masked`, and in `stabilize` and `doctor`.
 
     Args:
         layer: any layer over time, such as a `Sequential`.
-        steps: the steps in a piece; None takes the square root of T, which keeps the least.
+        steps: the steps in a piece; None takes the square root of T, which needs the least memory.
         truncated: whether the gradient ends where a piece begins: each piece learns from its own steps alone, as if the state
             that it started from were given (truncated backpropagation through time). The outputs are the same.
 
     Raises:
-        TypeError: if `layer` is not a layer over time, or holds a batch normalization: that takes its mean over all steps, and
-            so cannot go piece by piece.
-        ValueError: if `steps` is no whole number, at least 1.
+        TypeError: if `layer` is not a layer over time, or holds a batch normalization, which takes its mean over all steps and
+            so cannot work piece by piece.
+        ValueError: if `steps` is not a whole number of at least 1.
 
     Example:
         >>> import rheobase as rb
@@ -57,8 +57,8 @@ class Recompute(InSequence):
         for name, module in layer.named_modules():
             if isinstance(module, _BatchNorm):
                 raise TypeError(
-                    f"Recompute: layer must hold no batch normalization, got {type(module).__name__} at {name}: its mean is "
-                    "over all steps of a sequence, which is never there as a whole; use a LayerNorm"
+                    f"Recompute: layer must hold no batch normalization, got {type(module).__name__} at {name}: it "
+                    "needs all steps of a sequence at once, but receives one piece at a time; use a LayerNorm"
                 )
         self.layer = layer
         self.steps = None if steps is None else as_count(steps, "steps", "Recompute")
@@ -78,7 +78,7 @@ class Recompute(InSequence):
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_out B *out"]:
         """The layer's outputs for the whole sequence `x`, from rest."""
-        # Where nothing is recomputed the layer is called as such, so that hooks on the layers inside see it.
+        # Where nothing is recomputed the layer is called directly, so that hooks on the layers inside see it.
         return self.layer(x) if self._is_whole(x) else self.run(x)[0]
 
     def _steps(self, x: Tensor) -> int:
@@ -94,7 +94,7 @@ class Recompute(InSequence):
 
 @contextmanager
 def in_one_piece(network: nn.Module) -> Iterator[None]:
-    """Within it, every `Recompute` in `network` calls its layer as such: in pieces, hooks on the layers inside see nothing."""
+    """Within it, every `Recompute` in `network` calls its layer directly: in pieces, hooks on the layers inside see nothing."""
     wrappers = [module for module in network.modules() if isinstance(module, Recompute)]
     before = [vars(wrapper).get("forward") for wrapper in wrappers]
     for wrapper in wrappers:

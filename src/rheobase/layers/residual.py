@@ -1,9 +1,9 @@
-"""Blocks that add their input to their output, so that a deep network has short ways through it.
+"""Blocks that add their input to their output, so that a deep network has short paths through it.
 
-A block behind a connection past it learns what to add, and gradients reach the first layers without passing all of the others.
-With spikes there is a choice of where to add. Added behind the last neurons of a block, as here, what passes by is left as it
-is, and a block that never fires is the identity (the element-wise connection "ADD" of Fang et al., "Deep Residual Learning in
-Spiking Neural Networks", NeurIPS 2021). What comes out is a sum of spikes, 0, 1, 2 and so on.
+A block with a skip connection learns what to add, and gradients reach the first layers without passing all the others. With
+spikes there is a choice of where to add. Added after the last neurons of a block, as here, the skipped input is unchanged, and
+a block that never fires is the identity (the element-wise connection "ADD" of Fang et al., "Deep Residual Learning in Spiking
+Neural Networks", NeurIPS 2021). The output is a sum of spikes, 0, 1, 2 and so on.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from rheobase.temporal import Temporal
 
 
 class Residual(Temporal):
-    """Layers in sequence, and a connection past them: `y = layers(x) + shortcut(x)`.
+    """Layers in sequence, with a skip connection: `y = layers(x) + shortcut(x)`.
 
     Args:
-        layers: as for `Sequential`, in order; they are initialized for an input of hidden neurons.
-        shortcut: what `x` passes on its other way, such as an `nn.Conv2d` of 1 x 1 where the number of maps changes, whose
+        layers: as for `Sequential`, in order; initialized for input from hidden neurons.
+        shortcut: what is applied to `x` on the other path, such as a 1 x 1 `nn.Conv2d` where the number of maps changes, whose
             weights are left as they are; None is `x` itself.
 
     Raises:
@@ -59,7 +59,7 @@ class Residual(Temporal):
 def _sum(y: Tensor, passing: Tensor) -> Tensor:
     if y.shape != passing.shape:
         raise ValueError(
-            f"Residual: layers return {tuple(y.shape)}, and what passes them is {tuple(passing.shape)}; they must be the same: "
-            "give a shortcut=, such as an nn.Conv2d(channels, channels_out, 1)"
+            f"Residual: the layers return shape {tuple(y.shape)}, the shortcut {tuple(passing.shape)}; they must "
+            "match: give shortcut=, such as an nn.Conv2d(channels, channels_out, 1)"
         )
     return y + passing

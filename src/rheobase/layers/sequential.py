@@ -1,13 +1,13 @@
 """Layers one after another, over time, with plain PyTorch layers in between.
 
-A linear or convolutional layer treats every time step alike, so it can treat them all at once: time is folded into the batch,
+A linear or convolutional layer treats every time step alike, so it can treat them all at once: time is merged into the batch,
 `(T, B, *features) -> (T * B, *features)`, and one large product replaces T small ones. Most of what reaches a linear layer of a
-spiking network is zero, so the product is a sum over spike lists wherever that is faster. What is the same at every step, as a
-picture, passes the layers in front of the first neurons once. All this is most of the speed of a network and needs nothing from
-the user: `Sequential` folds for every layer that does not know about time, and measures the density of what reaches each of its
-linear layers.
+spiking network is zero, so the product is a sum over spike lists wherever that is faster. An input that is the same at every
+step, such as an image, passes the layers before the first neurons once. Most of a network's speed comes from this, with nothing
+for the user to do: `Sequential` merges time into the batch for every layer that does not know about time, and measures the
+density of the input of each linear layer.
 
-A new network is alive: linear and convolutional layers in front of neurons are scaled for them, see
+A new network is active: linear and convolutional layers in front of neurons are scaled for them, see
 `rheobase.layers.initialization`.
 """
 
@@ -30,32 +30,30 @@ from rheobase.temporal import Temporal
 class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatibleVariableOverride]
     """A network of layers in sequence: `(T, B, *features)` in, `(T, B, *features_out)` out, from rest.
 
-    Layers of this library see the sequence; all other modules see `(T * B, *features)`, every step as a sample of its own.
-    An `nn.Linear` computes by spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same
-    up to rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`. A layer of
-    `SingleSpike` neurons between two linear layers is computed with them, where that is faster and no hook looks on, see
-    `rheobase.ops.hidden_single_spike`, and one in front of pooling with that, see `rheobase.ops.pooled_single_spike`. Of an
-    input whose steps are one in memory, such as `rheobase.encoding.direct` makes it, the linear and convolutional layers in
-    front of the first neurons see one step.
+    Layers of this library see the sequence; all other modules see `(T * B, *features)`, every step as a sample of its own. An
+    `nn.Linear` uses spike lists when most of its input is zero, see `rheobase.ops.linear`; the results are the same up to
+    rounding. To fix how a layer computes, use `rheobase.SpikeLinear(..., path="dense")` or `path="lists"`. A layer of
+    `SingleSpike` neurons between two linear layers is computed together with them, where that is faster and there are no hooks,
+    see `rheobase.ops.hidden_single_spike`, and one before pooling together with that, see `rheobase.ops.pooled_single_spike`.
+    If all steps of the input are one in memory, as from `rheobase.encoding.direct`, the linear and convolutional layers before
+    the first neurons see one step.
 
-    The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are as PyTorch drew them are scaled so that the
-    neurons behind them fire, at about 10 % of the steps, and their surrogate, if none was chosen, so that gradients are even
-    from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrized are left as they are, and so are
-    those in front of a normalization or a readout. `rheobase.stabilize` does better, if there is a batch to look at. A single
-    layer that was unpickled looks as if it were new, unless it was trained for long: a network of such layers needs
-    `input_rate=None`.
+    The weights of an `nn.Linear`, or of an `nn.Conv1d` to `nn.Conv3d`, that are still as PyTorch drew them are scaled so that
+    the neurons behind them fire at about 10 % of the steps, and the surrogate of these, if none was chosen, so that gradients
+    are even from layer to layer. Weights that were set, loaded, copied, trained, shared or parametrized are left as they are,
+    and so are those in front of a normalization or a readout. `rheobase.stabilize` does better, given a batch. A single
+    unpickled layer looks new, unless it was trained for long: a network of such layers needs `input_rate=None`.
 
     Args:
         layers: modules, in order; or one `OrderedDict` of them, to name them.
-        input_rate: what is assumed of the input, spikes per step, in (0, 1); it may be wrong by a factor of ten. None leaves
-            all weights and surrogates as they are.
+        input_rate: the assumed rate of the input, in spikes per step, in (0, 1); it may be wrong by a factor of ten. None
+            leaves all weights and surrogates unchanged.
 
     Raises:
         ValueError: if `input_rate` is not in (0, 1).
-        TypeError: if a layer needs time and would not see it, for folded over time it would compute nonsense: one that is
-            recurrent in PyTorch's sense (RNN, LSTM, GRU), or attends, or holds such a layer or a `Temporal` without being
-            one. If a layer is an `nn.Embedding`, which takes integers. And if max pooling gets the spikes of `SingleSpike`
-            neurons, which it would multiply, see `rheobase.layers.pooling`.
+        TypeError: if a layer works over time but would not see it: a recurrent layer of PyTorch (RNN, LSTM, GRU), attention, or
+            a module that holds one of these, or a `Temporal`, without being a `Temporal`; if a layer is an `nn.Embedding`,
+            which takes integers; or if max pooling follows `SingleSpike` neurons, see `rheobase.layers.pooling`.
 
     Example:
         >>> import torch, rheobase as rb
@@ -88,7 +86,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         return self
 
     def __add__(self, other: nn.Sequential) -> "Sequential":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One network of the layers of both, which are shared; as if it had been made of them."""
+        """One network of the layers of both, which are shared; as if constructed from them."""
         if not isinstance(other, nn.Sequential):
             return NotImplemented
         return type(self)(*self, *other, input_rate=self.input_rate)
@@ -100,7 +98,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         return type(self)(*other, *self, input_rate=self.input_rate)
 
     def __mul__(self, other: int) -> "Sequential":
-        """A network that goes through the same layers, with the same weights, several times."""
+        """A network that passes through the same layers, with the same weights, several times."""
         return type(self)(*super().__mul__(other), input_rate=self.input_rate)
 
     def __rmul__(self, other: int) -> "Sequential":
@@ -136,9 +134,9 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         after each piece, pass `rb.detach(state)` to the next.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor, or a layer returns something else than a tensor.
-            ValueError: if `x` is not `(T, B, *features)`, or `state` is not of this network.
-            RuntimeError: if a plain layer cannot take its input; the message names the layer.
+            TypeError: if `x` is not a floating-point tensor, or a layer returns something other than a tensor.
+            ValueError: if `x` is not `(T, B, *features)`, or `state` does not belong to this network.
+            RuntimeError: if a plain layer cannot process its input; the message names the layer.
         """
         return self._walk(x, state, streaming=True)
 
@@ -186,7 +184,7 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         try:
             return call_folded(layer, x.flatten(0, 1))
         except RuntimeError as error:
-            if type(error) is not RuntimeError:  # such as an accelerator that is out of memory
+            if type(error) is not RuntimeError:  # such as an accelerator running out of memory
                 raise
             where = f"Sequential: layer {position}, {layer}"
             weights = {parameter.dtype for parameter in layer.parameters() if parameter.is_floating_point()}
@@ -200,19 +198,19 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
 
 
 def _check(position: int, layer: nn.Module) -> None:
-    """Refuse a layer that needs time and would be folded over it."""
+    """Refuse a layer that works over time but would have it merged into the batch."""
     if isinstance(layer, Temporal):
         return
     if isinstance(layer, nn.Embedding):
         raise TypeError(
-            f"Sequential: layer {position} is an Embedding, which takes integers, and sequences are floating point; call it in "
-            "front of the network: network(embedding(tokens)), with tokens (T, B)"
+            f"Sequential: layer {position} is an Embedding, which takes integers, and sequences are floating point; "
+            "call it before the network: network(embedding(tokens)), with tokens (T, B)"
         )
     for module in layer.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention | Temporal):
             inside = "is" if module is layer else f"is a {type(layer).__name__} that holds"
             raise TypeError(
-                f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers are folded over time, which a "
-                "layer that needs time does not survive. Use rheobase.Sequential for a container, or write a "
+                f"Sequential: layer {position} {inside} a {type(module).__name__}; plain layers get every step as a "
+                "sample of its own, so it would not see time. Use rheobase.Sequential for a container, or write a "
                 "rheobase.Temporal around it"
             )

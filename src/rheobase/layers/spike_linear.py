@@ -1,7 +1,7 @@
 """A linear layer that uses the sparsity of spikes.
 
 Most of a spiking network's time goes into linear layers, and most of what they multiply are zeros. `rheobase.ops.linear` sums
-over spike lists instead. A plain `nn.Linear` in a `rheobase.Sequential` does so, too (`rheobase.layers.products`).
+over spike lists instead. A plain `nn.Linear` in a `rheobase.Sequential` does so too (`rheobase.layers.products`).
 """
 
 import torch
@@ -15,15 +15,15 @@ class SpikeLinear(nn.Linear):
     """A linear layer for spikes: `torch.nn.Linear`, faster where most of the input is zero.
 
     Parameters, initialization and state dict are those of `nn.Linear`. In a `rheobase.Sequential` a plain `nn.Linear` is as
-    fast; this layer is for networks of other kinds, and to choose the path.
+    fast; this layer is for other kinds of networks, and for choosing the path.
 
     Args:
         in_features: the size of the last axis of the input.
         out_features: the size of the last axis of the output.
         bias: add a learned bias.
-        path: `"auto"` counts the entries of every input that are not zero, and takes spike lists up to 25 %, else the dense
-            product; it also takes the latter where there are no lists: on a GPU, in half precision, under autocast, in
-            `torch.compile`. `"lists"` and `"dense"` are always that.
+        path: `"auto"` counts the nonzero entries of every input, and uses spike lists up to 25 %, otherwise the dense product;
+            it also uses the latter where there are no lists: on a GPU, in half precision, under autocast, in `torch.compile`.
+            `"lists"` and `"dense"` fix the path.
         device: where the parameters are.
         dtype: their type.
 

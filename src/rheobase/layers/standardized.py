@@ -1,9 +1,9 @@
 """Weights that keep their variance while they learn: the training normalization of time-to-first-spike networks.
 
-An initialization holds for one step. Here the mean and the variance of the weights of every output unit are part of how the
-weights are written down: what is learned is a direction, from which the mean is subtracted and which is scaled to the variance
-that the initialization wants; and a gain per output unit beside it. No statistics of batches are in it, so that after training
-it folds into plain weights, at no cost and without any change of what is computed.
+An initialization holds for one step. Here the mean and the variance of the weights of every output unit are built into the
+parametrization: what is learned is a direction, whose mean is subtracted and which is scaled to the variance that the
+initialization wants, and a gain per output unit. It uses no batch statistics, so after training it folds into plain weights, at
+no cost and without changing what is computed.
 
 It is a parametrization (`torch.nn.utils.parametrize`) of the layer's own weight: the layer stays an `nn.Linear` or `nn.Conv2d`
 with its spike lists, hooks, state dict and copies.
@@ -23,22 +23,22 @@ from rheobase.layers.quantized import quantized
 L = TypeVar("L", bound=nn.Module)
 
 _ROUNDING = 16
-"""By how many times the relative spacing of numbers the mean of equal weights may miss them."""
+"""How far the mean of equal weights may be off, in units of the relative spacing of numbers."""
 
 
 class StandardizedWeight(nn.Module):
-    """The weight that a layer computes with, from the free one that is learned.
+    """The weight that a layer computes with, from the learned free one.
 
         w_ij = gain_j * sqrt(variance) * (free_ij - mean_j) / sqrt(var_j)
 
     with the mean and the variance over the weights of output unit j, or of the whole layer. However small the free weights
-    become, as weight decay makes them, it is the same; only weights that are all equal, but for the rounding of their mean, are
-    divided by 1 and not by their deviation: they are 0, and learn.
+    become, for instance by weight decay, it is the same; only weights that are all equal, up to the rounding of their mean, are
+    divided by 1 instead of their deviation: they are 0, and learn.
 
     Args:
         outputs: the size of the first axis of the weight.
-        variance: of the weights of an output unit, without its gain; above 0.
-        gain: whether each output unit learns a gain, 1 at first.
+        variance: that of the weights of an output unit, without its gain; above 0.
+        gain: whether each output unit learns a gain, initially 1.
         over: the weights that share a mean and a variance: those of an `"output"` unit, or of the `"layer"`.
 
     Raises:
@@ -89,8 +89,8 @@ def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["
     The layer's bias, if it has one, is the other half of the affine map: a current at every step.
 
     Args:
-        layer: an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, or a sub-class of these; changed in place.
-        variance: of the weights of an output unit; `rheobase.stability.weight_variance` has that of single-spike networks.
+        layer: an `nn.Linear`, `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`, or a subclass of these; changed in place.
+        variance: that of the weights of an output unit; `rheobase.stability.weight_variance` has that of single-spike networks.
         gain: whether each output unit learns a gain.
         over: the weights that share a mean and a variance: those of an output unit, or of the layer.
 
@@ -99,7 +99,7 @@ def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["
 
     Raises:
         TypeError: if the layer is none of these.
-        ValueError: if it is standardized or quantized already, or an argument is out of range.
+        ValueError: if it is already standardized or quantized, or an argument is out of range.
 
     Source: Che et al., arXiv 2410.23619, as others restate it; Qiao et al., "Micro-Batch Training with Batch-Channel
     Normalization and Weight Standardization", arXiv 1903.10520, for the weights without the gain.
@@ -114,9 +114,9 @@ def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["
     if not has_rows(layer):
         raise TypeError(f"standardize: layer must be a linear or a convolutional layer, got {type(layer).__name__}")
     if standardized(layer) is not None:
-        raise ValueError(f"standardize: {layer} is standardized already")
+        raise ValueError(f"standardize: {layer} is already standardized")
     if quantized(layer) is not None:
-        raise ValueError(f"standardize: {layer} is quantized already; standardize first, for rounding comes last")
+        raise ValueError(f"standardize: {layer} is already quantized; standardize first, since rounding comes last")
     rule = StandardizedWeight(len(layer.weight), variance, gain=gain, over=over)
     rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
     parametrize.register_parametrization(layer, "weight", rule)
@@ -134,7 +134,7 @@ def standardized(layer: nn.Module) -> StandardizedWeight | None:
 
 
 def free_weight(layer: nn.Module) -> nn.Parameter:
-    """What a standardized or quantized linear or convolutional layer learns, and computes its weight from.
+    """The parameter that a standardized or quantized linear or convolutional layer learns and computes its weight from.
 
     Raises:
         AttributeError: if the layer is neither.

@@ -1,4 +1,4 @@
-"""Which layers have weights: what diagnosis, calibration and counts of operations look for in a network."""
+"""Which layers have weights: those that diagnosis, calibration and operation counts look for in a network."""
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd

@@ -1,4 +1,4 @@
-"""Neuron models, one family a file, with their equations and sources."""
+"""Neuron models, one family per file, with their equations and sources."""
 
 from rheobase.neurons.adaptive_lif import AdaptiveLIF
 from rheobase.neurons.lif import LIF

@@ -118,7 +118,7 @@ class AdaptiveLIF(AdaptiveNeuron):
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
         threshold: where a neuron fires that has not fired before, above 0; likewise.
         adaptation_decay: what the trace keeps per step, in [0, 1]; likewise.
-        adaptation: by how much a spike raises the threshold, at least 0, where a neuron does not adapt; likewise.
+        adaptation: by how much a spike raises the threshold, at least 0; with 0 a neuron does not adapt; likewise.
         refractory: for how many steps after a spike a neuron hears nothing.
         credit: how neurons learn: `"sequential"` goes back step by step, `"blocks"` is the rule of the block algorithm's
             authors. `rheobase.ops.adaptive.adaptive_lif` has both in formulas, and says why the first is the default.

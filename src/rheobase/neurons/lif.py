@@ -30,8 +30,8 @@ class LIF(IntegrateAndFire):
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
 
     Raises:

@@ -17,9 +17,9 @@ from rheobase.temporal import Temporal
 
 
 class Neuron(Temporal, FeatureParameters):
-    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded of such layers.
+    """A layer of neurons: currents in, spikes out. Firing rates and rasters are recorded from such layers.
 
-    Neurons of your own define their values and write `run`; the ranges are those of `rheobase.parameters`.
+    Your own neurons define their values and implement `run`; the ranges are those of `rheobase.parameters`.
 
     Args:
         features: the size of the axis after B, or None: one value of each kind serves all neurons.
@@ -27,8 +27,8 @@ class Neuron(Temporal, FeatureParameters):
         learnable: the names that `learn` may hold.
 
     Raises:
-        ValueError: if `features` is no whole number, at least 1, or `learn` names anything else.
-        TypeError: if `learn` is a string, or no collection.
+        ValueError: if `features` is not a whole number of at least 1, or `learn` names anything else.
+        TypeError: if `learn` is a string, or not a collection.
 
     Example:
         >>> import torch, rheobase as rb
@@ -56,7 +56,7 @@ class Neuron(Temporal, FeatureParameters):
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset: what the surrogate sees.
 
-        Computed by the plain reference, step by step and without gradients: to look at, not to train with.
+        Computed by the plain reference, step by step and without gradients: for inspection, not for training.
 
         Args:
             x: the input current of a whole sequence, from rest, `(T, B, *features)`.
@@ -65,9 +65,11 @@ class Neuron(Temporal, FeatureParameters):
             The distance, at least 0 where the neuron fires, `(T, B, *features)`; in float32 where `x` is a half precision.
 
         Raises:
-            NotImplementedError: if this kind of neuron has no membrane to look at.
+            NotImplementedError: if this kind of neuron has no membrane to record.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say what its membrane potential is")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no membrane potential to record: distance() is not implemented"
+        )
 
     def membrane(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """The membrane potential at every step, before the reset, for plots and statistics.
@@ -79,7 +81,7 @@ class Neuron(Temporal, FeatureParameters):
             The membrane potential, `(T, B, *features)`, without gradients; in float32 where `x` is a half precision.
 
         Raises:
-            NotImplementedError: if this kind of neuron has no membrane to look at.
+            NotImplementedError: if this kind of neuron has no membrane to record.
 
         Example:
             >>> import torch, rheobase as rb
@@ -109,7 +111,7 @@ def _brief(surrogate: Surrogate) -> str:
 
 
 class IntegrateAndFire(Neuron):
-    """Neurons with a leaky membrane, a threshold and a reset: what `LIF` and its relatives are made with.
+    """Neurons with a leaky membrane, a threshold and a reset: the base of `LIF` and its relatives.
 
     Args:
         features: the size of the axis after B, or None.
@@ -117,14 +119,14 @@ class IntegrateAndFire(Neuron):
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        reset_gradient: what the gradient sees of the reset.
+        reset_gradient: how the backward pass treats the reset.
         learn: the names of the values that are learned.
         learnable: the names that `learn` may hold.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
             `reset_gradient` is unknown.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate`.
     """
 
     _threshold_range: ClassVar[Range] = POSITIVE
@@ -155,8 +157,8 @@ class IntegrateAndFire(Neuron):
     @torch.no_grad()
     def distance(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
         """How far the membrane potential is above the threshold at every step, before the reset; see `Neuron.distance`."""
-        # The same layer with a surrogate that listens, and that no kernel knows, so that the reference asks it at every step.
-        # Made by hand: `copy.copy` refuses layers whose recurrent weights are computed by a parametrization.
+        # The same layer with a surrogate that listens. No kernel knows it, so the reference asks it at every step. Built by
+        # hand: `copy.copy` refuses layers whose recurrent weights are computed by a parametrization.
         twin, listening = object.__new__(type(self)), Listening()
         twin.__dict__.update(self.__dict__)
         twin.surrogate = listening

@@ -1,4 +1,4 @@
-"""Parallelizable neurons: a linear membrane, many ways to make spikes of it, and an approximate recurrence."""
+"""Parallelizable neurons: a linear membrane, many ways to turn it into spikes, and an approximate recurrence."""
 
 from collections.abc import Collection
 from typing import Any, Literal, get_args
@@ -16,14 +16,14 @@ from rheobase.parameters import REAL, UNIT_INTERVAL, Value, decay_from_tau
 from rheobase.surrogate import FastSigmoid, Surrogate
 
 Transform = Literal["none", "sigmoid", "tanh", "relu_tanh"]
-"""What the membrane potential passes before it makes spikes."""
+"""The transform of the membrane potential before it makes spikes."""
 
 Event = Literal["threshold", "delta", "bernoulli", "gumbel"]
 """What makes a spike."""
 
 _DECAY = decay_from_tau(tau=20.0, dt=1.0)
 _SAMPLERS = {"bernoulli": ("sigmoid", "relu_tanh"), "gumbel": ("none",)}
-"""For events that are drawn: the transforms that give them a probability, or a logit."""
+"""For random events: the transforms that give them a probability, or a logit."""
 
 
 class ParaLIF(Neuron):
@@ -41,33 +41,34 @@ class ParaLIF(Neuron):
         "bernoulli"  with probability f(v[t]), for the transforms "sigmoid" and "relu_tanh"
         "gumbel"     with probability sigmoid(2 v[t]), for the transform "none"
 
-    The first two have the surrogate's gradient, the others those of `SPSN`, of which `"bernoulli"` behind a sigmoid and
-    `"gumbel"` are slower relatives. In the names of the paper: T, ST, TT and TRT are thresholds behind the four transforms, D,
-    SD, TD and TRD deltas, SB and TRB are drawn behind "sigmoid" and "relu_tanh", GS is "gumbel".
+    The first two have the surrogate's gradient, the others those of `SPSN`, of which `"bernoulli"` after a sigmoid and
+    `"gumbel"` are slower relatives. In the paper's names, T, ST, TT and TRT are thresholds after the four transforms, D, SD, TD
+    and TRD are deltas, SB and TRB are drawn after "sigmoid" and "relu_tanh", and GS is "gumbel".
 
-    With `recurrent`, spikes feed back by way of two passes, each over all steps at once. The first finds the potential `v1`
-    without feedback, and its spikes of one step before; the second integrates the input once more, with what these spikes
-    feed back; spikes are events of the sum of both potentials. So the recurrence is approximated by one iteration, and the
-    input enters twice, as published.
+    With `recurrent`, spikes feed back in two passes, each over all steps at once. The first finds the potential `v1` without
+    feedback, and its spikes, delayed by one step; the second integrates the input again, plus the feedback of these spikes; the
+    output spikes are events of the sum of both potentials. So the recurrence is approximated by one iteration, and the input
+    enters twice, as published.
 
     Source: Yarga and Wood, "Accelerating spiking neural networks with parallelizable leaky integrate-and-fire neurons",
-    Neuromorphic Computing and Engineering, 2025, doi 10.1088/2634-4386/adb7fe. Its threshold is passed, here it is reached.
+    Neuromorphic Computing and Engineering, 2025, doi 10.1088/2634-4386/adb7fe. There a spike exceeds the threshold, here it
+    reaches it.
 
     Args:
         features: the size of the axis after B. Without it, one value of each kind serves all neurons.
         synapse_decay: what the synaptic current keeps per step, in [0, 1]; 0 is no synapse. A number or one per feature.
         decay: what the membrane potential keeps per step; likewise.
-        threshold: a number or one per feature; None is 1, or 0.1 for `"delta"`. Events that are drawn have none.
-        transform: what the membrane potential passes.
+        threshold: a number or one per feature; None is 1, or 0.1 for `"delta"`. Random events have none.
+        transform: what is applied to the membrane potential.
         event: what makes a spike.
         surrogate: the gradient of thresholds and deltas; None is the paper's `FastSigmoid(sharpness=50)`.
-        recurrent: whether spikes feed back, by a linear layer `feedback` from all features to all.
+        recurrent: whether spikes feed back, through a linear layer `feedback` from all features to all features.
         learn: which of `"synapse_decay"`, `"decay"` and `"threshold"` are learned.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, transform and event do not go together, `threshold`
-            is given or learned for an event that is drawn, or `features` is missing for a recurrence.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+            is given or learned for a random event, or `features` is missing for a recurrence.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate`.
 
     Example:
         >>> layer = ParaLIF(3, synapse_decay=0.0, decay=0.5, threshold=0.7)
@@ -77,7 +78,7 @@ class ParaLIF(Neuron):
 
     synapse_decay = Value("What the synaptic current keeps per step")
     decay = Value("What the membrane potential keeps per step")
-    threshold = Value("Where a spike comes; events that are drawn have none")
+    threshold = Value("Where a spike comes; random events have none")
 
     def __init__(
         self,
@@ -123,7 +124,7 @@ class ParaLIF(Neuron):
     ) -> tuple[Float[Tensor, "T B *features"], tuple[Any, ...]]:
         """Spikes for `x`, and the state after it, starting from `state`; None is rest.
 
-        The state holds, for each pass, the membrane potential with the synaptic current and what events remember.
+        The state holds, for each pass, the membrane potential, the synaptic current and what events remember.
         """
         self.check(x, None)
         first, remembered, *rest = state or (None, None, None, None, None)
@@ -147,9 +148,9 @@ class ParaLIF(Neuron):
         return (1 - decay) * v, state
 
     def _fire(self, v: Tensor, remembered: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The spikes, and what the next step has to know: the noise, or the last value."""
+        """The spikes, and what the next step needs: the noise, or the last value."""
         if self.event in ("bernoulli", "gumbel"):
-            # Without memory, the neurons of SPSN are samplers. The clamp keeps a probability of 0 from a logit of -inf.
+            # Without memory, SPSN neurons are samplers. The clamp keeps a probability of 0 from becoming a logit of -inf.
             logit = torch.logit(self._transformed(v), eps=1e-7) if self.transform == "relu_tanh" else v
             rest = torch.zeros((), dtype=v.dtype, device=v.device)
             noise = draw_seed(v.device) if remembered is None else remembered

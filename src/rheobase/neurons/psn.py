@@ -1,9 +1,10 @@
-"""Parallel spiking neurons: no reset, and in place of a decay a learned weight for each pair of steps.
+"""Parallel spiking neurons: no reset, and a learned weight for each pair of steps in place of a decay.
 
 A leaky integrator without a reset is a product with a matrix over time, whose entries are powers of the decay. Here the matrix
 itself is learned, one for all neurons of a layer, and all steps are one matrix product.
 
-Source: Fang et al., "Parallel spiking neurons with high efficiency and ability to learn long-term dependencies", NeurIPS 2023.
+Source: Fang et al., "Parallel spiking neurons with high efficiency and ability to learn long-term "
+"dependencies", NeurIPS 2023.
 """
 
 from typing import Any
@@ -22,7 +23,7 @@ from rheobase.surrogate import Arctan, Surrogate
 
 
 class ParallelNeuron(Neuron):
-    """What the three have in common: a threshold and a surrogate."""
+    """The base of PSN, MaskedPSN and SlidingPSN: a learned threshold and a surrogate."""
 
     def __init__(self, surrogate: Surrogate | None, thresholds: tuple[int, ...]) -> None:
         super().__init__()
@@ -33,11 +34,11 @@ class ParallelNeuron(Neuron):
         self.threshold = nn.Parameter(torch.ones(thresholds))
 
     def kernel(self) -> Tensor:
-        """The weights over time, as they count at present: those of each step, or of all."""
+        """The effective weights over time: one row per step, or one for all steps."""
         raise NotImplementedError
 
     def _fire(self, h: Tensor, threshold: Tensor | float) -> Tensor:
-        """Spikes where `h >= threshold`: those of leaky neurons that keep nothing, in one pass of their kernels."""
+        """Spikes where `h >= threshold`: those of leaky neurons with decay 0, in one pass of their kernels."""
         spikes, _ = lif(h, 0.0, threshold, reset="none", surrogate=self.surrogate)
         return spikes
 
@@ -45,8 +46,8 @@ class ParallelNeuron(Neuron):
 class PSN(ParallelNeuron):
     """Parallel spiking neurons: `h = W x` over time, with a spike where `h[t] >= threshold[t]`.
 
-    Every step sees all others, those to come included, so that a sequence cannot come in pieces, and must have the length
-    that the neurons were made for.
+    Every step sees all others, future ones included, so a sequence cannot come in pieces and must have the length that the
+    neurons were made for.
 
     Args:
         steps: the number of time steps T.
@@ -54,7 +55,7 @@ class PSN(ParallelNeuron):
 
     Raises:
         ValueError: if `steps` is not a whole number, at least 1.
-        TypeError: if `surrogate` is no `Surrogate`.
+        TypeError: if `surrogate` is not a `Surrogate`.
 
     Example:
         >>> layer = PSN(4)
@@ -72,8 +73,8 @@ class PSN(ParallelNeuron):
         """The spikes for the whole sequence `x`.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor.
-            ValueError: if `x` has not the length that these neurons were made for.
+            TypeError: if `x` is not a floating-point tensor.
+            ValueError: if `x` does not have the length that these neurons were made for.
         """
         self.check(x, None)
         if len(x) != self.steps:
@@ -81,11 +82,11 @@ class PSN(ParallelNeuron):
         return self._spikes(self.kernel(), x, self.threshold)
 
     def _spikes(self, matrix: Tensor, x: Tensor, threshold: Tensor) -> Tensor:
-        """The spikes of some steps, from the rows of the matrix and the thresholds that are theirs."""
+        """The spikes of some steps, from their rows of the matrix and their thresholds."""
         columns = x.flatten(1).to(matrix.dtype)
-        # It costs what a linear layer does, and heeds `torch.autocast` like one.
+        # It costs as much as a linear layer, and respects `torch.autocast` like one.
         h = matrix @ columns if torch.is_autocast_enabled("cpu") else dense.product(matrix, columns)
-        above = h.to(state_type(matrix)) - threshold.unsqueeze(1)  # what is near the threshold is not rounded once more
+        above = h.to(state_type(matrix)) - threshold.unsqueeze(1)  # values near the threshold are not rounded again
         return self._fire(above.view(len(matrix), *x.shape[1:]), 0.0).to(x.dtype)
 
     def kernel(self) -> Tensor:
@@ -96,10 +97,11 @@ class PSN(ParallelNeuron):
         """Not possible: raises.
 
         Raises:
-            ValueError: always, for a spike depends on steps to come.
+            ValueError: always, since a spike depends on future steps.
         """
         raise ValueError(
-            "PSN: run(x, state) takes a sequence in pieces, but these neurons look ahead to its end; call the layer or the "
+            "PSN: run(x, state) takes a sequence in pieces, but these neurons look ahead to its end; call the layer "
+            "or the "
             "network as such, or use MaskedPSN or SlidingPSN, which do not look ahead"
         )
 
@@ -109,11 +111,11 @@ class PSN(ParallelNeuron):
 
 
 class MaskedPSN(PSN, Scheduled):
-    """Parallel spiking neurons that see the present step and the `order - 1` before it: causal, once training is over.
+    """Parallel spiking neurons that see the current step and the `order - 1` before it: causal, once training is over.
 
-    Training starts with the weights of all pairs of steps, and fades out those that are to go: they are multiplied by
-    `1 - progress`, from 1 in the first epoch to 0 in the last. (`rheobase.fit` sets the progress, or `set_progress`; without
-    either it is 1.) Networks of earlier epochs look ahead, however accurate they are: `rheobase.fit` keeps that of the last.
+    Training starts with the weights of all pairs of steps and fades out those outside this window: they are multiplied by `1 -
+    progress`, from 1 in the first epoch to 0 in the last. (`rheobase.fit` or `set_progress` sets the progress; without either
+    it is 1.) Networks of earlier epochs look ahead, however accurate they are, so `rheobase.fit` keeps that of the last epoch.
 
     Args:
         steps: the number of time steps T.
@@ -122,7 +124,7 @@ class MaskedPSN(PSN, Scheduled):
 
     Raises:
         ValueError: if `steps` or `order` is out of range.
-        TypeError: if `surrogate` is no `Surrogate`.
+        TypeError: if `surrogate` is not a `Surrogate`.
 
     Example:
         >>> layer = MaskedPSN(4, order=2)
@@ -145,12 +147,12 @@ class MaskedPSN(PSN, Scheduled):
 
     @property
     def masked_weight(self) -> Tensor:
-        """The weights as they count at present, `(T, T)`."""
+        """The effective weights, `(T, T)`."""
         band: Tensor = self._band  # pyright: ignore[reportAssignmentType]
         return self.weight * torch.lerp(torch.ones_like(band), band, self.progress.to(band))
 
     def kernel(self) -> Tensor:
-        """The weights over time, as they count at present, `(T, T)`."""
+        """The effective weights over time, `(T, T)`."""
         return self.masked_weight
 
     def is_settled(self) -> bool:
@@ -163,8 +165,8 @@ class MaskedPSN(PSN, Scheduled):
         """Spikes for the piece `x`, and the state after it: the inputs that the next step sees, and the number of that step.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor.
-            ValueError: if the mask has not closed yet, or the sequence is longer than the one that these neurons know.
+            TypeError: if `x` is not a floating-point tensor.
+            ValueError: if the mask has not closed yet, or the sequence is longer than these neurons were made for.
         """
         self.check(x, None)
         if not self.is_settled():
@@ -193,15 +195,15 @@ class SlidingPSN(ParallelNeuron):
 
         h[t] = sum_k weight[k] * x[t - order + 1 + k],  a spike where h[t] >= threshold
 
-    At first the weights are 1, 1/2, 1/4, ... back from the present step: a leaky integrator with a decay of 1/2.
+    Initially the weights are 1, 1/2, 1/4, ... back from the current step: a leaky integrator with a decay of 1/2.
 
     Args:
-        order: how many steps a neuron sees, the present one included.
+        order: how many steps a neuron sees, the current one included.
         surrogate: the gradient of a spike; None is `Arctan()`.
 
     Raises:
         ValueError: if `order` is not a whole number, at least 1.
-        TypeError: if `surrogate` is no `Surrogate`.
+        TypeError: if `surrogate` is not a `Surrogate`.
 
     Example:
         >>> layer = SlidingPSN(3)
@@ -218,7 +220,7 @@ class SlidingPSN(ParallelNeuron):
         self.weight = nn.Parameter(0.5 ** torch.arange(order - 1, -1, -1))
 
     def kernel(self) -> Tensor:
-        """The weights over time, `(order,)`, the present step last."""
+        """The weights over time, `(order,)`, the current step last."""
         return self.weight
 
     def run(
@@ -227,8 +229,8 @@ class SlidingPSN(ParallelNeuron):
         """Spikes for `x`, and the state after it: the last `order - 1` inputs. None is silence before the sequence.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor.
-            ValueError: if `state` is not of such a sequence.
+            TypeError: if `x` is not a floating-point tensor.
+            ValueError: if `state` does not belong to such a sequence.
         """
         self.check(x, None)
         before = self.order - 1

@@ -1,4 +1,4 @@
-"""Adaptive leaky integrate-and-fire neurons that hear one another."""
+"""Adaptive leaky integrate-and-fire neurons with recurrent connections."""
 
 from collections.abc import Collection
 
@@ -18,25 +18,25 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
 
         i[t] = x[t] + recurrent_weight @ s[t-L],   and 0 in the refractory steps after a spike
 
-    The delay is part of the model: a spike arrives when its neuron may fire again. The input's own weights are a layer in
-    front, as for every neuron. A learned threshold is redundant with these, the recurrent ones and the adaptation together.
+    The delay is part of the model: a spike arrives when its neuron may fire again. The input weights are a layer in front, as
+    for every neuron. A learned threshold is redundant with these, the recurrent ones and the adaptation together.
 
     Args:
         features: the number of neurons, N.
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per neuron.
-        threshold: where a neuron fires that has not fired before, above 0; likewise.
+        threshold: where a neuron that has not fired yet fires, above 0; likewise.
         adaptation_decay: what the trace of past spikes keeps per step, in [0, 1]; likewise.
-        adaptation: by how much a spike raises the threshold, at least 0, where a neuron does not adapt; likewise.
-        refractory: for how many steps after a spike a neuron hears nothing.
+        adaptation: by how much a spike raises the threshold, at least 0; with 0 a neuron does not adapt; likewise.
+        refractory: how many steps a neuron ignores its input after a spike.
         credit: how neurons learn, `"sequential"` or `"blocks"`; see `AdaptiveLIF`.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         detach_recurrent: keep the gradient from going back through the recurrent spikes; the recurrent weights still learn.
-        learn: which of `"decay"`, `"threshold"`, `"adaptation_decay"` and `"adaptation"` are learned, besides the recurrent
-            weights.
+        learn: which of `"decay"`, `"threshold"`, `"adaptation_decay"` and `"adaptation"` are learned, in addition to the
+            recurrent weights.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, or `learn` or `credit` is unknown.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate` or one whose spikes are not 0 or 1.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate` or one whose spikes are not 0 or 1.
 
     Example:
         >>> layer = RecurrentAdaptiveLIF(128, decay=0.95, refractory=10)
@@ -67,10 +67,11 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Make the recurrent weights the identity, as in the source of the model: at first, a neuron hears itself alone.
+        """Set the recurrent weights to the identity, as in the source of the model: initially, a neuron receives only its own
+        spikes.
 
-        So the layer starts as lively as one without recurrence, a little more; what the neurons have to tell one another, they
-        learn. (`RecurrentLIF` draws its weights at random, as is usual where a gradient goes back through them.)
+        So the layer starts about as active as one without recurrence, slightly more; connections between neurons are learned.
+        (`RecurrentLIF` draws its weights at random, as is usual where a gradient goes back through them.)
         """
         nn.init.eye_(self.recurrent_weight)
 
@@ -95,7 +96,7 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
     ]:
         """Spikes for `x`, and the state after it, starting from `state`; None is rest.
 
-        The state is that of `AdaptiveLIF` and the spikes of the last L steps, `(L, B, N)`.
+        The state is that of `AdaptiveLIF`, plus the spikes of the last L steps, `(L, B, N)`.
         """
         self.check(x, state, parts=3, others=1)
         return recurrent_adaptive_lif(

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons that hear one another."""
+"""Leaky integrate-and-fire neurons with recurrent connections."""
 
 from collections.abc import Collection
 
@@ -19,25 +19,25 @@ class RecurrentLIF(IntegrateAndFire):
 
         v[t] = decay * r[t-1] + x[t] + recurrent_weight @ s[t-1]
 
-    and spikes and reset as in `LIF`. The input's own weights are a layer in front, as for every neuron. A learned threshold is
+    with spikes and reset as in `LIF`. The input weights are a layer in front, as for every neuron. A learned threshold is
     redundant with these and the recurrent ones together, as in `LIF`.
 
     Args:
         features: the number of neurons, N.
-        self_connections: whether a neuron hears itself; without, the diagonal of the recurrent weights has no effect.
+        self_connections: whether a neuron receives its own spikes; if not, the diagonal of the recurrent weights has no effect.
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per neuron.
         threshold: where a neuron fires, above 0; a number or one per neuron.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
         reset: what happens to the membrane potential of a neuron that fired.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
         detach_recurrent: keep the gradient from going back through the recurrent spikes; the recurrent weights still learn.
-        learn: which of `"decay"` and `"threshold"` are learned, besides the recurrent weights.
+        learn: which of `"decay"` and `"threshold"` are learned, in addition to the recurrent weights.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
             `reset_gradient` is unknown.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate`.
 
     Example:
         >>> layer = RecurrentLIF(128, decay=0.95, self_connections=False)
@@ -68,12 +68,12 @@ class RecurrentLIF(IntegrateAndFire):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the recurrent weights anew, uniformly within `1 / sqrt(N)`, as those of `nn.Linear` and `nn.RNN` are."""
+        """Draw the recurrent weights again, uniformly within `1 / sqrt(N)`, as those of `nn.Linear` and `nn.RNN` are."""
         bound = self.features**-0.5
         nn.init.uniform_(self.recurrent_weight, -bound, bound)
 
     def synapses(self) -> Float[Tensor, "{self.features} {self.features}"]:
-        """The recurrent weights as they act: 0 from a neuron to itself, without `self_connections`."""
+        """The effective recurrent weights: without `self_connections`, 0 from a neuron to itself."""
         weight = self.recurrent_weight
         if self.self_connections:
             return weight

@@ -1,8 +1,7 @@
-"""The neuron of "To Spike or Not to Spike", whose thresholds are trained: exactly that paper's rule.
+"""The neuron of "To Spike or Not to Spike", with trained thresholds: exactly that paper's rule.
 
-`LIF` and its relatives learn thresholds with `learn=("threshold",)`, by a map that keeps them positive. This one is for those
-who want the published method and nothing else: its neuron, its surrogate, its adjoint, and thresholds that are parameters like
-any other.
+`LIF` and its relatives learn thresholds with `learn=("threshold",)`, through a map that keeps them positive. This one is the
+published method and nothing else: its neuron, its surrogate, its adjoint, and thresholds that are parameters like any other.
 """
 
 from collections.abc import Collection
@@ -32,19 +31,19 @@ class Rouser(SynapticLIF):
         dv[t] = g[t] + decay * dv[t+1]                the reset does not occur in it
         di[t] = dv[t] + synapse_decay * di[t+1]       the gradient of x[t]
 
-    and the gradient of a threshold is `-sum(g)` over time and batch. `width` stays as it is while thresholds move. A
-    learned threshold is a parameter like any other, as in the paper, which puts no bound on it: if it falls to 0 or below, a
-    neuron at rest fires. `SynapticLIF(learn=("threshold",), reset="zero", reset_gradient="ignored")` is the same with
-    thresholds that stay above 0. Scaling all weights into a neuron and its threshold alike changes nothing but the relative
-    width of the surrogate: a threshold is in part redundant with a gain of the weights.
+    and the gradient of a threshold is `-sum(g)` over time and batch. `width` stays fixed while thresholds move. A learned
+    threshold is a parameter like any other, as in the paper, which does not bound it: if it falls to 0 or below, a neuron fires
+    at rest. `SynapticLIF(learn=("threshold",), reset="zero", reset_gradient="ignored")` is the same with thresholds that stay
+    above 0. Scaling all weights into a neuron and its threshold alike changes nothing but the relative width of the surrogate:
+    a threshold is in part redundant with a gain of the weights.
 
-    The loss that belongs to it is `rheobase.losses.rate_mse`, on the spikes of an output layer of such neurons.
+    The matching loss is `rheobase.losses.rate_mse`, on the spikes of an output layer of such neurons.
 
     Args:
         features: the size of the axis after B, or None for one threshold that serves all.
         synapse_decay: what the synaptic current keeps per step, in [0, 1].
         decay: what the membrane potential keeps per step, in [0, 1].
-        threshold: where a neuron fires, at first; a number, or one per feature.
+        threshold: where a neuron fires initially; a number, or one per feature.
         width: of the surrogate, `tau` in the paper; above 0, in units of the membrane potential.
         scale: of the surrogate, `s` in the paper; above 0.
         learn: what is learned, as in `SynapticLIF`; `()` is the paper's baseline with fixed thresholds.

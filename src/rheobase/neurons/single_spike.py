@@ -22,8 +22,8 @@ class SingleSpike(IntegrateAndFire):
         v[t] = decay * v[t-1] + x[t]
         s[t] = 1 if t == f else 0
 
-    Without a reset the membrane potential is linear in the input, and the gradient is free to say what a spike that can come
-    only once owes to which step: `credit`, whose four rules are written out in `rheobase.ops.single_spike.single_spike`.
+    Without a reset the membrane potential is linear in the input, and the gradient has a choice in how it credits the steps
+    that led to the one spike: `credit`, whose four rules are written out in `rheobase.ops.single_spike.single_spike`.
 
     Sources: with `"ramp"`, FastSigmoid(sharpness=5) as the surrogate and learned decays, this is the neuron of Taylor, King and
     Harper, arXiv 2205.15286, whose first version had `"early_ramp"` and FastSigmoid(sharpness=50). With decay 1, `"product"`
@@ -40,13 +40,13 @@ class SingleSpike(IntegrateAndFire):
         credit: which steps are credited with the spike: `"product"`, `"ramp"`, `"early_ramp"` or `"detached"`.
         fire_by_end: a neuron that has not fired before the last step of a sequence fires there.
         learn: which of `"decay"` and `"threshold"` are learned. Learned decays stay in (0, 1), learned thresholds above 0.
-            Behind a linear layer with a bias a learned threshold adds nothing that the neuron could not compute before:
-            `v` is linear in weight and bias, and both divided by the threshold give the same spikes at threshold 1. What it
-            adds is a width of the surrogate and a step size for each neuron.
+            After a linear layer with a bias a learned threshold adds nothing that the neuron could not compute before: `v` is
+            linear in weight and bias, and both divided by the threshold give the same spikes at threshold 1. What it adds is a
+            width of the surrogate and a step size for each neuron.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `credit` is unknown.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate`.
 
     Example:
         >>> import torch
@@ -86,9 +86,9 @@ class SingleSpike(IntegrateAndFire):
 
         Args:
             features: as for the class.
-            width: of the surrogate, relative to that of peak 1 and area 1; above 0. With 1, gradients are even over any depth,
-                where weights are drawn by `rheobase.initialize_single_spike`. A wider one reaches more neurons, and its
-                gradients grow with depth.
+            width: of the surrogate, relative to that of peak 1 and area 1; above 0. With 1, gradients are even at any depth if
+                weights are drawn by `rheobase.initialize_single_spike`. A wider one reaches more neurons, but its gradients
+                grow with depth.
             threshold: as for the class.
             fire_by_end: as for the class.
             learn: `("threshold",)`, or nothing.
@@ -127,8 +127,8 @@ class SingleSpike(IntegrateAndFire):
         """Spikes for `x`, and the state after it, starting from `state`; None is rest.
 
         Raises:
-            TypeError: if `x` is no floating-point tensor.
-            ValueError: if shapes do not fit, or with `fire_by_end`, for a piece of a sequence does not know where that ends.
+            TypeError: if `x` is not a floating-point tensor.
+            ValueError: if shapes do not match, or if `fire_by_end` is set, since a piece does not know where the sequence ends.
         """
         self.check(x, state, parts=3)
         if self.fire_by_end:
@@ -140,7 +140,7 @@ class SingleSpike(IntegrateAndFire):
         return single_spike(x, decay, threshold, state, surrogate=self.surrogate, credit=self.credit)
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *features"]:
-        """The spikes for the whole sequence `x`, from rest; faster than `run`, which has a state to find."""
+        """The spikes for the whole sequence `x`, from rest; faster than `run`, which also computes a state."""
         self.check(x, None)
         decay, threshold = self.per_feature("decay", x), self.per_feature("threshold", x)
         rule = {"surrogate": self.surrogate, "credit": self.credit, "fire_by_end": self.fire_by_end}

@@ -1,4 +1,4 @@
-"""Stochastic neurons without a reset, which cost the same however long the sequence is."""
+"""Stochastic neurons without a reset, whose cost per step does not depend on the length of the sequence."""
 
 from collections.abc import Collection
 from typing import Literal, get_args
@@ -11,14 +11,14 @@ from rheobase.ops.stochastic import Firing, Sampler, check_rule, stochastic_lif
 from rheobase.parameters import POSITIVE, REAL, UNIT_INTERVAL, Value, decay_from_tau
 
 Evaluation = Literal["sampled", "threshold", "expected"]
-"""What neurons do in evaluation: draw as in training; fire where a spike is no less likely than none; or hand on the
+"""What neurons do in evaluation: draw as in training; fire where a spike is at least as likely as silence; or output the
 probability of a spike."""
 
 _DECAY = decay_from_tau(tau=20.0, dt=1.0)
 
 
 class SPSN(Neuron):
-    """Stochastic parallelizable spiking neurons: leaky integration behind a synapse, no reset, and spikes that are drawn.
+    """Stochastic parallelizable spiking neurons: leaky integration behind a synapse, no reset, and random spikes.
 
     With the synaptic current `i` and the membrane potential `v`,
 
@@ -28,17 +28,17 @@ class SPSN(Neuron):
 
     a spike comes with probability `sigmoid(z)` from the sampler `"bernoulli"`, and `sigmoid(2 z)` from `"gumbel"`, which is
     that of a softmax over the two logits z and -z. Their gradients are written out in `rheobase.ops.stochastic.stochastic_lif`.
-    A neuron at rest fires at every second step, unless its threshold is above 0: silence must be learned, and a penalty on
-    the mean rate belongs to the method.
+    A neuron at rest fires at half of the steps, unless its threshold is above 0: silence must be learned, and a penalty on the
+    mean rate is part of the method.
 
-    Where the membrane potential does not depend on spikes, all steps can be computed at once; on a CPU the kernels go through
-    them one by one all the same, since that moves the fewest bytes.
+    Since the membrane potential does not depend on spikes, all steps can be computed at once; on a CPU the kernels still go
+    through them one by one, since that moves the fewest bytes.
 
-    Draws come from PyTorch's generator by way of a seed for each call, and are a function of that seed, the step and the
-    neuron: a sequence cut anywhere, on any number of threads, gives the same spikes, and nothing is kept of them for the
-    backward pass.
+    Draws come from PyTorch's generator through a seed for each call, and are a function of that seed, the step and the neuron:
+    a sequence cut anywhere, on any number of threads, gives the same spikes, and no noise is kept for the backward pass.
 
-    Source: Yarga and Wood, "Accelerating SNN training with stochastic parallelizable spiking neurons", arXiv 2306.12666, whose
+    Source: Yarga and Wood, "Accelerating SNN training with stochastic parallelizable spiking "
+    "neurons", arXiv 2306.12666, whose
     neurons have decays of exp(-1/20), threshold 0, slope 1 and temperature 1, none of them learned, and draw in evaluation
     too. The deterministic evaluations, and what can be learned, are additions.
 
@@ -48,18 +48,18 @@ class SPSN(Neuron):
         synapse_decay: what the synaptic current keeps per step, in [0, 1], `exp(-dt / tau)`; 0 is no synapse. A number or one
             per feature.
         decay: what the membrane potential keeps per step; likewise.
-        threshold: where spikes are as likely as none, any number; or one per feature.
+        threshold: where a spike is as likely as silence, any number; or one per feature.
         slope: how steeply the probability rises there, above 0; a number or one per feature.
         sampler: `"bernoulli"` or `"gumbel"`.
         temperature: how smooth the relaxation of `"gumbel"` is, above 0.
-        evaluation: what happens in evaluation: spikes are `"sampled"`; or without noise, they come where a spike is no less
-            likely than none, `"threshold"`, or are replaced by their probability, `"expected"`, so that the layers that follow
-            receive what they receive on average. The last are not spikes any more, but closest to the mean of many draws.
+        evaluation: what happens in evaluation: spikes are `"sampled"`; or, without noise, they come where a spike is at least
+            as likely as silence, `"threshold"`, or are replaced by their probability, `"expected"`, so that the following
+            layers receive their average input. The latter are no longer spikes, but closest to the mean of many draws.
         learn: which of `"synapse_decay"`, `"decay"`, `"threshold"` and `"slope"` are learned.
 
     Raises:
-        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `sampler`,
-            `temperature` or `evaluation` is none.
+        ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, `temperature` is not
+            above 0 and finite, or `sampler` or `evaluation` is unknown.
         TypeError: if `learn` is a string.
 
     Example:
@@ -73,7 +73,7 @@ class SPSN(Neuron):
 
     synapse_decay = Value("What the synaptic current keeps per step")
     decay = Value("What the membrane potential keeps per step")
-    threshold = Value("Where spikes are as likely as none")
+    threshold = Value("Where a spike is as likely as silence")
     slope = Value("How steeply the probability of a spike rises")
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons behind a synapse with a memory of its own."""
+"""Leaky integrate-and-fire neurons behind a synapse with its own memory."""
 
 from collections.abc import Collection
 
@@ -19,8 +19,8 @@ class SynapticLIF(IntegrateAndFire):
         i[t] = synapse_decay * i[t-1] + x[t]
         v[t] = decay * r[t-1] + i[t]
 
-    and spikes and reset as in `LIF`. A spike that arrives is thereby smeared over time: the membrane potential rises for a
-    while before it falls. A constant input `x` is amplified by `1 / (1 - synapse_decay)`. A learned threshold is redundant with
+    with spikes and reset as in `LIF`. An arriving spike is thereby smeared over time: the membrane potential rises for a while
+    before it falls. A constant input `x` is amplified by `1 / (1 - synapse_decay)`. A learned threshold is redundant with
     weights in front, as in `LIF`.
 
     Args:
@@ -30,15 +30,15 @@ class SynapticLIF(IntegrateAndFire):
         decay: what the membrane potential keeps per step; likewise.
         threshold: where a neuron fires, above 0; a number or one per feature.
         surrogate: the gradient of a spike; None is `FastSigmoid()`.
-        reset: what happens to the membrane potential of a neuron that fired; the synaptic current is left as it is.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset: what happens to the membrane potential of a neuron that fired; the synaptic current is unchanged.
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
         learn: which of `"synapse_decay"`, `"decay"` and `"threshold"` are learned.
 
     Raises:
         ValueError: if a value lies outside its range or has a wrong shape, `learn` names anything else, or `reset` or
             `reset_gradient` is unknown.
-        TypeError: if `learn` is a string, or `surrogate` is no `Surrogate`.
+        TypeError: if `learn` is a string, or `surrogate` is not a `Surrogate`.
 
     Example:
         >>> import torch

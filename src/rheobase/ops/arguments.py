@@ -1,7 +1,7 @@
-"""Checks that every operation over time makes of its arguments.
+"""Argument checks shared by all operations over time.
 
-Most mistakes with spiking networks are mistakes of axes, and a wrong axis that happens to have a fitting size computes
-nonsense in silence. So each operation checks what can be checked, where the user called it, and says what it expected.
+Most mistakes with spiking networks concern axes, and a wrong axis of a matching size silently computes nonsense. So each
+operation checks what it can, where the user called it, and says what it expected.
 """
 
 import operator
@@ -13,10 +13,10 @@ from torch.nn import Parameter
 
 
 def as_count(value: Any, name: str, what: str, *, least: int = 1) -> int:
-    """A number of things from a whole number of any type, such as NumPy's.
+    """A count from a whole number of any type, such as NumPy's.
 
     Raises:
-        ValueError: if it is no whole number, or below `least`.
+        ValueError: if it is not a whole number, or below `least`.
     """
     try:
         count = least - 1 if isinstance(value, bool) else operator.index(value)
@@ -43,7 +43,7 @@ def check_sequence(x: Tensor, what: str) -> None:
 
 
 def check_batch(batch: Tensor, what: str) -> None:
-    """Refuse a batch on which nothing can be measured: no floating-point sequence, without samples, or not finite.
+    """Refuse a batch on which nothing can be measured: not a floating-point sequence, without samples, or not finite.
 
     Raises:
         TypeError: if `batch` is not a floating-point tensor.
@@ -63,8 +63,8 @@ def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Te
     """A per-neuron value or a state as a tensor that broadcasts to one time step of `x`; None is 0.
 
     Raises:
-        ValueError: if the shapes do not fit, or a tensor lies on another device (copying it at every call would be slow in
-            silence).
+        ValueError: if the shapes do not fit, or a tensor lies on another device (copying it at every call would be silently
+            slow).
     """
     if isinstance(value, Tensor) and value.ndim and value.device != x.device:
         raise ValueError(f"{what}: {name} is on {value.device}, x is on {x.device}; move them together")
@@ -82,15 +82,15 @@ def as_step(value: float | Tensor | None, name: str, x: Tensor, what: str) -> Te
 def check_first_derivative() -> None:
     """Refuse, in a kernel's backward pass, to record that pass: a kernel has a first derivative only.
 
-    PyTorch's own decorator for this looks at the incoming gradients alone. But what a kernel computes from them depends on its
-    arguments too, and a penalty on the gradient of `x` would be a constant, in silence.
+    PyTorch's own decorator for this checks only the incoming gradients. But what a kernel computes from them also depends on
+    its arguments, and a penalty on the gradient of `x` would silently be a constant.
 
     Raises:
-        RuntimeError: if a second derivative is asked for.
+        RuntimeError: if a second derivative is requested.
     """
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "the kernels compute first derivatives, and create_graph=True asks for a second one; the reference computes it: "
+            "the kernels compute first derivatives, and create_graph=True requests a second one; the reference computes it: "
             "set the environment variable RHEOBASE_KERNELS=off"
         )
 

@@ -26,7 +26,7 @@ def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callab
         signature: the types of its arguments.
         variant: a name that no other kernel in the same file has.
     """
-    # A compiled function has another key in every process, so that nobody would ever find the kernel again.
+    # A compiled function has another key in every process, so the kernel would never be found again.
     called = [cell.cell_contents for cell in kernel.__closure__ or () if isinstance(cell.cell_contents, Dispatcher)]
     assert not called, f"{variant} closes over {called}, and would be compiled in every process"
     kernel.__qualname__ = f"{variant}_{_sources()}"
@@ -40,8 +40,8 @@ def compiled(kernel: Callable[..., Any], signature: Any, variant: str) -> Callab
 def _sources() -> str:
     """A digest of all that kernels are made of, for the names of their files in the cache.
 
-    numba compiles anew what stands in a module that has changed. But kernels are made of functions and constants of other
-    modules as well, and after an update the old ones would stay in the machine code.
+    numba recompiles what is in a module that has changed. But kernels are made of functions and constants of other modules as
+    well, and after an update the old ones would stay in the machine code.
     """
     digest = hashlib.sha256((Path(__file__).parents[1] / "surrogate.py").read_bytes())  # the constants of shapes
     for source in sorted(Path(__file__).parent.rglob("*.py")):

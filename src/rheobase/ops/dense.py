@@ -1,9 +1,9 @@
 """Products of dense matrices on the CPU, by the faster of the two libraries that PyTorch brings along.
 
-PyTorch multiplies float32 matrices with MKL. On processors of other makers than its own, MKL leaves vectors of 512 bits
-unused, and takes twice as long as oneDNN, which PyTorch has on board for convolutions. So there, products that are large
-enough to pay for a second library's start go to oneDNN. A large product is made in pieces that stay in the cache, into memory
-that is recycled (`rheobase.ops.memory`). A product sums in the order of whoever computes it, so that results agree to rounding.
+PyTorch multiplies float32 matrices with MKL. On processors of other makers than its own, MKL leaves vectors of 512 bits unused,
+and takes twice as long as oneDNN, which PyTorch has on board for convolutions. So there, products that are large enough to pay
+for a second library's start go to oneDNN. A large product is made in pieces that stay in the cache, into memory that is
+recycled (`rheobase.ops.memory`). The order of summation depends on the library, so results agree up to rounding.
 """
 
 import math

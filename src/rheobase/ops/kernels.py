@@ -1,9 +1,9 @@
-"""Which kernels compute on which device; and where none do, why.
+"""Which kernels run on which device, and if none do, why.
 
 On the CPU the kernels are compiled by numba when they are first called, on the GPU by Triton: neither needs a compiler on the
 user's machine. Where one is missing, the plain reference computes the same, slower. The environment variable
-`RHEOBASE_KERNELS=off` chooses the reference everywhere: the way to find out whether a kernel is at fault. A value
-other than `on` and `off` is refused: whoever wrote `OFF` would look for the fault in the wrong place.
+`RHEOBASE_KERNELS=off` selects the reference everywhere, to find out whether a kernel is at fault. A value other than `on` and
+`off` is refused: a user who wrote `OFF` would look for the fault in the wrong place.
 """
 
 import importlib
@@ -21,7 +21,7 @@ _TECHNOLOGY = {"cpu": "numba", "cuda": "triton"}
 
 
 def fused(x: Tensor) -> bool:
-    """Whether kernels can compute `x`: on its device, and outside of `torch.func`, whose transforms they know nothing of.
+    """Whether kernels can compute `x`: on its device, and outside the transforms of `torch.func`, which they do not support.
 
     Example:
         >>> import torch
@@ -37,13 +37,13 @@ def kernels_for(operation: str, x: Tensor) -> ModuleType:
 
 
 def is_transformed() -> bool:
-    """Whether this is inside of a transform of `torch.func`, such as `vmap`."""
+    """Whether this is inside a transform of `torch.func`, such as `vmap`."""
     # What `torch.autograd.Function` asks, too; there is no public name for it.
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def why_not(device: str) -> str | None:
-    """Why no kernels compute on a device, in words; None if they do.
+    """Why no kernels run on a device, in words; None if they do.
 
     Args:
         device: its kind, "cpu" or "cuda".
@@ -77,9 +77,9 @@ def _find(device: str) -> str | None:
     name = _TECHNOLOGY[device]
     try:
         technology = importlib.import_module(name)
-    except Exception as error:  # a library that does not fit the others here fails in ways of its own
+    except Exception as error:  # a library incompatible with the others here may fail in any way
         reason = f"{name} cannot be imported: {error}"
-        warnings.warn(f"rheobase computes with its slow reference on {device}, for {reason}", stacklevel=2)
+        warnings.warn(f"rheobase computes with its slow reference on {device}: {reason}", stacklevel=2)
         return reason
     if name == "numba" and technology.config.DISABLE_JIT:
         return "NUMBA_DISABLE_JIT is set"

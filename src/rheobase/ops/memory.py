@@ -82,7 +82,7 @@ class _Pool:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, as a forked process must: the lock may be held by a thread that it does not have."""
+        """Start again, as a forked process must: the lock may be held by a thread that it does not have."""
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, mmap.mmap] = OrderedDict()  # by the block's identity; the oldest first
         # A block comes back wherever its last tensor dies: in any thread, even within `take`, when the garbage collector

@@ -5,7 +5,7 @@ compiler must assume that a store to the sums may change the weights, and writes
 the few operations that such kernels need, on vectors as values. They are operations of LLVM, the compiler under numba, not of
 a processor: it splits a vector over as many registers as the machine needs for it.
 
-Arrays are flat, `at` counts numbers. Nothing is checked: whoever loads or stores must know that it lies inside.
+Arrays are flat, `at` counts numbers. Nothing is checked: the caller must know that loads and stores lie inside.
 """
 
 from typing import Any, no_type_check

@@ -75,7 +75,7 @@ class Layout(NamedTuple):
     tile: int
 
     def programs(self, lanes: int) -> int:
-        """How many programs so many lanes take."""
+        """The number of programs for this many lanes."""
         return -(-lanes // self.block)
 
     def options(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Layout(NamedTuple):
 
 
 def layout(lanes: int, device: torch.device) -> Layout:
-    """The layout for so many lanes.
+    """The layout for this many lanes.
 
     Few lanes must be spread over the whole GPU, one to a thread in programs of a single warp, and each keeps many steps
     under way, since few lanes are all that keeps the memory busy. Many lanes hide the latency for each other, and shorter

@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST: pictures, shown for a few steps or coded as one early or late spike per pixel.
+"""MNIST and Fashion-MNIST: images, shown for a few steps or encoded as one early or late spike per pixel.
 
-Two recipes, since they differ in the pictures alone. With direct input the first layer of neurons turns a constant current into
-spikes; with latency coding the network sees spikes only.
+Two recipes that differ only in the images. With direct input the first layer of neurons turns a constant current into spikes;
+with latency coding the network sees only spikes.
 """
 
 from collections.abc import Callable
@@ -22,25 +22,25 @@ from rheobase.training import Training
 
 @dataclass(frozen=True)
 class Pictures(Recipe):
-    """What the two recipes share: the settings, and a feed-forward network of LIF neurons."""
+    """The common part of the two recipes: the settings, and a feed-forward network of LIF neurons."""
 
     load: ClassVar[Callable[..., tuple[Images, Images]]]
 
     encoding: Encoding = "direct"
-    """direct: the picture as a current at every step; latency: one spike per pixel, the earlier the brighter; latency_all: from
-    black pixels, too, at the last step."""
+    """direct: the image as a current at every step; latency: one spike per pixel, the brighter the earlier; latency_all: also
+    from black pixels, at the last step."""
     steps: int = 10
     """Time steps; latency coding needs more of them, about 25."""
     validation: float = 0.1
-    """Share of the official training set that is kept for validation."""
+    """Share of the official training set held out for validation."""
     hidden: tuple[int, ...] = (400, 400)
     """Neurons of each hidden layer."""
     decay: float = 0.9
-    """What a membrane potential keeps per step, at the start."""
+    """Initial decay: what a membrane potential keeps per step."""
     dropout: float = 0.2
-    """Share of hidden neurons that are silenced in a training sample."""
+    """Dropout: share of hidden neurons silenced in a training sample."""
     shift: int = 1
-    """Augmentation: a picture moves by up to so many pixels."""
+    """Augmentation: largest shift of an image, in pixels."""
     training: Training = field(
         default_factory=lambda: Training(epochs=10, batch_size=128, learning_rate=2e-3, threads=1)
     )
@@ -83,6 +83,6 @@ class Mnist(Pictures):
 
 @dataclass(frozen=True)
 class FashionMnist(Pictures):
-    """Grey pictures of clothes, 60,000 for training and 10,000 for the test, by a 784-400-400-10 network."""
+    """Grey images of clothes, 60,000 for training and 10,000 for the test, by a 784-400-400-10 network."""
 
     load = staticmethod(fashion_mnist)

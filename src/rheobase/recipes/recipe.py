@@ -1,8 +1,7 @@
 """What a recipe is: one experiment, complete, in one readable file.
 
-A recipe is a frozen dataclass. Its fields are what a user may change, with the values that reach the figure it aims at; its
-methods say which data and which network. Everything else, the loop, the display, checkpoints, the report, is the same for all
-and lives elsewhere.
+A recipe is a frozen dataclass. Its fields are what a user may change, with defaults that reach its aim; its methods define the
+data and the network. Everything else, the loop, the display, checkpoints, the report, is the same for all and lives elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,27 +19,27 @@ from rheobase.training import Display, Regularizer, Result, Training, fit
 
 @dataclass(frozen=True)
 class Recipe:
-    """The base of all recipes: a sub-class adds its settings, and says what `splits` and `network` are."""
+    """The base of all recipes: a subclass adds its settings, and defines `splits` and `network`."""
 
     decode: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(decoding.mean)
     """From the network's output to one value per class."""
 
     loss: ClassVar[Callable[[Tensor, Tensor], Tensor] | None] = None
-    """Of the network's output and the labels, the mean over the batch; None is the cross-entropy of the decoded output."""
+    """From the network's output and the labels to the mean over the batch; None is the cross-entropy of the decoded output."""
 
     training: Training = field(default_factory=Training)
 
     def regularizers(self) -> Sequence[Regularizer]:
-        """Penalties on the activity of neurons that this recipe trains with."""
+        """The penalties on the activity of neurons with which this recipe trains."""
         return ()
 
     def measure(self, network: nn.Module, dataset: Dataset) -> Mapping[str, float]:
-        """What else to measure of the trained network on the test set, by name; called in the precision of training."""
+        """Further measures of the trained network on the test set, by name; called in the precision of training."""
         del network, dataset
         return {}
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
-        """Change the new network before training, by what the data says; it must do the same each time for the same data."""
+        """Adapt the new network to the data before training; it must do the same each time for the same data."""
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
@@ -48,9 +47,9 @@ class Recipe:
         """The data, split.
 
         Args:
-            data_dir: the folder with data sets; None is `RHEOBASE_DATA`, or the user's cache.
-            download: fetch what is missing.
-            progress: told how a download goes: the file, the bytes so far, the bytes in all.
+            data_dir: the folder of data sets; None is `RHEOBASE_DATA`, or the user's cache.
+            download: whether to download missing files.
+            progress: called with the progress of a download: the file, the bytes so far, the bytes in all.
 
         Raises:
             DataError: if data is missing or damaged.
@@ -58,20 +57,20 @@ class Recipe:
         raise NotImplementedError
 
     def network(self) -> nn.Module:
-        """A new network, its weights drawn from PyTorch's generator."""
+        """A new network, with weights drawn from PyTorch's generator."""
         raise NotImplementedError
 
     def check_hidden(self, hidden: tuple[int, ...]) -> None:
-        """Refuse a layer without a neuron.
+        """Refuse a layer without neurons.
 
         Raises:
-            ValueError: saying what was got.
+            ValueError: with the value passed.
         """
         if any(neurons < 1 for neurons in hidden):
             raise ValueError(f"hidden must be at least 1 neuron in each layer, got {hidden}")
 
     def seeded_network(self) -> nn.Module:
-        """The network that this recipe's seed gives; PyTorch's own generator is left as it was."""
+        """The network that this recipe's seed gives; PyTorch's own generator is not affected."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.training.seed)
             return self.network()

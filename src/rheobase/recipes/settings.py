@@ -1,7 +1,7 @@
-"""A recipe from the settings that a run has written down.
+"""A recipe from the settings stored by a run.
 
-`config.json` may have been edited by hand or come from elsewhere, so every value is held against the type of its field before a
-recipe is made of it.
+`config.json` may have been edited by hand or come from elsewhere, so every value is checked against the type of its field
+before a recipe is made from it.
 """
 
 import json
@@ -18,12 +18,12 @@ T = TypeVar("T")
 
 
 def build(kind: type[T], values: object, where: str = "") -> T:
-    """An instance of the dataclass `kind` from the mapping `values`, as `dataclasses.asdict` and JSON leave it.
+    """An instance of the dataclass `kind` from the mapping `values`, as produced by `dataclasses.asdict` and JSON.
 
     Args:
         kind: a dataclass of numbers, strings, booleans, None, literals, tuples, dataclasses, and dictionaries, which are not
-            looked into.
-        values: a mapping from field names to values; a field that is not named keeps its default.
+            inspected.
+        values: a mapping from field names to values; an unnamed field keeps its default.
         where: the path to `values`, for messages.
 
     Raises:
@@ -76,10 +76,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def is_of(settings: object, recipe: Recipe) -> bool:
-    """Whether `settings`, as a run folder, a row of a study or the journal of a sweep keeps them, are those of `recipe`.
+    """Whether `settings`, as stored in a run folder, a row of a study or the journal of a sweep, are those of `recipe`.
 
-    A setting that was not there yet when they were written counts as what it is by default now; and the device does not
-    count, on which a result does not depend.
+    A setting that did not exist yet when they were stored counts as its current default; the device does not count, since
+    results do not depend on it.
 
     Example:
         >>> from dataclasses import asdict
@@ -91,7 +91,7 @@ def is_of(settings: object, recipe: Recipe) -> bool:
     return kept is not None and replace(kept, training=replace(kept.training, device=recipe.training.device)) == recipe
 
 
-# A study looks at all of its rows before each training, and checking what is in them takes seconds.
+# A study reads all of its rows before each training, and checking their content takes seconds.
 @cache
 def _recipe(kind: type[Recipe], settings: str) -> Recipe | None:
     try:

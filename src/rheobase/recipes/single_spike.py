@@ -1,8 +1,8 @@
-"""One spike per neuron: the networks of the block model (arXiv 2205.15286), and the neurons that it is compared with.
+"""One spike per neuron: the networks of the block model (arXiv 2205.15286), and the neurons it is compared with.
 
 Linear layers, or two convolutions and a linear layer, between neurons that fire at most once; a leaky readout whose sum over
-time is the answer. The comparison is with the same neurons trained as a loop over time trains them, where a gradient ends at
-the spike, and with neurons that fire as often as they like.
+time is the answer. The comparison is with the same neurons trained as by a loop over time, where a gradient ends at the spike,
+and with neurons that fire any number of times.
 """
 
 import math
@@ -26,8 +26,8 @@ Kind = Literal["single spike", "single spike, product", "single spike, detached"
 
 
 def _training(epochs: int, batch_size: int) -> Training:
-    # The gradient grows with T squared, to which Adam is indifferent; clipping is not. The authors' decays take steps of 0.001
-    # themselves; here what a sigmoid makes decays of takes steps, and of 0.012 a time constant of ten changes as theirs.
+    # The gradient grows with T squared, to which Adam is insensitive; clipping is not. The authors' decays themselves take
+    # steps of 0.001; here the steps are taken before the sigmoid, and with 0.012 a time constant of ten changes like theirs.
     return Training(
         epochs=epochs,
         batch_size=batch_size,
@@ -41,30 +41,30 @@ def _training(epochs: int, batch_size: int) -> Training:
 
 @dataclass(frozen=True)
 class SingleSpikes(Recipe):
-    """Linear layers and neurons that fire at most once; or, to compare, as often as they like."""
+    """Linear layers and neurons that fire at most once; or, for comparison, any number of times."""
 
     decode: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(decoding.sum)
 
     task: TaskName = "yin-yang"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     augment: bool = True
-    """Change training images as the authors do."""
+    """Augment training images as the authors do."""
     neurons: Kind = "single spike"
-    """Neurons that fire once, with the gradient of the block model, that of a loop, or that of a loop whose mask is a
-    constant; or neurons with a soft reset."""
+    """Neurons that fire once, with the gradient of the block model, of a loop, or of a loop whose mask is a constant; or
+    neurons with a soft reset."""
     hidden: tuple[int, ...] = (120,)
     """Neurons of each hidden layer."""
     learn_decay: bool = True
     """Whether each neuron learns its decay."""
     tau: float = 10.0
-    """Time constant of hidden neurons at the start, in steps."""
+    """Initial time constant of hidden neurons, in steps."""
     readout_tau: float = 20.0
-    """Time constant of the readout at the start, in steps."""
+    """Initial time constant of the readout, in steps."""
     input_gain: float | None = None
-    """The first layer's weights are drawn so many times as large. None is 1; but 4 for Yin-Yang, whose four inputs of a spike
-    each would leave nearly all neurons silent."""
+    """Factor of the first layer's initial weights. None is 1; but 4 for Yin-Yang, whose four inputs of one spike each would
+    leave nearly all neurons silent."""
     training: Training = field(default_factory=lambda: _training(100, 128))
 
     def __post_init__(self) -> None:
@@ -76,13 +76,13 @@ class SingleSpikes(Recipe):
 
     @property
     def first_gain(self) -> float:
-        """What the first layer's weights are multiplied with: `input_gain`, or that of the task."""
+        """The factor of the first layer's weights: `input_gain`, or that of the task."""
         return self.input_gain or (4.0 if self.task == "yin-yang" else 1.0)
 
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:
-        """The task's official split, with a part of the training set for validation."""
+        """The task's official split, with part of the training set held out for validation."""
         return load_task(
             self.task,
             samples=self.samples,
@@ -107,16 +107,16 @@ class SingleSpikes(Recipe):
 
 @dataclass(frozen=True)
 class SingleSpikeConvolutions(Recipe):
-    """Two convolutions, a linear layer, and neurons that fire at most once, on pictures of 28 x 28 in eight steps."""
+    """Two convolutions, a linear layer, and neurons that fire at most once, on images of 28 x 28 in eight steps."""
 
     decode: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(decoding.sum)
 
     task: Literal["mnist", "fashion-mnist"] = "mnist"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     augment: bool = True
-    """Change training images as the authors do."""
+    """Augment training images as the authors do."""
     neurons: Kind = "single spike"
     """As for linear layers."""
     steps: int = 8
@@ -126,8 +126,8 @@ class SingleSpikeConvolutions(Recipe):
     hidden: int = 1000
     """Neurons of the linear layer."""
     decay: float = 0.99
-    """What neurons keep per step, at first. The authors start at 1, where a sigmoid never is, and near which it hardly
-    moves."""
+    """Initial decay: what neurons keep per step. The authors start at 1, which a sigmoid never reaches, and near which it
+    hardly moves."""
     training: Training = field(default_factory=lambda: _training(20, 32))
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class SingleSpikeConvolutions(Recipe):
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:
-        """The official split, with a part of the training set for validation."""
+        """The official split, with part of the training set held out for validation."""
         return load_task(
             self.task,
             samples=self.samples,

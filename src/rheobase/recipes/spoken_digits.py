@@ -1,8 +1,8 @@
 """Spoken digits: real speech, through a model of the cochlea, as spikes.
 
 Ten digits by six speakers, from the Free Spoken Digit Dataset. The compact set comes with the package, so this is the recipe
-for a first run: minutes on two CPU cores, nothing to download. It is not the Spiking Heidelberg Digits, and its accuracies
-are not comparable with those.
+for a first run: minutes on two CPU cores, nothing to download. It is not the Spiking Heidelberg Digits, and accuracies on the
+two are not comparable.
 """
 
 import math
@@ -32,7 +32,7 @@ from rheobase.surrogate import FastSigmoid
 from rheobase.training import Training
 
 CHANNELS = 140
-"""Channels that the network sees: those of the compact set; the full set's 700 are summed by fives."""
+"""Channels that the network sees: those of the compact set; the full set's 700 are summed in groups of five."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class SpokenDigits(Recipe):
     edition: Literal["compact", "full"] = "compact"
     """compact comes with the package; full is read from the data folder."""
     holdout_speaker: str | None = None
-    """Leave this speaker out of training, and report how the network does on a voice that it never heard."""
+    """Leave this speaker out of training, and report the accuracy on this unheard voice."""
     validation: float = 0.1
-    """Share of the official training set that is kept for validation."""
+    """Share of the official training set held out for validation."""
     dt: float = 0.02
     """Seconds per time step."""
     steps: int = 40
@@ -52,23 +52,23 @@ class SpokenDigits(Recipe):
     hidden: tuple[int, ...] = (256, 256)
     """Neurons of each hidden layer."""
     shortest_memory: float = 2.0
-    """Time constant of a layer's fastest neurons at the start, in steps; the others are spread evenly on a log scale."""
+    """Initial time constant of a layer's fastest neurons, in steps; the others are spread evenly on a log scale."""
     longest_memory: float = 30.0
-    """Time constant of a layer's slowest neurons at the start, in steps."""
+    """Initial time constant of a layer's slowest neurons, in steps."""
     delays: tuple[int, ...] = (0,)
-    """Steps after which the spikes of a hidden layer arrive at the next one; each further delay adds a copy of its synapses."""
+    """Delays, in steps, of a hidden layer's spikes to the next one; each further delay adds a copy of its synapses."""
     longest_delay: int = 0
-    """Synapses of hidden neurons learn delays of up to so many steps; 0: they have none but `delays`."""
+    """Largest learned delay of hidden neurons' synapses, in steps; with 0 they have only `delays`."""
     dropout: float = 0.1
-    """Share of hidden neurons that are silenced in a training sample."""
+    """Dropout: share of hidden neurons silenced in a training sample."""
     shift_channels: int = 1
-    """Augmentation: a sample moves up or down by up to so many of the 140 channels."""
+    """Augmentation: largest shift of a sample up or down, in channels of the 140."""
     shift_time: float = 0.05
-    """Augmentation: a sample begins up to so many seconds earlier or later."""
+    """Augmentation: largest shift of a sample in time, in seconds."""
     stretch_time: float = 0.1
-    """Augmentation: a sample is spoken faster or slower by up to this share."""
+    """Augmentation: largest change of a sample's speed, as a share."""
     drop_events: float = 0.1
-    """Augmentation: a sample loses up to this share of its spikes."""
+    """Augmentation: largest share of a sample's spikes removed."""
     training: Training = field(default_factory=lambda: Training(epochs=70, threads=1))
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Stable training: a recurrent network whose surrogate gradient and initialization are settings, one of them chosen by theory.
+"""Stable training: a recurrent network whose surrogate gradient and initialization are settings, some chosen by theory.
 
-Behind "Stabilizing Spiking Neuron Training" (arXiv 2202.00282) is the question whether shape, dampening and sharpness of a
-surrogate need a search. Here they can be searched, or left to the four conditions or to a calibration on one batch.
+"Stabilizing Spiking Neuron Training" (arXiv 2202.00282) asks whether shape, dampening and sharpness of a surrogate need a
+search. Here they can be searched, or left to the four conditions or to a calibration on one batch.
 """
 
 import math
@@ -66,22 +66,22 @@ Initialization = Literal[
 
 @dataclass(frozen=True)
 class Stability(Recipe):
-    """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialization are what is compared."""
+    """Recurrent layers of LIF neurons, and a leaky readout; surrogate and initialization are compared."""
 
     task: TaskName = "spoken-digits"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     hidden: tuple[int, ...] = (128,)
     """Neurons of each recurrent layer."""
     decay: float = 0.9
     """What a membrane potential keeps per step."""
     threshold: float = 1.0
-    """Where neurons fire; the surrogate's width is not relative to it."""
+    """Threshold of the neurons; the surrogate's width is not relative to it."""
     shape: Shape = "fast sigmoid"
     """Of the surrogate gradient."""
     dampening: float = 1.0
-    """Of the surrogate gradient; with "stabilize" only where the search for it starts, with conditions of no effect."""
+    """Of the surrogate gradient; with "stabilize" only the start of its search, with conditions without effect."""
     sharpness: float = 1.0
     """Of the surrogate gradient."""
     tail: float = 1.56
@@ -91,7 +91,8 @@ class Stability(Recipe):
     II, with the dampening of III or of IV; fluctuations: fluctuation-driven; default: what a new Sequential does; stabilize:
     calibrated on a batch, with recurrence balanced or even."""
     initial_rate: float | None = None
-    """Shift biases before training so that every layer fires at this rate, spikes per neuron and step; None leaves them."""
+    """Shift biases before training so that every layer fires at this rate, spikes per neuron and step; None leaves them
+    unchanged."""
     sparsity: float = 0.0
     """Pull rates to 0.01 by a penalty that comes in between a fifth and three fifths of training: its weight at each step, in
     a sum over steps; 0 is none."""
@@ -119,7 +120,7 @@ class Stability(Recipe):
         return load_task(self.task, samples=self.samples, data_dir=data_dir, download=download, progress=progress)
 
     def network(self) -> Sequential:
-        """Linear layers, recurrent neurons without connections to themselves, and a leaky readout."""
+        """Linear layers, recurrent neurons without self-connections, and a leaky readout."""
         task = TASKS[self.task]
         layers: list[nn.Module] = []
         inputs = task.channels
@@ -134,7 +135,7 @@ class Stability(Recipe):
         return Sequential(*layers) if self.initialization == "default" else Sequential(*layers, input_rate=None)
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
-        """Initialize the network, where that depends on data or replaces what was drawn."""
+        """Initialize the network where that depends on data or replaces drawn weights."""
         assert isinstance(network, Sequential)
         every = max(len(splits.train) // 32, 1)
         batch, _ = splits.train.batch(np.arange(0, len(splits.train), every)[:32])
@@ -148,13 +149,13 @@ class Stability(Recipe):
             fit_initial_rates(network, batch, self.initial_rate)
 
     def regularizers(self) -> Sequence[Regularizer]:
-        """The penalty on firing rates, if the network is to become sparse."""
+        """The penalty on firing rates, if the network should become sparse."""
         # Sparsity is a mean over steps.
         return (Sparsity(weight=self.sparsity * TASKS[self.task].steps),) if self.sparsity else ()
 
 
 def _draw(network: Sequential, batch: Tensor, how: Initialization) -> None:
-    """Draw the weights of a network anew."""
+    """Draw the weights of a network again."""
     x = batch
     for k in range(0, len(network) - 2, 2):
         linear, neurons = network[k], network[k + 1]
@@ -179,8 +180,8 @@ def _draw(network: Sequential, batch: Tensor, how: Initialization) -> None:
 def _meet_conditions(linear: nn.Linear, neurons: RecurrentLIF, x: Tensor, variance: bool) -> None:
     """Conditions I and II by the mean and variance of recurrent weights; and IV by the dampening, or else III.
 
-    Not both, with the sharpness for IV: III makes the dampening so small that there is no such sharpness, but where the memory
-    is long or the recurrence loud.
+    Not both, with the sharpness for IV: III makes the dampening so small that no such sharpness exists, except where the memory
+    is long or the recurrence strong.
     """
     count, decay, threshold = neurons.features, neurons.decay.mean().item(), neurons.threshold.mean().item()
     mean = conditions.recurrent_mean(count, decay, threshold)

@@ -1,8 +1,8 @@
-"""Neurons without a reset: the networks of SPSN (arXiv 2306.12666), and the neurons that they are compared with.
+"""Neurons without a reset: the networks of SPSN (arXiv 2306.12666), and the neurons they are compared with.
 
-Three hidden layers and a readout that integrates behind a synapse and does not fire; its mean over time is the answer. What
-differs is the neuron: stochastic with one of two samplers, leaky with a reset, a rectifier without any memory, or one of the
-parallel spiking neurons whose mixing over time is learned (Fang et al., NeurIPS 2023).
+Three hidden layers and a readout that integrates behind a synapse and does not fire; its mean over time is the answer. Only the
+neuron differs: stochastic with one of two samplers, leaky with a reset, a rectifier without any memory, or one of the parallel
+spiking neurons whose mixing over time is learned (Fang et al., NeurIPS 2023).
 """
 
 import math
@@ -31,26 +31,26 @@ _NOISE_SEEDS, _DRAWS = (1, 2, 3, 4), 8
 
 @dataclass(frozen=True)
 class Stochastic(Recipe):
-    """Linear layers and stochastic neurons; or, to compare, other neurons."""
+    """Linear layers and stochastic neurons; or, for comparison, other neurons."""
 
     task: SequenceName = "spoken-digits"
-    """What is learned. "shd" is the data of the paper, and must be in the data folder."""
+    """The task to learn. "shd" is the data of the paper, and must be in the data folder."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     augment: bool = False
     """Zoom training recordings and shift their channels, as the authors do."""
     neurons: Kind = "SPSN-SB"
     """Stochastic with the sampler "bernoulli" (SB) or "gumbel" (GS); with a reset; rectifiers; or parallel spiking neurons."""
     rate: float | None = None
-    """Spikes per neuron and step that cost nothing, on average over all hidden neurons; None is no penalty."""
+    """Spikes per neuron and step without penalty, averaged over all hidden neurons; None is no penalty."""
     hidden: tuple[int, ...] = (128, 128, 128)
     """Neurons of each hidden layer."""
     tau: float = 20.0
     """Time constant of synapses and membranes, in steps."""
     normalize: bool = False
-    """Normalize what neurons receive over batch and time, as parallel spiking neurons are used."""
+    """Normalize the input of neurons over batch and time, as is usual for parallel spiking neurons."""
     order: int = 32
-    """How many steps a masked or sliding parallel spiking neuron sees."""
+    """Steps that a masked or sliding parallel spiking neuron sees."""
     training: Training = field(
         default_factory=lambda: Training(
             epochs=100,
@@ -95,7 +95,7 @@ class Stochastic(Recipe):
             inputs = count
         readout = SynapticReadout(task.classes, synapse_decay=decay, decay=decay)
         layers += [_linear(inputs, task.classes), readout]
-        # Afterwards, for parallel spiking neurons draw weights of their own.
+        # Afterwards, since parallel spiking neurons draw weights of their own.
         places = [place for place, layer in enumerate(layers) if isinstance(layer, nn.Identity)]
         for place, count in zip(places, self.hidden, strict=True):
             layers[place] = self._neurons(count, decay, task.steps)
@@ -130,7 +130,7 @@ class Stochastic(Recipe):
         return () if self.rate is None or self.neurons == "non-spiking" else (TotalRate(limit=self.rate),)
 
     def measure(self, network: nn.Module, dataset: Dataset) -> Mapping[str, float]:
-        """What chance makes of a stochastic network's accuracy, and what becomes of it without noise."""
+        """How a stochastic network's accuracy varies by chance, and what it is without noise."""
         layers = [layer for layer in network.modules() if isinstance(layer, SPSN)]
         if not layers:
             return {}

@@ -1,4 +1,4 @@
-"""Data sets as tasks for the recipes that compare methods: the same split, coded the same way, whatever the network."""
+"""Data sets as tasks for the recipes that compare methods: the same split and encoding for every network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -43,20 +43,20 @@ TaskName = Literal[
 ]
 
 SequenceName = Literal["spoken-digits", "shd", "sequential-mnist", "permuted-mnist"]
-"""Sequences that are long, or whose order is what matters."""
+"""Sequences that are long, or whose order matters."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned: its size, and how it is loaded.
+    """A task: its size, and how it is loaded.
 
     Args:
         title: for tables.
-        channels: of the input.
-        classes: how many.
+        channels: the number of input channels.
+        classes: the number of classes.
         steps: the number of time steps T.
         load: the training set, its validation part and the test set, from the keyword arguments of `load_task`.
-        augment: what changes a training image.
+        augment: the augmentation of training images.
     """
 
     title: str
@@ -78,21 +78,21 @@ def load_task(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Splits:
-    """The official split of a task, a tenth of the training set kept for validation.
+    """The official split of a task, with a tenth of the training set held out for validation.
 
     Args:
-        task: which; or what it is, as for those of `SEQUENCES`.
-        samples: keep so many samples for training, and at most half as many for validation; None keeps all.
+        task: its name, or the task itself, as for those of `SEQUENCES`.
+        samples: keep only this many samples for training, and at most half as many for validation; None keeps all.
         steps: the number of time steps; None is that of the task.
         flatten: rows of pixels; otherwise images keep their shape, as convolutions need it.
         augment: change training images as the task says.
-        data_dir: the folder with data sets.
-        download: fetch what is missing.
-        progress: told how a download goes.
+        data_dir: the folder of data sets.
+        download: whether to download missing files.
+        progress: called with the progress of a download.
 
     Raises:
         DataError: if data is missing or damaged.
-        ValueError: if there are not so many samples.
+        ValueError: if there are fewer samples.
     """
     task = TASKS[task] if isinstance(task, str) else task
     source = {"data_dir": data_dir, "download": download, "progress": progress}
@@ -106,10 +106,10 @@ def load_task(
 
 
 def some_of(train: Dataset, samples: int | None) -> Dataset:
-    """So many samples of a training set, the same for every seed of a training; None keeps all.
+    """This many samples of a training set, the same for every training seed; None keeps all.
 
     Raises:
-        ValueError: if there are not so many samples.
+        ValueError: if there are fewer samples.
     """
     if samples is None:
         return train
@@ -119,14 +119,14 @@ def some_of(train: Dataset, samples: int | None) -> Dataset:
 
 
 def _yin_yang(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:
-    """20,000 points for training and 10,000 for the test, as the block model was tested; drawn, so there is nothing to read."""
+    """20,000 points for training and 10,000 for the test, as the block model was tested; drawn, so there is no file to read."""
     sets = (draw_yin_yang(samples, seed) for samples, seed in ((20_000, 42), (2_000, 41), (10_000, 0)))
     train, validation, test = (VectorDataset(points, steps=steps, encoding="latency_all") for points in sets)
     return train, validation, test
 
 
 def _delayed_recall(*, steps: int, **_: Any) -> tuple[Dataset, Dataset, Dataset]:
-    """Drawn anew for each part; all but 15 of the steps are the delay."""
+    """Drawn separately for each part; all but 15 of the steps are the delay."""
     train, validation, test = (draw_delayed_recall(samples, seed, delay=steps - 15) for samples, seed in _RECALL)
     return train, validation, test
 
@@ -201,8 +201,8 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
         "n-mnist-simulated": Task("N-MNIST, simulated, polarities merged", 1156, 10, 300, _n_mnist(simulated=True)),
     }
 )
-"""Images are coded and augmented, and SHD is binned, as for the block model (Taylor, King, Harper, arXiv 2205.15286, its
-published program): steps of 2 ms, and what comes after a second is left out."""
+"""Images are encoded and augmented, and SHD is binned, as for the block model (Taylor, King, Harper, arXiv 2205.15286, its
+published program): steps of 2 ms, and events after one second are dropped."""
 
 SEQUENCES: Mapping[SequenceName, Task] = MappingProxyType(
     {

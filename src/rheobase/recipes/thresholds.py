@@ -1,8 +1,8 @@
 """Trainable thresholds: the network and the controls of "To Spike or Not to Spike" (arXiv 2407.19566).
 
 Dense layers of current-based neurons without bias, read out by the firing rates of output neurons, trained on the squared
-distance from target rates. What is learned for each neuron besides its weights is the question: nothing, its threshold, or one
-of two things that a threshold must be better than to be worth having, a bias and a gain of its input.
+distance from target rates. The question is what each neuron learns besides its weights: nothing, its threshold, or one of two
+alternatives that a threshold must beat to be worthwhile, a bias and a gain of its input.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,8 @@ Learned = Literal["nothing", "threshold", "positive threshold", "bias", "gain"]
 
 
 def _rate_loss(output: Tensor, labels: Tensor) -> Tensor:
-    """SLAYER's spike-rate loss: summed over classes, as there; the mean over the batch, to which Adam is indifferent."""
+    """SLAYER's spike-rate loss: summed over classes, as there; the mean over the batch, a scale to which Adam is
+    insensitive."""
     return output.shape[2] * rate_mse(output, labels, correct=0.2, wrong=0.03)
 
 
@@ -37,15 +38,15 @@ class Thresholds(Recipe):
     loss: ClassVar[Callable[[Tensor, Tensor], Tensor]] = staticmethod(_rate_loss)
 
     task: TaskName = "spoken-digits"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     learned: Learned = "threshold"
-    """What each neuron learns besides its weights; the paper's thresholds have no bound, positive ones stay above 0."""
+    """What each neuron learns in addition to its weights; the paper's thresholds have no bound, positive ones stay above 0."""
     hidden: tuple[int, ...] = (200, 200)
     """Neurons of each hidden layer."""
     threshold: float = 1.25
-    """Where neurons fire, at first."""
+    """Initial threshold of the neurons."""
     width: float = 3.75
     """Of the surrogate gradient, `tau` in the paper."""
     scale: float = 1.5
@@ -73,7 +74,8 @@ class Thresholds(Recipe):
         return load_task(self.task, samples=self.samples, data_dir=data_dir, download=download, progress=progress)
 
     def network(self) -> Sequential:
-        """Linear layers and neurons, the last of which are the outputs. Weights do not depend on what else is learned."""
+        """Linear layers and neurons, the last of which are the outputs. Initial weights do not depend on what else is
+        learned."""
         layers: list[nn.Module] = []
         inputs = TASKS[self.task].channels
         for neurons in (*self.hidden, TASKS[self.task].classes):
@@ -82,7 +84,7 @@ class Thresholds(Recipe):
                 layers.append(PerNeuron(neurons, self.learned))
             layers.append(self._neurons(neurons))
             inputs = neurons
-        return Sequential(*layers, input_rate=None)  # weights as PyTorch draws them, the same for all that is compared
+        return Sequential(*layers, input_rate=None)  # weights as PyTorch draws them, the same for all compared variants
 
     def _neurons(self, count: int) -> SynapticLIF:
         learn = ("threshold",) if self.learned == "threshold" else ()
@@ -102,10 +104,10 @@ class Thresholds(Recipe):
 
 
 class PerNeuron(nn.Module):
-    """One learned number for each neuron, added to its input ("bias") or multiplied with it ("gain"); at first without effect.
+    """One learned number for each neuron, added to its input ("bias") or multiplied with it ("gain"); initially without effect.
 
     Args:
-        neurons: how many.
+        neurons: the number of neurons.
         kind: "bias" or "gain".
 
     Example:

@@ -1,4 +1,4 @@
-"""The network that a run has trained, ready for use."""
+"""The trained network of a run, ready for use."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from rheobase.training import RunFolder, checkpoint
 def load(run: str | Path) -> nn.Module:
     """The network of a run of `rheobase train`, with the weights of its best epoch, in evaluation mode.
 
-    What its recipe chooses by looking at the data is not looked for again. Weights that were chosen so are in the file;
-    surrogates that were (by `stabilize`) are not, and matter only to who trains on.
+    What its recipe chooses from the data is not chosen again. Weights chosen this way are in the file; surrogates (by
+    `stabilize`) are not, and matter only for further training.
 
     Args:
         run: the folder of the run, which need not have ended.
 
     Raises:
         RunError: if there is no such run, it has no weights yet, or they are damaged.
-        RecipeError: if the run was not started from a recipe, so that nobody here knows its network.
+        RecipeError: if the run was not started from a recipe, so that its network is unknown.
 
     Example:
         >>> import tempfile

@@ -1,9 +1,9 @@
 """Time to first spike, trained from scratch: the framework of Che et al. (arXiv 2410.23619), each of its parts a setting.
 
 Integrate-and-fire neurons that fire once, in multilayer perceptrons and convolutional networks with average pooling; weights
-drawn for currents of variance 1 and standardized to keep it; an answer that is read from the first spike of the output units.
-The paper's text and program were not at hand where this was written: what is open there (the surrogate, its width, the affine
-map, the decoder's base and scale, the networks, all of training) are choices of this file, from short experiments.
+drawn for currents of variance 1 and standardized to keep it; an answer read from the first spike of the output units. The
+paper's text and program were not available when this was written: what was open (the surrogate, its width, the affine map, the
+decoder's base and scale, the networks, all of training) was chosen here, from short experiments.
 """
 
 import math
@@ -48,7 +48,7 @@ TaskName = Literal["mnist", "fashion-mnist", "cifar10", "dvs128-gesture"]
 Decoder = Literal["exponential", "linear", "learned", "count", "membrane"]
 
 MOST_SPIKES = "most spikes of a neuron"
-"""The name of the measure that says whether neurons fire once."""
+"""The name of the measure that shows whether neurons fire once."""
 
 _SHAPES: Mapping[str, tuple[int, int]] = {
     "mnist": (1, 28),
@@ -56,7 +56,7 @@ _SHAPES: Mapping[str, tuple[int, int]] = {
     "cifar10": (3, 32),
     "dvs128-gesture": (2, 128),
 }
-"""Channels, and the height and width, of what is seen."""
+"""Channels, height and width of the input."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class TimeToFirstSpike(Recipe):
     """Networks of neurons that fire once and answer with the first output spike, trained from scratch."""
 
     task: TaskName = "fashion-mnist"
-    """What is learned."""
+    """The task to learn."""
     samples: int | None = None
-    """Use so many samples of the training set, the same for every seed; None uses all."""
+    """Use only this many samples of the training set, the same for every seed; None uses all."""
     channels: tuple[int, ...] = (16, 32)
-    """Maps of the convolutions of each block, which ends with pooling of 2 x 2; none at all is a multilayer perceptron."""
+    """Maps of the convolutions of each block, which ends with 2 x 2 pooling; empty is a multilayer perceptron."""
     convolutions: int = 1
-    """Convolutions in a block, of 3 x 3."""
+    """3 x 3 convolutions in a block."""
     hidden: tuple[int, ...] = (256,)
     """Neurons of each linear layer before the last."""
     steps: int = 4
@@ -78,13 +78,13 @@ class TimeToFirstSpike(Recipe):
     grow: tuple[int, ...] = ()
     """Incremental training: the numbers of steps before the last, in equal parts of training; for direct input."""
     encoding: Literal["direct", "latency"] = "direct"
-    """direct: the picture as a current at every step; latency: one spike per pixel, the earlier the brighter."""
+    """direct: the image as a current at every step; latency: one spike per pixel, the brighter the earlier."""
     shift: int = 0
-    """Augmentation: a picture moves by up to so many pixels."""
+    """Augmentation: largest shift of an image, in pixels."""
     flip: bool = False
-    """Augmentation: half of the pictures are mirrored."""
+    """Augmentation: mirror half of the images."""
     dropout: float = 0.0
-    """Share of neurons of the linear layers before the last that are silenced in a training sample."""
+    """Dropout: share of neurons of the linear layers before the last silenced in a training sample."""
     decay: float = 1.0
     """What a membrane potential keeps per step; 1 is no leak."""
     surrogate: Literal["arctan", "fast sigmoid", "sigmoid", "triangular"] = "arctan"
@@ -92,33 +92,33 @@ class TimeToFirstSpike(Recipe):
     width: float = 1.0
     """The area of that shape, and its width relative to that of area 1."""
     credit: Credit = "product"
-    """The gradient of what makes a single spike of crossings."""
+    """The gradient of the rule that makes a single spike out of threshold crossings."""
     fire_by_end: bool = False
     """Hidden neurons that are silent until the last step fire there."""
     initialization: Literal["steps", "measured", "pytorch"] = "steps"
     """The variance of weights: T over the inputs, corrected for pooling and analog input; that, scaled until the currents of
     128 samples have variance 1 in every layer; or PyTorch's, 1/3 over the inputs."""
     identity: float = 0.0
-    """The part of that variance which lies in one weight of each unit, to what stands at its own place in the layer below."""
+    """The share of that variance in one weight of each unit, from its own position in the layer below."""
     normalization: Literal["output", "layer", "none"] = "output"
-    """Weights keep mean and variance, those of each output unit or of a layer."""
+    """Weights keep their mean and variance, per output unit or per layer."""
     affine: Literal["current", "membrane", "none"] = "current"
     """What standardized units learn: a gain and a current at every step; a gain and a threshold; nothing."""
     pooling: Literal["average", "maximum"] = "average"
-    """The maximum makes several spikes of one."""
+    """The maximum turns one spike into several."""
     decoder: Decoder = "exponential"
-    """A spike of an output unit counts by when it comes, or as one ("count"); or the mean membrane potential is read."""
+    """An output spike counts by its time, or as one ("count"); or the mean membrane potential is read."""
     base: float = 1.5
-    """Of the exponential decoder: what a step earlier multiplies a spike with."""
+    """Of the exponential decoder: the factor of a spike that comes one step earlier."""
     scale: float = first_spike.SCALE
-    """What a decoded output is multiplied with to be a logit."""
+    """Factor that turns the decoded output into a logit."""
     error: Literal["cross-entropy", "squared"] = "cross-entropy"
     """Of the logits; or of the decoded output, from 1 for the right class and 0 for others."""
     official_test: Literal[1_000, 10_000] = 1_000
     """Of CIFAR-10: 10,000 tests on the official set. 1,000 is for folders that hold only its first 1,000 images: these are
-    tested on besides, and the fifth training batch is held out for the test."""
+    tested additionally, and the fifth training batch is held out for the test."""
     seconds: float = 1.5
-    """Of DVS128 Gesture: how much of the beginning of a gesture is seen."""
+    """Of DVS128 Gesture: how much of the beginning of a gesture is used."""
     training: Training = field(
         default_factory=lambda: Training(epochs=30, batch_size=128, learning_rate=2e-2, weight_decay=0.0, threads=1)
     )
@@ -139,7 +139,7 @@ class TimeToFirstSpike(Recipe):
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         self._check_what_would_have_no_effect()
         if self.grow and (self.encoding != "direct" or self.task == "dvs128-gesture"):
-            raise ValueError(f"grow needs a direct picture, whose steps the network makes; got {self.grow}")
+            raise ValueError(f"grow needs direct input, whose steps the network makes; got {self.grow}")
         if self.affine == "membrane" and self.normalization == "none":
             raise ValueError("affine 'membrane' goes with normalization, got normalization 'none'")
         if self.error == "squared" and self.decoder in ("learned", "membrane"):
@@ -162,7 +162,7 @@ class TimeToFirstSpike(Recipe):
     def splits(
         self, data_dir: Path | None = None, *, download: bool = False, progress: Progress | None = None
     ) -> Splits:
-        """The official split, a tenth of the training set kept for validation. Direct pictures have one step."""
+        """The official split, with a tenth of the training set held out for validation. Direct images have one step."""
         if self.task == "dvs128-gesture":
             train, test = (
                 EventDataset(part, dt=self.seconds / self.steps, steps=self.steps, clip=1, flatten=not self.channels)
@@ -199,7 +199,7 @@ class TimeToFirstSpike(Recipe):
         """Convolutions and pooling, linear layers, and output units whose membrane potential is the output."""
         channels, side = _SHAPES[self.task]
         layers: list[nn.Module] = []
-        if self.task == "dvs128-gesture":  # of each pixel and polarity, the first event
+        if self.task == "dvs128-gesture":  # the first event of each pixel and polarity
             layers.append(SingleSpike(decay=1.0))
         for count in self.channels:
             for _ in range(self.convolutions):
@@ -213,7 +213,9 @@ class TimeToFirstSpike(Recipe):
         for count in self.hidden:
             layers += [*self._block(nn.Linear(inputs, count, bias=self._bias), count), Dropout(self.dropout)]
             inputs = count
-        bias = self._bias or self.affine == "membrane"  # the output's thresholds are those of the decoder, and stay
+        bias = (
+            self._bias or self.affine == "membrane"
+        )  # the output's thresholds are those of the decoder, and stay fixed
         layers += [self._synapses(nn.Linear(inputs, self._classes, bias=bias)), LeakyReadout(decay=self.decay)]
         if self.encoding == "direct" and self.task != "dvs128-gesture":
             first = next(k for k, layer in enumerate(layers) if isinstance(layer, nn.Linear | nn.Conv2d))
@@ -243,7 +245,7 @@ class TimeToFirstSpike(Recipe):
         return standardize(layer, 1 / (3 * fan_in), gain=self.affine != "none", over=self.normalization)
 
     def prepare(self, network: nn.Module, splits: Splits) -> None:
-        """Draw the weights for currents of variance 1, the first layer's by what it gets of 128 samples."""
+        """Draw the weights for currents of variance 1, the first layer's by its input from 128 samples."""
         if self.initialization == "pytorch":
             return
         x, _ = splits.train.batch(np.arange(min(128, len(splits.train))))
@@ -269,10 +271,11 @@ class TimeToFirstSpike(Recipe):
         return shape(sharpness=1 / self.width)
 
     def decode(self, output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """One value per class whose largest is the answer; where early spikes count more, by the first and its potential."""
+        """One value per class, the largest of which is the answer; where early spikes count more, by the first and its
+        potential."""
         if self.decoder in ("exponential", "linear"):
             return first_spike.scores(output)
-        if self.decoder == "count":  # which is 0 or 1: among equals the potential at the end
+        if self.decoder == "count":  # which is 0 or 1: ties are broken by the potential at the end
             return self._decoded(output) + 0.5 + output[-1].atan() / torch.pi
         return self._decoded(output)
 
@@ -298,7 +301,7 @@ class TimeToFirstSpike(Recipe):
         return first_spike.weighted(spikes, weights)
 
     def measure(self, network: nn.Module, dataset: Dataset) -> Mapping[str, float]:
-        """How many steps a decision takes, how often no output unit fires, how many spikes a neuron has, and the most."""
+        """Steps per decision, how often no output unit fires, spikes per neuron, and the most spikes of one."""
         device = next(network.parameters()).device
         steps, undecided, most = 0.0, 0, 0.0
         with torch.no_grad(), Recorder(network) as recorder, listening(network) as spikes:
@@ -328,10 +331,10 @@ FASHION_MNIST = TimeToFirstSpike(
     flip=True,
     training=Training(epochs=25, batch_size=128, learning_rate=2e-2, weight_decay=0.0, precision="bfloat16", threads=1),
 )
-"""What the published accuracy on Fashion-MNIST is compared with: two convolutions, in four steps."""
+"""The network compared with the published accuracy on Fashion-MNIST: two convolutions, in four steps."""
 
 MNIST = replace(FASHION_MNIST, task="mnist", flip=False, channels=(32, 64, 128))
-"""One convolution more, which digits gain by; a mirrored one is another one, or none."""
+"""One convolution more, from which digits gain; no mirroring, since a mirrored digit is a different one, or none."""
 
 PERCEPTRON = TimeToFirstSpike(channels=(), hidden=(400, 400), steps=8)
 """784-400-400-10 in eight steps."""
@@ -358,7 +361,7 @@ CIFAR10_REDUCED = replace(
     initialization="steps",
     training=replace(CIFAR10.training, epochs=20, precision="bfloat16", threads=1),
 )
-"""Half of its convolutions, half as wide: on one core an epoch is minutes."""
+"""Half of its convolutions, half as wide: on one core an epoch takes minutes."""
 
 GESTURE = TimeToFirstSpike(
     task="dvs128-gesture",
@@ -369,4 +372,4 @@ GESTURE = TimeToFirstSpike(
     initialization="measured",
     training=Training(epochs=100, batch_size=16, learning_rate=1e-2, weight_decay=0.0),
 )
-"""Five blocks of a convolution and pooling, as is usual for this data set, for a GPU."""
+"""Five blocks of one convolution and pooling each, as is usual for this data set, for a GPU."""

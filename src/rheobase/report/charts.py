@@ -1,12 +1,11 @@
 """Charts for a web page, without a plotting library.
 
-A report is read on a monitor at night, on a phone and on paper. A picture that a plotting library drew has one size
-and one set of colours; these charts have neither: lines and areas are SVG that stretches to the room there is, in
-colours that the style sheet chooses, and every letter is HTML, so that it keeps its size and can be read aloud. Spike
-rasters, which may have millions of points, are small PNG images of black with varying opacity, which the style sheet
-inverts on a dark page.
+A report is read on a monitor at night, on a phone and on paper. A plotting library's image has one size and one set of colours;
+these charts have neither: lines and areas are SVG that stretches to the available space, in colours chosen by the style sheet,
+and all text is HTML, so that it keeps its size and can be read aloud. Spike rasters, which may have millions of points, are
+small PNG images of black with varying opacity, which the style sheet inverts on a dark page.
 
-Every function returns HTML. Text that it is given is escaped here; only parameters named `drawing` are HTML already.
+Every function returns HTML. Text arguments are escaped here; only parameters named `drawing` are HTML already.
 """
 
 import base64
@@ -20,13 +19,13 @@ from html import escape
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
-SIZE = 1000  # Charts are drawn in a square of this many units and stretched to their place.
+SIZE = 1000  # Charts are drawn in a square of this many units and stretched to fit.
 _HUGE = 1e100  # Beyond it, differences overflow: drawn as a gap, like NaN.
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis: the values at its two ends, and how to write a value beside a tick."""
+    """An axis: the values at its two ends, and the format of a tick's value."""
 
     low: float
     high: float
@@ -67,7 +66,7 @@ class Scale:
         return [(self.at(n * step), self.write(n * step)) for n in range(first, last + 1)]
 
     def write(self, value: float) -> str:
-        """A value as it stands beside a tick."""
+        """A value as written beside a tick."""
         return f"{100 * value:.6g}%" if self.percent else f"{value:.6g}"
 
 
@@ -140,7 +139,7 @@ def chart(
     key: str = "",
     mark: tuple[float, str] | None = None,
 ) -> str:
-    """A drawing with axes, a title, a key and, at one place along the x axis, a mark.
+    """A drawing with axes, a title, a key and, at one position along the x axis, a mark.
 
     Args:
         title: what the y axis shows.
@@ -148,7 +147,7 @@ def chart(
         x: the x axis.
         y: the y axis.
         x_name: what the x axis shows.
-        alt: what a reader who cannot see the chart should know.
+        alt: the description for a reader who cannot see the chart.
         key: HTML from `legend`.
         mark: position on the x axis and text.
 
@@ -177,7 +176,7 @@ def chart(
 def pooled(
     image: Shaped[np.ndarray, "rows columns"], rows: int, columns: int
 ) -> Float[np.ndarray, "fewer_rows fewer_columns"]:
-    """Sum neighbouring pixels until the image has at most so many rows and columns.
+    """Sum neighbouring pixels until the image has at most this many rows and columns.
 
     Example:
         >>> pooled(np.ones((4, 3), dtype=np.uint8), rows=2, columns=10)
@@ -194,8 +193,8 @@ def pooled(
 def raster_png(strength: Float[np.ndarray, "rows columns"]) -> str:
     """An image as a data URI: opacity shows the size of a value, black its being positive, red its being negative.
 
-    Values are relative to the 99th percentile of those that are not zero, so that a few large ones do not hide the
-    rest; the smallest are still clearly visible.
+    Values are relative to the 99th percentile of the nonzero ones, so that a few large ones do not hide the rest; the smallest
+    are still clearly visible.
     """
     size = np.abs(strength)
     largest = float(np.quantile(size[size > 0], 0.99)) if (size > 0).any() else 1.0

@@ -1,6 +1,6 @@
 """The fields of JSON objects that are not trusted.
 
-Each is asked for by its kind; what does not fit is a `RunError` that names the place, what was got and what was expected.
+Each is read by its kind; a mismatch is a `RunError` that names the place, what was found and what was expected.
 """
 
 import json
@@ -22,13 +22,13 @@ class Fields:
 
     @classmethod
     def of(cls, place: str, value: object) -> "Fields":
-        """What was parsed at a place, if it is an object."""
+        """The value parsed at a place, if it is an object."""
         if not isinstance(value, dict):
             raise RunError(f"{place}: expected a JSON object, got {type(value).__name__}")
         return cls(place, value)
 
     def get(self, key: str, kind: type | tuple[type, ...], expected: str) -> Any:
-        """A field that is there and of a kind; `expected` says in words of which."""
+        """A field that must exist and have a kind; `expected` describes that in words."""
         if key not in self.values:
             raise RunError(f"{self.place}: lacks the field {key!r} (expected {expected})")
         value = self.values[key]
@@ -45,11 +45,11 @@ class Fields:
         return None if self.values.get(key) is None else self.text(key)
 
     def table(self, key: str) -> dict[str, Any]:
-        """An object whose fields are not looked at."""
+        """An object whose fields are not inspected."""
         return self.get(key, dict, "an object")
 
     def sub(self, key: str) -> "Fields":
-        """An object, to ask for its fields."""
+        """An object, for reading its fields."""
         return Fields(f"{self.place}, {key}", self.table(key))
 
     def each(self, key: str) -> Iterator["Fields"]:
@@ -65,14 +65,14 @@ class Fields:
         return tuple(values)
 
     def whole(self, key: str) -> int:
-        """A whole number from 0 on, of 63 bits."""
+        """A whole number of at least 0, of 63 bits."""
         value = self.get(key, int, "a whole number of at least 0")
         if not 0 <= value < 2**63:
             raise RunError(f"{self.place}: {key!r} should be a whole number of at least 0, got {repr(value)[:60]}")
         return value
 
     def number(self, key: str) -> float:
-        """A number; null and what is not finite become NaN."""
+        """A number; null and non-finite values become NaN."""
         value = self.get(key, (int, float, type(None)), "a number")
         try:
             value = math.nan if value is None else float(value)
@@ -81,7 +81,7 @@ class Fields:
         return value if math.isfinite(value) else math.nan
 
     def fraction(self, key: str) -> float:
-        """A number from 0 to 1, rounding aside; or NaN, as `number` has it."""
+        """A number from 0 to 1, up to rounding; or NaN, as for `number`."""
         value = self.number(key)
         if value < -1e-6 or value > 1 + 1e-6:
             raise RunError(f"{self.place}: {key!r} should be a fraction between 0 and 1, got {value:g}")
@@ -89,7 +89,7 @@ class Fields:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; `RunError` where there is none."""
+    """The text of a file; `RunError` if there is none."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -99,7 +99,7 @@ def read_text(path: Path) -> str:
 
 
 def parse(place: str, text: str) -> Fields:
-    """The JSON object that `text` is; `RunError` where it is none, with the `place` that it came from."""
+    """The JSON object in `text`; `RunError` if it is not one, with the `place` that it came from."""
     try:
         return Fields.of(place, json.loads(text))
     except (ValueError, RecursionError) as error:

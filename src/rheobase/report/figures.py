@@ -1,8 +1,8 @@
 """The figures of a report: which data each shows, and the sentences that say how to read it.
 
-A figure that a reader must guess at is decoration. Each one here has a caption of a sentence or two and an
-alternative text with the figures that matter, and each compares what must be compared on the same axis: training with
-validation, all layers of one sample in one time, all layers' firing rates on one scale.
+A figure that leaves the reader guessing is decoration. Each one here has a caption of a sentence or two and an alternative text
+with the numbers that matter, and shows what must be compared on the same axis: training with validation, all layers of one
+sample in one time, all layers' firing rates on one scale.
 """
 
 import math
@@ -17,7 +17,7 @@ from rheobase.report.record import ClassAnswers, Epoch, Evaluation, Run
 from rheobase.report.targets import sample_traces
 
 RASTER_ROWS, RASTER_COLUMNS = 140, 1000  # Pixels of a spike raster; more would not be seen.
-_NUMBERED_CLASSES = 24  # A confusion matrix of more classes shows colours only.
+_NUMBERED_CLASSES = 24  # A confusion matrix of more classes shows only colours.
 _NAMED_TRACES = 12
 
 
@@ -32,7 +32,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def learning_curves(run: Run) -> str:
-    """Loss, and accuracy where there are classes, over epochs, for training and validation, with the best epoch marked."""
+    """Loss, and accuracy if there are classes, over epochs, for training and validation, with the best epoch marked."""
     epochs = run.epochs
     best = best_epoch(run)
     xs, x = _epoch_axis(run)
@@ -57,7 +57,7 @@ def learning_curves(run: Run) -> str:
         mark,
         f"The last losses: training {last.loss:.3g}, validation {last.validation_loss:.3g}.",
     )
-    if not all(math.isnan(value) for series in accuracies for value in series.values):  # or there are no classes
+    if not all(math.isnan(value) for series in accuracies for value in series.values):  # or without classes
         body += _curves(
         "Accuracy", accuracies, xs, x, Scale(0.0, 1.0, percent=True), mark,
         f"The last: training {percent(last.train_accuracy)}, validation {percent(last.validation_accuracy)}.",
@@ -135,14 +135,14 @@ def confusion_matrix(answers: ClassAnswers) -> str:
     )
     numbers = f"numbers are {answers.counted}s, " if size <= _NUMBERED_CLASSES else ""
     caption = (
-        "Each row is a true class, each column what the network said, so that the diagonal is right; "
+        "Each row is a true class, each column the network's answer, so the diagonal is correct; "
         f"{numbers}the stronger the colour, the larger the share of the row."
     )
     return figure(body, caption, "confusion")
 
 
 def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
-    """Sentences on the most frequent confusions and on the class that is recognized least."""
+    """Sentences on the most frequent confusions and on the class with the lowest recall."""
     confusion, classes = answers.confusion, answers.classes
     totals = confusion.sum(axis=1)
     wrong = confusion * (1 - np.eye(len(classes), dtype=np.int64))
@@ -164,7 +164,7 @@ def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
 
 
 def raster(evaluation: Evaluation, split: str) -> str:
-    """One sample, of the data set `split`, on its way through the network: input, spikes of every layer, output."""
+    """One sample of the data set `split` on its way through the network: input, spikes of every layer, output."""
     time = _time_scale(evaluation)
     lanes = [_lane("input", _channels(evaluation.raster_input), evaluation.raster_input)]
     for name, spikes in zip(evaluation.layers, evaluation.rasters, strict=True):
@@ -173,12 +173,12 @@ def raster(evaluation: Evaluation, split: str) -> str:
         lanes.append(_lane(name, rate, spikes))
     ticks = "".join(f'<i class="x" style="left:{100 * at:.2f}%">{text}</i>' for at, text in time[0].ticks(8))
     answers = evaluation.answers
-    verdict, last = "", "the output, with what was asked for"
+    verdict, last = "", "the output, with its targets"
     if isinstance(answers, ClassAnswers):
         last = "the output of each class"
     if isinstance(answers, ClassAnswers) and answers.label is not None and answers.prediction is not None:
         true, said = answers.classes[answers.label], answers.classes[answers.prediction]
-        verdict = f", rightly recognized as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
+        verdict = f", correctly recognized as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
     shade = (
@@ -209,7 +209,7 @@ def _channels(values: Float[np.ndarray, "T N"]) -> str:
 
 
 def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
-    """A panel of the raster: a row for every neuron (or group of neighbours), a strip with each row's sum."""
+    """A panel of the raster: one row per neuron (or group of neighbours), and a strip with each row's sum."""
     values = np.nan_to_num(values)
     total = pooled(values.T, RASTER_ROWS, RASTER_COLUMNS)
     size = pooled(np.abs(values).T, RASTER_ROWS, RASTER_COLUMNS) if (values < 0).any() else total
@@ -259,7 +259,7 @@ def _class_traces(
     outputs = range(output.shape[1])
     one_each = len(outputs) == len(
         classes
-    )  # else a decoder gathers several outputs to a class, in a way not known here
+    )  # otherwise a decoder combines several outputs into a class, in a way not known here
     y = Scale.covering(output.ravel().tolist())
 
     def style(k: int) -> str:
@@ -296,7 +296,7 @@ def _class_traces(
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Positions for labels near their heights, in the same order, at least so far apart, and within 0 and 1."""
+    """Positions for labels near their heights, in the same order, at least `apart` from each other, within 0 and 1."""
     order = sorted(range(len(heights)), key=lambda k: heights[k])
     places = [0.0] * len(heights)
     lowest = 0.0
@@ -311,7 +311,7 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def layers(run: Run) -> str:
-    """For each layer: how its neurons' firing rates are distributed, and its dead and saturated neurons over epochs."""
+    """For each layer: the distribution of its neurons' firing rates, and its dead and saturated neurons over epochs."""
     evaluation = run.evaluation
     names = evaluation.layers if evaluation else tuple(layer.name for layer in run.epochs[-1].layers)
     health = {name: _health_lines(run, name) for name in names}
@@ -326,13 +326,13 @@ def layers(run: Run) -> str:
             charts += _health(run, name, health[name], worst)
         panels.append(f'<h3>{escape(name)}</h3><div class="pair">{charts}</div>')
     caption = (
-        "Dead: not one spike over the whole validation set. Silent: not one spike in a sample, on average over the samples. "
+        "Dead: no spike over the whole validation set. Silent: no spike in a sample, averaged over the samples. "
         "Saturated: a spike in at least 90% of all steps."
     )
     if rates:
         caption = (
-            "Left: how often the neurons of the layer fire on the evaluated set; all layers share the axis. A tall bar "
-            "at zero is a layer that wastes neurons. Right: the neurons that take no part, on the validation set. "
+            "Left: how often the neurons of the layer fire on the evaluated set; all layers share the axis. A tall bar at "
+            "zero shows a layer that wastes neurons. Right: dead, silent and saturated neurons, on the validation set. "
             + caption
         )
     return figure("".join(panels), caption)
@@ -369,7 +369,7 @@ def _histogram(rates: Float[np.ndarray, " N"], x: Scale, bins: int = 32) -> str:
     shares = np.histogram(rates, edges)[0] / max(len(rates), 1)
     dead = float(np.mean(rates == 0)) if len(rates) else 0.0
     floor = np.zeros(bins)
-    floor[0] = dead  # Neurons that never fire stand in the first bar, in a colour of their own.
+    floor[0] = dead  # Neurons that never fire are in the first bar, in their own colour.
     y = Scale.covering([0.0, float(shares.max())], low=0.0, percent=True)
     drawing = bars(edges.tolist(), [0.0] * bins, floor.tolist(), x, y, "c2") + bars(
         edges.tolist(), floor.tolist(), shares.tolist(), x, y, "c1"

@@ -1,9 +1,8 @@
 """The page: what a reader sees first, second and last.
 
-First the result with its uncertainty, because an accuracy on 300 samples without an interval invites wrong
-conclusions; then the evidence (curves, confusions, spikes, layers, cost); last, all that is needed to run it again.
-The page refers to nothing outside itself, runs no script, and tells the browser so: a folder from a stranger can be
-looked at safely.
+First the result with its uncertainty, because an accuracy on 300 samples without an interval invites wrong conclusions; then
+the evidence (curves, confusions, spikes, layers, cost); last, everything needed to run it again. The page refers to nothing
+outside itself, runs no script, and tells the browser so: a stranger's folder can be viewed safely.
 """
 
 import json
@@ -55,15 +54,15 @@ _EMPTY = '<p class="note">No epoch has ended yet, so there is nothing to draw.</
 def wilson(accuracy: float, samples: int, z: float = 1.959964) -> tuple[float, float] | None:
     """The Wilson score interval of a success rate (Wilson 1927), at 95 % for the default `z`.
 
-    Unlike the plain standard error, it stays within 0 and 1 and has a width also at 100 %.
+    Unlike the plain standard error, it stays within 0 and 1 and has a nonzero width even at 100 %.
 
     Args:
         accuracy: the observed rate, from 0 to 1.
-        samples: how many trials it was observed on.
+        samples: the number of trials it was observed on.
         z: quantile of the normal distribution.
 
     Returns:
-        Lower and upper end, or None when there is no rate or no sample.
+        Lower and upper end, or None if there is no rate or no sample.
 
     Example:
         >>> low, high = wilson(0.9, 300)
@@ -79,7 +78,7 @@ def wilson(accuracy: float, samples: int, z: float = 1.959964) -> tuple[float, f
 
 
 def amount(value: float) -> str:
-    """A number of things, readable at any size; or n/a for NaN.
+    """A count, readable at any size; or n/a for NaN.
 
     Example:
         >>> amount(1234.5), amount(0.0567), amount(2.5e7), amount(float("nan"))
@@ -95,7 +94,7 @@ def amount(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the units in which people say it.
+    """A time in customary units.
 
     Example:
         >>> duration(151.2), duration(7.25), duration(8000.0)
@@ -114,7 +113,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _answers(evaluation: Evaluation) -> str:
-    """What was said, over the whole set."""
+    """The answers over the whole set."""
     if isinstance(evaluation.answers, ClassAnswers):
         return _section("Confusions", figures.confusion_matrix(evaluation.answers))
     drawn = targets.scatter(evaluation.answers)
@@ -156,7 +155,7 @@ def _result(summary: Summary) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _score(accuracy: float, loss: float) -> tuple[str, str]:
-    """The accuracy, and what it is called; or the loss, where there are no classes."""
+    """The accuracy and its name; or the loss, without classes."""
     if math.isnan(accuracy) and not math.isnan(loss):
         return amount(loss), "loss"
     return percent(accuracy), "accuracy"
@@ -181,14 +180,14 @@ def _progress(run: Run) -> tuple[str, list[tuple[str, str]]]:
     resume = shlex.join(["rheobase", "resume", str(run.folder)]) if run.setup.recipe else own
     text = (
         f'<p class="note"><b>Unfinished.</b> This run has ended {done}{planned} epochs and has not been tested. '
-        f"If it is not running any more, go on with <code>{escape(resume)}</code>.</p>"
+        f"If it is no longer running, continue with <code>{escape(resume)}</code>.</p>"
     )
     if best is None:
         return text, []
     score, what = _score(best.validation_accuracy, best.validation_loss)
     text = (
         f'<p class="result"><b>{score}</b> <span>best validation {what} so far, in epoch '
-        f"{best.epoch}; the test set has not been read</span></p>{text}"
+        f"{best.epoch}; the test set has not been evaluated</span></p>{text}"
     )
     return text, [
         ("epochs", f"{done}{planned}"),
@@ -197,7 +196,7 @@ def _progress(run: Run) -> tuple[str, list[tuple[str, str]]]:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], style: str = "") -> str:
-    """A table that scrolls sideways where it is too wide. Cells are plain text; the first of a row is its heading."""
+    """A table that scrolls sideways if it is too wide. Cells are plain text; the first of a row is its heading."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = []
     for row in rows:
@@ -230,7 +229,7 @@ def _epoch_table(run: Run) -> str:
 
 
 def _warnings(run: Run) -> str:
-    """What is wrong with the layers after the last epoch, in the words in which training warned of it."""
+    """What is wrong with the layers after the last epoch, in the words of the warnings in training."""
     found = [
         finding
         for layer in run.epochs[-1].layers
@@ -270,16 +269,17 @@ def _cost(run: Run) -> str:
     text = (
         f"<p>A sample of the {summary.split} set causes <b>{amount(spikes)} spikes</b> (input "
         f"{'not ' if fed.analog else ''}included) and "
-        f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one "
-        "synapse: every spike counts as often as its neuron has outgoing connections (its fan-out). It is what "
-        "event-driven hardware computes; a layer that is silent costs nothing."
+        f"<b>{amount(operations)} synaptic operations</b>. A synaptic operation is one spike that arrives at one synapse: "
+        "every spike counts as often as its neuron has outgoing connections (its fan-out). It is what event-driven hardware "
+        "computes; a silent layer costs nothing."
         f"{_OF_VALUES if fed.analog else ''}</p>"
     )
     return text + table(head, rows, "numbers total")
 
 
 _OF_VALUES = (
-    " The input are values, not spikes: counted are those that are not zero; each costs a multiplication at a synapse."
+    " The input holds values, not spikes: those that are not zero are counted, and each costs one multiplication "
+    "per synapse."
 )
 
 
@@ -301,7 +301,7 @@ def _activity(layer: LayerHealth, dt: float) -> tuple[str, ...]:
 
 def _measures(summary: Summary) -> str:
     rows = ((name, amount(value)) for name, value in summary.measures.items())
-    note = f"<p>What this recipe measures of the trained network besides, on the {summary.split} set.</p>"
+    note = f"<p>Additional measures of the trained network by this recipe, on the {summary.split} set.</p>"
     return note + table(("measure", "value"), rows, "numbers")
 
 

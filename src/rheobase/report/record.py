@@ -1,9 +1,9 @@
-"""What a run folder says about its run, read defensively.
+"""The content of a run folder, read defensively.
 
-A report may be asked for a run that is still going, that was killed, or whose folder came from somebody else.
-Everything that the page relies on is therefore checked here, once, and handed on in typed records: the modules that
-draw and write never meet a missing key or an array of the wrong shape. A number that is not finite is no damage (a
-loss can overflow); it becomes NaN, which the charts leave out.
+A report may be requested for a run that is still going, that was killed, or whose folder came from somebody else. Everything
+that the page relies on is therefore checked here, once, and passed on in typed records: the modules that draw and write never
+see a missing key or an array of the wrong shape. A non-finite number is not damage (a loss can overflow); it becomes NaN, which
+the charts leave out.
 
 The folder holds `config.json` (written at the start), `metrics.jsonl` (a line after every epoch) and, once the run
 is finished, `summary.json` and `evaluation.npz`.
@@ -25,10 +25,10 @@ from rheobase.report.fields import Fields, parse, read_text
 
 @dataclass(frozen=True)
 class Setup:
-    """What was asked for and where it ran: `config.json`."""
+    """The settings of a run, and where it ran: `config.json`."""
 
     recipe: str | None
-    """None for a network of the user's own, of which the command line knows nothing more."""
+    """None for a user's own network, about which the command line knows nothing more."""
     description: str
     command: str
     seed: int
@@ -41,7 +41,7 @@ class Setup:
 
     @property
     def title(self) -> str:
-        """What the report is called."""
+        """The title of the report."""
         return self.recipe or "A network of your own"
 
 
@@ -53,10 +53,10 @@ class LayerHealth:
     rate: float
     dead: float
     silent: float
-    """NaN for a run that did not count it."""
+    """NaN if the run did not count it."""
     saturated: float
     fires_once_in: int | None
-    """Steps, of neurons that fire once; None for all others, and for a run that did not say."""
+    """Steps, for neurons that fire once; None for all others, and if the run did not record it."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Work:
-    """What one source of spikes costs per sample: the input, or a layer."""
+    """The cost per sample of one source of spikes: the input, or a layer."""
 
     spikes: float
     synaptic_operations: float
     analog: bool = False
-    """Whether these are no spikes, but the values of an input that are not zero."""
+    """Whether these are not spikes, but nonzero values of the input."""
 
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """Activity, size and cost of one spiking layer over the set that was evaluated."""
+    """Activity, size and cost of one spiking layer over the evaluated set."""
 
     health: LayerHealth
     neurons: int
@@ -95,24 +95,24 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Other:
-    """Accuracy on a further set that was read once at the end, such as a speaker who was left out of training."""
+    """Accuracy on a further set evaluated once at the end, such as a speaker left out of training."""
 
     name: str
     accuracy: float
     """NaN where there are no classes."""
     loss: float
-    """NaN for a run that did not write it."""
+    """NaN if the run did not write it."""
     samples: int
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How the run ended: `summary.json`."""
+    """The result of the run: `summary.json`."""
 
     split: str
-    """What the network was evaluated on: `"test"`, or `"validation"` where there is no test set."""
+    """The set that the network was evaluated on: `"test"`, or `"validation"` without a test set."""
     accuracy: float
-    """NaN where there are no classes; likewise that of validation."""
+    """NaN without classes; likewise that of validation."""
     loss: float
     validation_accuracy: float
     validation_loss: float
@@ -126,28 +126,28 @@ class Summary:
     input: Work
     others: tuple[Other, ...]
     measures: dict[str, float]
-    """What the recipe measured besides, by name."""
+    """Further measures of the recipe, by name."""
 
 
 @dataclass(frozen=True)
 class ClassAnswers:
-    """How samples were classified, or steps, and what the sample that is shown in detail is, and was taken for."""
+    """How samples, or steps, were classified, and the true and the predicted class of the sample shown in detail."""
 
     classes: tuple[str, ...]
     confusion: Int[np.ndarray, "C C"]
     label: int | None
-    """None where every step has a class; likewise the prediction."""
+    """None if every step has a class; likewise the prediction."""
     prediction: int | None
 
     @property
     def counted(self) -> str:
-        """What has a class, in the singular."""
+        """The noun for what has a class, in the singular."""
         return "step" if self.label is None else "sample"
 
 
 @dataclass(frozen=True)
 class ValueAnswers:
-    """Numbers that were asked for, and what was said, of the first samples; the first is the one that is shown in detail."""
+    """Targets and answers of the first samples; the first is the one shown in detail."""
 
     targets: Float[np.ndarray, "m ..."]
     answers: Float[np.ndarray, "n ..."]
@@ -155,10 +155,10 @@ class ValueAnswers:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the trained network did on the test set (or the validation set), and on one sample in detail: `evaluation.npz`.
+    """The trained network's results on the test set (or the validation set), and on one sample in detail: `evaluation.npz`.
 
-    `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`, each layer with its own N; `dt` is NaN when
-    steps have no unit.
+    `rates[k]` and `rasters[k]` belong to the spiking layer `layers[k]`, each layer with its own N; `dt` is NaN if steps have no
+    unit.
     """
 
     answers: ClassAnswers | ValueAnswers
@@ -195,7 +195,7 @@ def read_run(folder: Path) -> Run:
         RunError: if a file is missing or damaged; the message names the file and what was expected.
     """
     if not (folder / "config.json").is_file():
-        raise RunError(f"{folder}: not a run folder (no config.json in it); give one that `rheobase train` made")
+        raise RunError(f"{folder}: not a run folder (it has no config.json); give one made by `rheobase train`")
     finished = (folder / "summary.json").is_file()
     return Run(
         folder=folder,
@@ -226,13 +226,13 @@ def _read_epochs(path: Path, finished: bool) -> tuple[Epoch, ...]:
     if not finished and not path.exists():  # it appears with the first epoch
         return ()
     lines = read_text(path).split("\n")
-    # A complete file ends with a line break. In an unfinished run, text after the last one is a line being written.
+    # A complete file ends with a line break. In an unfinished run, text after the last one is a line still being written.
     if lines[-1] and finished:
         raise RunError(f"{path}: the last line is cut off, although the run is finished")
     epochs: dict[int, Epoch] = {}
     for number, line in enumerate(lines[:-1], start=1):
         epoch = _epoch(parse(f"{path}, line {number}", line))
-        epochs[epoch.epoch] = epoch  # An epoch that was repeated after a resume counts as it ended last.
+        epochs[epoch.epoch] = epoch  # For an epoch repeated after a resume, the last record counts.
     return tuple(epochs[number] for number in sorted(epochs))
 
 
@@ -331,7 +331,7 @@ def _read_evaluation(path: Path) -> Evaluation:
 
     def raster(key: str) -> UInt8[np.ndarray, "T _"] | Float[np.ndarray, "T _"]:
         values = array(key, "buif", steps, None)
-        # Any spike is a one, whatever the number: 50 million of them stay at a byte each.
+        # Any spike is stored as a one: 50 million of them stay at one byte each.
         return fractions(key, steps, None) if values.dtype.kind == "f" else (values != 0).view(np.uint8)
 
     def class_answers() -> ClassAnswers:
@@ -349,7 +349,7 @@ def _read_evaluation(path: Path) -> Evaluation:
             *(_finite(array(key, "f", *[None] * max(arrays[key].ndim, 1))) for key in ("targets", "answers"))
         )
 
-    # A network may have no spiking layer at all; an empty list has no kind of its own.
+    # A network may have no spiking layer at all; an empty list has no type of its own.
     layers = tuple(map(str, array("layers", "U", None))) if arrays.get("layers", np.ones(1)).size else ()
     output = _finite(array("output", "f", None, None))
     steps = len(output)
@@ -378,7 +378,7 @@ _HOLDS = {
 def _load_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     damaged = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError)
     try:
-        # The file is opened here, because NumPy leaves open one that it fails to understand.
+        # The file is opened here, because NumPy leaves a file open that it fails to parse.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError as error:

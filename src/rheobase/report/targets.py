@@ -1,4 +1,4 @@
-"""What a report shows of a network whose targets are numbers: how near its answers come, over the set and in one sample."""
+"""What a report shows of a network with regression targets: how close its answers are, over the set and in one sample."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,11 +8,11 @@ from rheobase.report.record import ValueAnswers
 
 _MOST_POINTS = 2_000
 _MOST_TRACES = 4
-"""Outputs of a sample that are drawn with their targets; more could not be told apart."""
+"""The number of outputs of a sample drawn with their targets; more could not be told apart."""
 
 
 def scatter(answers: ValueAnswers) -> str:
-    """Answers over targets, with the line on which they would be right; nothing where they have not the same shape."""
+    """Answers over targets, with the line on which they would be right; nothing if their shapes differ."""
     if answers.targets.shape != answers.answers.shape:
         return ""
     targets, found = (values.astype(np.float64) for values in (answers.targets, answers.answers))
@@ -28,18 +28,16 @@ def scatter(answers: ValueAnswers) -> str:
     drawing = points(targets[shown].tolist(), found[shown].tolist(), x, y, "c1") + line(ends, ends, x, y, "c2")
     samples = len(answers.targets)
     body = chart("Answer", drawing, x, y, x_name="target", alt=f"Answers over targets. {words}")
-    caption = (
-        f"Each dot is a number that was asked for, of {samples:,} samples; on the line, answers are right. {words}"
-    )
+    caption = f"Each dot is one target, of {samples:,} samples; on the line, answers are right. {words}"
     return figure(body, caption)
 
 
 def in_words(targets: Float[np.ndarray, "n *K"], found: Float[np.ndarray, "n *K"]) -> str:
-    """How near answers come, in a sentence. The variance is that about the mean of each output: on the last axis, if there are
+    """How close answers are, in a sentence. The variance is that around the mean of each output: on the last axis, if there are
     more axes than that of samples.
 
     Args:
-        targets: what was asked for, at least one number, NaN where nothing was.
+        targets: the targets, at least one number, NaN where there is none.
         found: the answers.
 
     Example:
@@ -58,7 +56,7 @@ def in_words(targets: Float[np.ndarray, "n *K"], found: Float[np.ndarray, "n *K"
 
 
 def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"]) -> tuple[list[Series], str]:
-    """The first outputs over time, each with its target where that is known, and the key to the colours.
+    """The first outputs over time, each with its target if known, and the key to the colours.
 
     A target of the whole sample is a level line. One at every step is a line of its own, if the output has as many steps.
     """
@@ -74,7 +72,7 @@ def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"])
 
 
 def _wanted(answers: ValueAnswers, steps: int, outputs: int) -> Float[np.ndarray, "T outputs"] | None:
-    """What the outputs of the first sample should be; None where answers are no values of outputs, such as classes."""
+    """The targets of the first sample's outputs; None if answers are not output values, such as classes."""
     target = answers.targets[0].astype(np.float64)
     if answers.targets.shape != answers.answers.shape:
         return None

@@ -1,4 +1,4 @@
-"""Published claims, put to the test: what `rheobase reproduce` runs."""
+"""Tests of published claims: what `rheobase reproduce` runs."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

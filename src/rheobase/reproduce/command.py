@@ -1,4 +1,4 @@
-"""`rheobase reproduce`: run a study, as far as it is not done yet, and write its page."""
+"""`rheobase reproduce`: run what is missing of a study, and write its page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +35,10 @@ def reproduce(
     Args:
         name: the study.
         quick: the version of a few minutes.
-        only: the experiments to run; none means all. The page shows all that there is.
+        only: the experiments to run; empty means all. The page shows all results.
         runs: the folder for run folders.
         results: the folder for the results.
-        load: a recipe's data.
+        load: loads a recipe's data.
 
     Raises:
         RheobaseError: if there is no such study or experiment.
@@ -71,7 +71,7 @@ def reproduce(
 
 
 def overview(results: Path) -> None:
-    """Print what there is to reproduce, and how many trainings of each experiment have a row in the folder `results`."""
+    """Print all studies, and how many trainings of each experiment have a row in the folder `results`."""
     console = Console(highlight=False)
     console.print("Trainings done; rheobase reproduce STUDY --only EXPERIMENT does the rest.\n")
     for study in STUDIES.values():
@@ -82,12 +82,14 @@ def overview(results: Path) -> None:
         for experiment in experiments:
             done = f"{found.done(experiment.name)} of {experiment.trainings}"
             line = Text(f"  {experiment.name:<{width}}  {done:>8}  {experiment.title}")
-            console.print(line, no_wrap=True, overflow="ellipsis")  # a narrow terminal cuts the end, which nobody types
+            console.print(
+                line, no_wrap=True, overflow="ellipsis"
+            )  # a narrow terminal cuts the end, which is never typed
         console.print()
 
 
 def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
-    """Write the page and the plots of the rows that there are; returns the page."""
+    """Write the page and the plots of the existing rows; returns the page."""
     figures = draw(table, page.parent, page.stem)
     write_page(
         page,
@@ -101,7 +103,7 @@ def write(study: Study, table: Table, page: Path, quick: bool) -> Path:
 
 
 class _Told(Display):
-    """Tells how far a study is: a picture of two bars on a terminal, elsewhere a line for every training."""
+    """Shows the progress of a study: two bars on a terminal, elsewhere one line per training."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)

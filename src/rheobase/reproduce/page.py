@@ -1,4 +1,4 @@
-"""The page of a study, in Markdown: claims with their verdicts, a table for each experiment, where the figures came from."""
+"""The page of a study, in Markdown: claims with their verdicts, a table for each experiment, and the origin of the figures."""
 
 import math
 import re
@@ -21,11 +21,11 @@ def write_page(path: Path, study: Study, table: Table, command: str, quick: bool
 
     Args:
         path: the Markdown file.
-        study: what was studied.
+        study: the study.
         table: its rows.
         command: what regenerates the page.
         quick: whether the rows are of the quick version.
-        figures: pictures beside the page, by experiment.
+        figures: plots beside the page, by experiment.
     """
     verdicts = {claim: claim.judge(table) for claim in study.claims}
     parts = [
@@ -61,12 +61,12 @@ def _claims(verdicts: Mapping[Claim, Verdict]) -> str:
 
 
 def _is_long(verdict: Verdict) -> bool:
-    """Whether what was found is too much for a cell."""
+    """Whether the findings are too long for a cell."""
     return len(verdict.findings) > 2
 
 
 def _count(findings: Mapping[str, Finding]) -> str:
-    """In how many experiments a claim holds.
+    """The number of experiments in which a claim holds.
 
     Example:
         >>> _count({"digits": (True, "+2"), "MNIST": (None, "1 ± 3"), "SHD": (True, "+3")})
@@ -132,7 +132,7 @@ def _experiment(experiment: Experiment, table: Table) -> str:
 
 
 def _seconds(row: Row) -> float:
-    """What an epoch takes: the median, for the first one compiles and others may be disturbed."""
+    """The time of an epoch: the median, since the first one compiles and others may be disturbed."""
     return sorted(row.seconds_curve)[len(row.seconds_curve) // 2] if row.seconds_curve else math.nan
 
 

@@ -1,11 +1,10 @@
-"""The pictures of a study: how each arm learns, and how many of its neurons are silent or dead meanwhile.
+"""The plots of a study: how each arm learns, and how many of its neurons are silent or dead meanwhile.
 
-Of many arms nobody could tell the curves apart. There the picture is of what each came to: over a number in which they differ,
-which is a setting of the recipe, and the axis has its name; an arm where two curves meet is a point of both. Or, where arms
-differ in other things than numbers, each in a line of its own, beside the first.
+The curves of many arms could not be told apart. Then the plot shows their results: over a number in which they differ, which is
+a setting of the recipe and names the axis; an arm where two curves meet is a point of both. Or, where arms differ in something
+other than numbers, each has its own line, compared with the first.
 
-matplotlib draws them. It is not a requirement of the library: `pip install 'rheobase[plots]'`; without it the page has no
-pictures.
+matplotlib draws them. It is an optional dependency: `pip install 'rheobase[plots]'`; without it the page has no pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,19 +32,19 @@ _COLOURS = (
     "#f0e442",
     "#7f3c8d",
 )
-"""Okabe and Ito's, which the colour-blind can tell apart, and two more."""
+"""Okabe and Ito's colours, distinguishable to the colour-blind, and two more."""
 
 
 def draw(table: Table, folder: Path, stem: str) -> dict[str, Path]:
-    """Draw a picture of each experiment that has rows.
+    """Draw a plot of each experiment that has rows.
 
     Args:
         table: the rows.
-        folder: where the pictures go, as `STEM-EXPERIMENT.png`.
+        folder: the folder of the plots, `STEM-EXPERIMENT.png`.
         stem: the beginning of their names.
 
     Returns:
-        The pictures, by experiment; none without matplotlib.
+        The plots, by experiment; none without matplotlib.
     """
     if find_spec("matplotlib") is None:
         return {}
@@ -114,7 +113,7 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _in_lines(arms: Mapping[str, Mapping[int, Row]], layers: Sequence[str]) -> Any:
-    """A line for each arm, from the top: small points of seeds and their mean; hollow points are neurons that are dead."""
+    """A line for each arm, from the top: small points for seeds, and their mean; hollow points are dead neurons."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2 * (1 + len(layers)), 0.8 + 0.24 * len(arms)), layout="constrained")
@@ -168,7 +167,7 @@ def _finish(panel: _Panel, axes: Any, chance: float | None) -> None:
 
 
 def _layers(rows: Sequence[Row]) -> Sequence[str]:
-    """What layers of neurons are called: by their names, or by numbers where runs have layers of different names."""
+    """The names of layers of neurons, or numbers where runs have layers of different names."""
     names = [row.layers for row in rows if row.layers]
     longest = max(names, key=len, default=())
     return longest if set(names) <= {longest} else [f"layer {number}" for number in range(1, len(longest) + 1)]
@@ -238,8 +237,8 @@ def _grouped(series: Mapping[str, _Series]) -> list[dict[str, _Series]]:
 def _series(arms: Mapping[str, Recipe]) -> dict[str, _Series] | None:
     """Arms `"NAME VALUE"` or `"NAME, VALUE"` as a curve for each name, over a setting that has this value, above 0.
 
-    An arm whose name no other has is a point of all curves from whose arms it differs in nothing but their setting. None if an
-    arm has no place.
+    An arm with a unique name is a point of all curves from whose arms it differs only in their setting. None if an arm has no
+    place.
     """
     settings = {arm: _settings(recipe) for arm, recipe in arms.items()}
     named: dict[str, dict[str, float]] = {}
@@ -277,7 +276,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differ_in(settings: Mapping[str, Any], others: Mapping[str, Any], setting: str) -> bool:
-    """Whether these are the same but for `setting`."""
+    """Whether these are the same except for `setting`."""
     return {**settings, setting: None} == {**others, setting: None}
 
 

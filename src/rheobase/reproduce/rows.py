@@ -1,9 +1,8 @@
 """The results of a study's runs, a row each, in one JSON file.
 
-A row has all that a table or a plot needs (accuracies, curves, dead neurons) and where it came from (seed, recipe, command,
-commit, machine). The file is the memory of a study: a run whose row is in it is done, also on another machine, to which nothing
-but this file needs to be carried; and so is one that diverged, for that is a result, too. Several processes may add results at
-the same time.
+A row has everything that a table or a plot needs (accuracies, curves, dead neurons) and its origin (seed, recipe, command,
+commit, machine). The file is the memory of a study: a run whose row is in it is done, even on another machine, which needs only
+this file; and so is one that diverged, since that is a result, too. Several processes may add results at the same time.
 """
 
 import json
@@ -42,7 +41,7 @@ class _Trained:
 
 @dataclass(frozen=True)
 class Row(_Trained):
-    """What one training run came to."""
+    """The result of one training run."""
 
     test_accuracy: float
     validation_accuracy: float
@@ -54,28 +53,28 @@ class Row(_Trained):
     validation_curve: tuple[float, ...]
     """Accuracy on the validation set after each epoch."""
     train_curve: tuple[float, ...]
-    """Accuracy on the training set, on the way through each epoch."""
+    """Accuracy on the training set, during each epoch."""
     seconds_curve: tuple[float, ...]
-    """What each epoch took, validation included."""
+    """The time of each epoch, validation included."""
     layers: tuple[str, ...]
     dead: tuple[tuple[float, ...], ...]
     """For each epoch and layer: the share of neurons without a spike over the whole validation set."""
     silent: tuple[tuple[float, ...], ...]
-    """For each epoch and layer: the share of neurons without a spike in a sample, on average over the validation set."""
+    """For each epoch and layer: the share of neurons without a spike in a sample, averaged over the validation set."""
     rates: tuple[tuple[float, ...], ...]
     """For each epoch and layer: spikes per neuron and step."""
     spikes_per_sample: float
-    """Of all layers but the input, on the test set."""
+    """Of all layers except the input, on the test set."""
     command: str
     commit: str | None
     machine: str
     measures: dict[str, float] = field(default_factory=dict)
-    """What the recipe measures besides, on the test set, and the accuracies on further test sets, in %."""
+    """The recipe's further measures on the test set, and the accuracies on further test sets, in %."""
 
 
 @dataclass(frozen=True)
 class Diverged(_Trained):
-    """A training that came to nothing: a loss or a gradient was not finite."""
+    """A diverged training: a loss or a gradient was not finite."""
 
     when: str
     commit: str | None
@@ -85,7 +84,7 @@ def row_of(folder: RunFolder, experiment: str, arm: str, recipe: Recipe) -> Row:
     """The row of a run that has ended.
 
     Raises:
-        RunError: if the run has not ended, or something that the row needs is not in the folder.
+        RunError: if the run has not ended, or something that the row needs is missing from the folder.
     """
     summary, config, metrics = folder.summary, folder.config, folder.metrics()
     if summary is None:
@@ -134,8 +133,8 @@ class Results:
     """The file with the rows of a study.
 
     Args:
-        path: the JSON file; it need not be there.
-        about: what the file says of the study, beside the rows.
+        path: the JSON file; it need not exist.
+        about: what the file says about the study, in addition to the rows.
     """
 
     def __init__(self, path: Path, about: Mapping[str, str]) -> None:
@@ -166,14 +165,14 @@ class Results:
         return self.read()[1]
 
     def add(self, result: Row | Diverged) -> None:
-        """Put `result` into the file; it takes the place of an earlier one of the same experiment, arm and seed."""
+        """Put `result` into the file; it replaces an earlier one of the same experiment, arm and seed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
             rows, diverged = self.read()
             self._write({other.key: other for other in (*rows, *diverged)} | {result.key: result})
 
     def _write(self, results: Mapping[tuple[str, str, int], Row | Diverged]) -> None:
-        # A result is a line, so that a new one is a line in a difference of versions.
+        # A result is one line, so that a new one is one line in a diff.
         in_order = [results[key] for key in sorted(results)]
         rows, diverged = (
             ",\n".join(json.dumps(_rounded(asdict(each))) for each in in_order if isinstance(each, kind))

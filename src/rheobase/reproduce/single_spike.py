@@ -1,9 +1,9 @@
-"""Single-spike training put to the test: is it as accurate as a loop over time, with fewer spikes, and from silence?
+"""Testing single-spike training: is it as accurate as a loop over time, with fewer spikes, and from silence?
 
 The paper's table is of one setting per data set, which is repeated here at its network and T, in fewer epochs. The controls:
-the same neurons with the gradient that a loop over time computes, and neurons that fire as often as they like, both by kernels
-that cost the same, so that what differs is the method and not the program. What it costs in time beside real loops is the
-business of `benchmarks/single_spike.py`.
+the same neurons with the gradient that a loop over time computes, and neurons that fire any number of times, both by kernels of
+the same cost, so that the methods are compared and not the programs. The time compared with real loops is measured by
+`benchmarks/single_spike.py`.
 """
 
 from collections.abc import Callable, Sequence

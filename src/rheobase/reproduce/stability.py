@@ -1,9 +1,9 @@
-"""Stable training put to the test: does a surrogate need a search, and what do the four conditions do?
+"""Testing stable training: does a surrogate need a search, and what do the four conditions do?
 
 The paper varies one setting of the surrogate at a time and finds that failure is one-sided: a surrogate that is too large or
-too wide explodes, a small or narrow one is safe. So do the curves here, on recurrent networks with Glorot's weights. Then what
-theory chooses is compared: the conditions with Glorot's weights, and a calibration on one batch with the best that was found by
-any of the trainings here, those of a search by `rheobase sweep` among them.
+too wide explodes, a small or narrow one is safe. So do the curves here, on recurrent networks with Glorot's weights. Then the
+choices of theory are compared: the conditions with Glorot's weights, and a calibration on one batch with the best found by any
+of the trainings here, including a search by `rheobase sweep`.
 """
 
 import math
@@ -17,14 +17,14 @@ from rheobase.reproduce.study import Claim, Experiment, Study, Table, Verdict
 from rheobase.reproduce.verdicts import Finding, above, not_comparable, outcomes, overall
 
 PUBLISHED: tuple[Shape, ...] = ("rectangular", "triangular", "exponential", "gaussian", "sigmoid", "fast sigmoid")
-"""The shapes of the paper's main comparison."""
+"""The shapes in the paper's main comparison."""
 
 CURVES: Mapping[TaskName, tuple[Shape, ...]] = {
     "spoken-digits": PUBLISHED,
     "mnist": ("rectangular", "exponential", "fast sigmoid"),
     "delayed-recall": ("rectangular", "exponential", "fast sigmoid"),
 }
-"""Whose dampening and sharpness are varied."""
+"""The shapes whose dampening and sharpness are varied."""
 
 SEARCHED: Mapping[TaskName, Sequence[tuple[Shape, float, float, float]]] = {
     "spoken-digits": (
@@ -153,7 +153,7 @@ def _setting(recipe: Stability, shape: Shape, dampening: float, sharpness: float
 
 
 def _no_search(recipe: Stability) -> Experiment:
-    """What theory chooses beside the best that was found, with more seeds."""
+    """The choices of theory against the best found, with more seeds."""
     setting, seeds = FOUND[recipe.task]
     name, found = _setting(replace(recipe, initialization="glorot"), *setting)
     arms = {name: found, THEORY: _initializations(recipe).arms[THEORY]}
@@ -194,7 +194,7 @@ def _experiment(recipe: Stability, kind: str, about: str, arms: Mapping[str, Sta
 def one_sided(table: Table, experiment: str) -> Finding | None:
     """Whether accuracy is worse on the side where the area of the surrogate is above 1 than where it is below.
 
-    A large dampening and a small sharpness make it large. Compared is the mean over the arms of either side, for each seed.
+    A large dampening and a small sharpness make it large. The means over the arms of either side are compared, for each seed.
     """
     large, small = (
         {
@@ -262,7 +262,7 @@ def _conditions_help(table: Table) -> Verdict:
 def _theory_is_as_good(table: Table) -> Verdict:
     """Whether the calibrated network is at most half a point below the best arm of all curves, by validation accuracy.
 
-    Where that was trained again with more seeds, these decide: of many arms with few seeds the best is also the luckiest.
+    If that was trained again with more seeds, these decide: of many arms with few seeds the best is also the luckiest.
     """
     findings: dict[str, Finding] = {}
     for task in dict.fromkeys(TASKS):
@@ -292,7 +292,7 @@ def _theory_is_as_good(table: Table) -> Verdict:
 
 
 def _high_rates_generalize(table: Table) -> Verdict:
-    """Whether networks that become sparse do better, the higher the rate at which they start: the highest and the lowest.
+    """Whether networks that become sparse do better the higher their initial rate: the highest against the lowest.
 
     Nothing is decided where the penalty has not made them sparse: at most half of the spikes.
     """

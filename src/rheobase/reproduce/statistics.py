@@ -1,8 +1,8 @@
-"""What a handful of seeds can tell: means with confidence intervals, and differences between runs that share a seed.
+"""Statistics of a few seeds: means with confidence intervals, and differences between runs that share a seed.
 
-Three to five runs give a mean whose error is itself badly known, so intervals are Student's, not the normal's: with three
-seeds they are more than twice as wide. Arms of a comparison start from the same weights and see the samples in the same
-order, so what is compared is the difference seed by seed, whose spread is smaller than that of either arm.
+Three to five runs give a mean whose error is itself badly known, so intervals are Student's, not the normal's: with three seeds
+they are more than twice as wide. Arms of a comparison start from the same weights and see the samples in the same order, so the
+difference is taken seed by seed; its spread is smaller than that of either arm.
 """
 
 import math
@@ -14,7 +14,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.22
 
 
 WIDE = 0.3
-"""Of a fraction: an interval of a larger half width says nothing that the values themselves do not say better."""
+"""For a fraction: an interval with a larger half width says less than the values themselves."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Estimate:
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return len(self.values)
 
     @property

@@ -1,9 +1,9 @@
-"""Neurons without a reset put to the test: are they as good as those with one, and what do noise and rates have to do with it?
+"""Testing neurons without a reset: are they as good as those with one, and what is the role of noise and rates?
 
-The paper's table has three settings, plain, with augmentation, and with a penalty on firing rates besides, each of a single run
-on the Spiking Heidelberg Digits. Here they are repeated on spoken digits that come with the library, with seeds; what can be
-compared is who is ahead. Parallel spiking neurons, which learn what the others' decays say, are compared on images read pixel
-by pixel. What all of them cost beside loops over time is the business of `benchmarks/stochastic.py`.
+The paper's table has three settings, plain, with augmentation, and with an additional penalty on firing rates, each a single
+run on the Spiking Heidelberg Digits. Here they are repeated on spoken digits that come with the library, with seeds; what can
+be compared is the ranking. Parallel spiking neurons, which learn what the others' decays fix, are compared on images read pixel
+by pixel. The cost of all of them compared with loops over time is measured by `benchmarks/stochastic.py`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ SB, GS, LIF, NON_SPIKING, PSN, MASKED, SLIDING = get_args(Kind)
 PLAIN, AUGMENTED, REGULARIZED = "spoken-digits", "spoken-digits-augmented", "spoken-digits-regularized"
 PIXELS: tuple[SequenceName, ...] = ("sequential-mnist", "permuted-mnist")
 RATES = {SB: 0.4, GS: 0.1}
-"""Spikes per neuron and step that cost nothing, as published."""
+"""Spikes per neuron and step without penalty, as published."""
 SEEDS = (0, 1, 2)
 TAU = 10.0
 """In steps of 10 ms, of spoken digits. The published 20 steps are of 1 ms."""
@@ -100,7 +100,7 @@ def _stochastic_beat(other: str) -> Callable[[Table], Verdict]:
 
 
 def _fewer_spikes(arm: str) -> Callable[[Table], Finding | None]:
-    """What the penalty saves."""
+    """The saving by the penalty."""
 
     def judge(table: Table) -> Finding | None:
         rows, others = table.of(REGULARIZED, arm), table.of(AUGMENTED, arm)
@@ -131,7 +131,7 @@ def _fires_at_half(arm: str) -> Callable[[Table], Finding | None]:
 
 
 def _noise(table: Table) -> Verdict:
-    """Not a published claim, but what its figures rest on: how much one evaluation depends on the draws."""
+    """Not a published claim, but what its figures depend on: how much one evaluation varies with the draws."""
     findings: dict[str, Finding] = {}
     for arm in (SB, GS):
         rows = table.of(AUGMENTED, arm)

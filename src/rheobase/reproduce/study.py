@@ -1,9 +1,9 @@
-"""A published method put to the test: experiments, arms, seeds, and the claims that they are to decide.
+"""The test of a published method: experiments, arms, seeds, and the claims that they decide.
 
-A study is a list of trainings. They are done one by one, each in a run folder of its own, from which it resumes bit for bit
-after an interruption; what it came to goes into the study's results file. Start the same command again, or twice at a time,
-and each process takes what no other has begun: a study is as interruptible as a single run. The seeds are the outer loop, so
-that what there is at any moment is a fair comparison of all arms.
+A study is a list of trainings. They are done one by one, each in its own run folder, from which it resumes bit for bit after an
+interruption; its result goes into the study's results file. If the same command is started again, or twice at a time, each
+process takes what no other has begun: a study is as interruptible as a single run. The seeds are the outer loop, so that the
+results at any moment are a fair comparison of all arms.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Experiment:
         name: a word for the command line, `"spoken-digits"`.
         title: what is trained on what, for the tables.
         arms: the recipe of each arm, by name; their data must be the same, since it is loaded once.
-        seeds: of the weights and of the order of samples.
+        seeds: seeds of the weights and of the order of samples.
         chance: the accuracy of a guess, for a line in the picture; None if it is not known.
     """
 
@@ -43,30 +43,30 @@ class Experiment:
 
     @property
     def trainings(self) -> int:
-        """How many there are: one for each arm and seed."""
+        """The number of trainings: one for each arm and seed."""
         return len(self.arms) * len(self.seeds)
 
 
 Finding = tuple[bool | None, str]
-"""Whether a claim holds in an experiment, None where that is undecided; and the figures that say so."""
+"""Whether a claim holds in an experiment, None if undecided; and the figures behind it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim, and what was found in each experiment; of all of them under `""`."""
+    """The verdict on a claim, and the findings in each experiment; those of all of them under `""`."""
 
     status: Status
     findings: Mapping[str, Finding]
 
     @property
     def figures(self) -> str:
-        """What was found, in one line."""
+        """The findings, in one line."""
         return "; ".join(f"{name}: {figures}" if name else figures for name, (_, figures) in self.findings.items())
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that a paper says, with what it published, and how it is decided here."""
+    """A claim of a paper, with the published figures, and how it is decided here."""
 
     text: str
     published: str
@@ -81,9 +81,9 @@ class Study:
         name: a word for the command line.
         title: for the page of results.
         source: the paper.
-        remarks: what a reader must know to read the figures rightly, in Markdown.
+        remarks: what a reader must know to interpret the figures, in Markdown.
         experiments: by whether it is the quick version.
-        claims: what is to be decided.
+        claims: the claims to decide.
         derived: the table with what runs tell only beside other runs, as further measures, for the page.
     """
 
@@ -126,7 +126,7 @@ class Table:
         return seed in self.of(experiment, arm) or seed in self.diverged(experiment, arm)
 
     def diverged(self, experiment: str, arm: str) -> Sequence[int]:
-        """The seeds of an arm that diverged."""
+        """The diverged seeds of an arm."""
         return self._diverged.get((experiment, arm), [])
 
     def of(self, experiment: str, arm: str) -> dict[int, Row]:
@@ -139,7 +139,7 @@ class Table:
         return {arm: rows[arm] for arm in self.experiments[experiment].arms if arm in rows}
 
     def done(self, experiment: str) -> int:
-        """How many trainings of an experiment are done, those that diverged among them."""
+        """The number of trainings of an experiment that are done, including diverged ones."""
         return sum(
             len(self.of(experiment, arm)) + len(self.diverged(experiment, arm))
             for arm in self.experiments[experiment].arms
@@ -154,7 +154,7 @@ def _trainings(experiment: Experiment) -> Iterator[tuple[str, int, Recipe]]:
 
 @dataclass(frozen=True)
 class Done:
-    """How far a study is: told before each training, and once at the end."""
+    """The progress of a study: reported before each training, and once at the end."""
 
     finished: int
     total: int
@@ -171,17 +171,17 @@ def run(
     *,
     tell: Callable[[Done], Display],
 ) -> list[str]:
-    """Do all trainings that are not done yet and that no other process is at.
+    """Do all trainings that are not done yet and that no other process is working on.
 
     Args:
-        experiments: what is to be trained.
+        experiments: what to train.
         results: where the rows go.
         runs: the folder for run folders, `runs/EXPERIMENT/ARM/seed-N`.
         load: a recipe's data.
-        tell: called before each training; returns who is told of its progress.
+        tell: called before each training; returns the display of its progress.
 
     Returns:
-        What went wrong: a line for each training that diverged now. It is a result without a row, and the others go on.
+        Failures: a line for each training that diverged now. It is a result without a row, and the others continue.
 
     Raises:
         RunError: if a run folder holds a run of other settings.

@@ -1,8 +1,8 @@
-"""Trainable thresholds put to the test: do they train faster, better, and where fixed ones do not train at all?
+"""Testing trainable thresholds: do they train faster, better, and where fixed ones do not train at all?
 
 The paper compares one learned arm with one fixed threshold, in single runs. Here every comparison has seeds, and the controls
-that the claim needs: the best fixed threshold of a grid, since a grid search is what learning is to replace; and a learned bias
-and a learned gain, since a learned threshold also is one more parameter per neuron.
+that the claim needs: the best fixed threshold of a grid, since learning is meant to replace a grid search; and a learned bias
+and a learned gain, since a learned threshold is also one more parameter per neuron.
 """
 
 import math
@@ -168,7 +168,7 @@ def _more_accurate(table: Table, than: str | None = FIXED) -> Verdict:
 
 
 def _fewer_dead(table: Table) -> Verdict:
-    """Of the seeds that trained in both arms: of one that diverged nobody knows what was dead."""
+    """Of the seeds that trained in both arms: for a diverged one it is unknown what was dead."""
     findings: dict[str, Finding] = {}
     for name in comparisons(table):
         dead, silent = (
@@ -196,7 +196,7 @@ def _no_dead_layer(table: Table) -> Verdict:
             continue
         worst = {arm: max(max(row.dead[-1]) for row in rows) for arm, rows in arms.items()}
         figures = ", ".join(f"most of a layer that is dead, {arm}: {100 * share:.0f} %" for arm, share in worst.items())
-        failed = len(table.diverged(name, LEARNED))  # of which nobody knows what was dead
+        failed = len(table.diverged(name, LEARNED))  # for which it is unknown what was dead
         figures += f"; {failed} learned diverged" if failed else ""
         # Where no layer of fixed thresholds is dead either, learned ones had nothing to bring to life.
         holds = None if failed or worst[FIXED] < 1 else True

@@ -1,4 +1,4 @@
-"""Time-to-first-spike networks trained from scratch, put to the test: is each part of the framework worth having, and how deep?
+"""Testing time-to-first-spike networks trained from scratch: is each part of the framework worthwhile, and how deep?
 
 The paper compares everything with nothing, and published accuracies of networks that are not known. Here the parts are removed
 one by one, what is open in the restatements is decided by experiment, one choice at a time, and depth is a study of its own.
@@ -31,7 +31,7 @@ WITHOUT: Mapping[str, Mapping[str, Any]] = {
     "decoder": {"decoder": "count"},
     "average pooling": {"pooling": "maximum"},
 }
-"""What the framework is without each of its parts: what PyTorch does, or the simplest that there is."""
+"""The framework without each of its parts: PyTorch's default instead, or the simplest alternative."""
 
 DECISIONS: Mapping[str, Mapping[str, Any]] = {
     "D1 leak, decay 0.8": {"decay": 0.8},
@@ -64,7 +64,7 @@ SEEDS = (0, 1, 2)
 CHANCE = 0.1
 """All tasks have ten classes."""
 MARGIN = 0.01
-"""By how much less accurate is still as accurate, where depth is compared: a point."""
+"""The tolerance for equal accuracy in comparisons of depth: a point."""
 _NOT_RUN: Finding = (None, "not run yet")
 
 

@@ -64,12 +64,12 @@ def overall(findings: Mapping[str, Finding]) -> Verdict:
 
 
 def not_comparable(why: str) -> Verdict:
-    """The verdict on a figure of data or a machine that is not at hand."""
+    """The verdict on a figure for data or a machine that is not available."""
     return Verdict("not comparable", {"": (None, why)})
 
 
 def outcomes(table: Table, experiment: str, arm: str, *, validation: bool = False) -> dict[int, float]:
-    """The accuracy of each seed, on the test set or the validation set; that of a guess where training diverged.
+    """The accuracy of each seed, on the test set or the validation set; that of a guess if training diverged.
 
     This is what verdicts compare: an arm is not the better for seeds that have no row. Empty if there is no such experiment.
     """

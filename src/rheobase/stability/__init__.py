@@ -1,4 +1,4 @@
-"""Networks that are alive at their start: initialization and surrogates from theory, and from one batch."""
+"""Networks that are active from the start: initialization and surrogates from theory, and from one batch."""
 
 from rheobase.stability import conditions
 from rheobase.stability.calibration import Calibration, LayerChange, stabilize

@@ -226,8 +226,8 @@ class _Stabilizer:
         self._wanted_norm = alive.last
         if not 0 < alive.last < math.inf:
             raise ValueError(
-                f"stabilize: no gradient goes back from the network's output to its last weights, or one that is not finite: "
-                f"it has norm {alive.last}"
+                "stabilize: the gradient of the output with respect to the last weights must be above 0 and finite, got "
+                f"norm {alive.last}"
             )
         with walking(self._network, self._hear, self._listen):
             output = self._network(self._batch)

@@ -1,15 +1,14 @@
-"""Weights that are deaf to the mean of what they hear, so that a new network listens to differences.
+"""Weights that are orthogonal to their mean input, so that a new network responds to differences.
 
-Spikes are never negative. What the neurons of a layer do on average is large beside how they differ from step to step and from
-sample to sample, and weights drawn at random make a constant of it, another one for each unit behind them. To a hidden neuron
-it is a current that never ends: with one sign the neuron is silent whatever comes, with the other it fires at every step, and
-in deep networks a third of the neurons end so. To an output it is the same answer to all samples. A loss pushes that back with
-a gradient that is the same for all samples, too, and that, unlike the one for labels, points along the weights which it goes
-back through: it adds up over the batch, and grows on its way through layers in which all samples look alike, above all
-convolutions. After some steps of training it is gone.
+Spikes are never negative. The average activity of a layer is large compared with its differences from step to step and from
+sample to sample, and random weights turn it into a constant, a different one for each unit they lead to. For a hidden neuron it
+is a constant current: with one sign the neuron is silent whatever the input, with the other it fires at every step, and in deep
+networks a third of the neurons end this way. For an output it is the same answer to all samples. A loss counters it with a
+gradient that is also the same for all samples and that, unlike the one for labels, points along the weights it goes back
+through: it adds up over the batch, and grows on its way through layers in which all samples look alike, above all convolutions.
+After some steps of training it is gone.
 
-So a new network is spared it: weights at right angles to what they hear on average make nothing of it. Of n inputs that leaves
-n - 1 directions.
+Orthogonal weights spare a new network this: they map the mean input to zero. Of n inputs that leaves n - 1 directions.
 """
 
 import math
@@ -24,19 +23,19 @@ from torch.nn.modules.conv import _ConvNd
 from rheobase.layers.initialization import FEW
 from rheobase.layers.synapses import Synapses
 
-_CONSTANT = 1e-9  # of the square of the mean: a variance that is rounding
+_CONSTANT = 1e-9  # of the square of the mean: a variance that is mere rounding
 
 
 @contextmanager
 def centring(
     before_neurons: Iterable[nn.Module], before_output: Iterable[nn.Module], others: AbstractSet[Tensor] = frozenset()
 ) -> Iterator[None]:
-    """Within it, modules become deaf to the mean of their input, just before they run.
+    """Within it, the weights of modules become orthogonal to their mean input, just before they run.
 
-    The mean of their output over steps, samples and places is their bias then. Before neurons, learned biases become their
-    mean, or 0 where that is what chance has made; those of an output stay. A module is left as it is if it is no linear layer
-    or convolution, if its weights are not learned, computed by a parametrization or among `others`, and if there are fewer
-    than 16 for each unit.
+    The mean of their output over steps, samples and places is then their bias. Before neurons, learned biases become their
+    mean, or 0 where that mean is due to chance; those of an output stay. A module is left as it is if it is not a linear layer
+    or convolution, if its weights are not learned, computed by a parametrization or among `others`, or if there are fewer than
+    16 for each unit.
     """
 
     def about_to_hear(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -60,7 +59,7 @@ def centring(
 
 
 def can_be_centred(module: nn.Module) -> bool:
-    """Whether it is a linear layer or a convolution with learned weights of its own, enough of them for each output."""
+    """Whether it is a linear layer or a convolution with its own learned weights, enough of them for each output."""
     if not isinstance(module, Synapses) or getattr(module, "transposed", False):
         return False
     weight = module._parameters.get("weight")  # not there if it is computed, by a parametrization or by pruning
@@ -74,21 +73,23 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def _common(biases: Tensor) -> float:
-    """The mean of biases; 0 where it is no further from 0 than that of random numbers of mean 0 is."""
+    """The mean of biases; 0 where it is no further from 0 than that of random numbers of mean 0."""
     mean, chance = biases.mean().item(), biases.std(correction=0).item() / math.sqrt(len(biases))
     return mean if abs(mean) > 3 * chance else 0.0
 
 
 def _deafen(module: nn.Module, x: Tensor) -> None:
-    """Take out of the weights of each output their part along the mean of what they are multiplied with."""
+    """Remove from the weights of each output their component along the mean of their input."""
     assert isinstance(module, Synapses)
     features = -1 - len(module.kernel_size) if isinstance(module, _ConvNd) else -1
     with torch.enable_grad():
         heard = module.forward(x.detach()).movedim(features, 0).flatten(1)
         means = heard.mean(1)
         if not bool(heard.detach().var(1).sum() > _CONSTANT * means.detach().square().sum()):
-            return  # there is nothing else to hear
-        (mean,) = torch.autograd.grad(means.sum(), module.weight)  # as the layer hears it, with its borders and groups
+            return  # there is no other input
+        (mean,) = torch.autograd.grad(
+            means.sum(), module.weight
+        )  # as the layer receives it, with its borders and groups
     with torch.no_grad():
         weight, mean = module.weight.flatten(1), mean.flatten(1)
         along = (weight * mean).sum(1) / mean.square().sum(1).clamp(min=torch.finfo(mean.dtype).tiny)

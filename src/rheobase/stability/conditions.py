@@ -1,8 +1,8 @@
 """Four conditions under which a network of spiking neurons is stable at its start, as closed forms.
 
 A recurrent layer is a product of T steps: what grows by a factor per step, forwards or backwards, is lost or overflows after a
-hundred. Herranz-Celotti and Rouat ("Stabilizing Spiking Neuron Training", arXiv 2202.00282) ask four things of a new layer, in
-the manner of Glorot's and He's initializations:
+hundred. Herranz-Celotti and Rouat ("Stabilizing Spiking Neuron Training", arXiv 2202.00282) place four conditions on a new
+layer, in the manner of Glorot's and He's initializations:
 
 - **I**, location: the membrane potential sits on the threshold, so that half of the steps fire. It gives the mean of the
   recurrent weights.
@@ -11,23 +11,24 @@ the manner of Glorot's and He's initializations:
 - **IV**, variance: so does the variance of the gradient. It gives the dampening, the sharpness, or the tail.
 
 Notation: `decay` a, `threshold` h, N neurons with recurrent weights W and no connection to themselves, M inputs; a neuron's
-gradient goes back one step as `a + f(v - h) W`. Where a layer of as large gradients follows, what comes back through its
-weights U is multiplied by the same slope, at the same step: III and IV take them as further weights. Without recurrence they
-are the only ones.
+gradient goes back one step as `a + f(v - h) W`. Where a layer with gradients of the same size follows, what comes back through
+its weights U is multiplied by the same slope, at the same step: III and IV treat them as further weights. Without recurrence
+they are the only ones.
 
-What is implemented is what follows from the equations. The authors' program, where it is not the same, is not followed:
+The implementation follows the equations, not the authors' program where the two differ:
 
 - Its subtractive reset acts after the decay, `v[t] = a v[t-1] + x[t] - h s[t-1]`, ours before it, as a part of the spike's
   step. Both are here: "subtract" is ours, "published" is theirs.
-- Condition II lacks a factor 2 there, and the result is handed on as if it were another quantity. Here it is the variance.
-- Conditions III and IV count the gradient through the reset there, which its networks cut off. Here `attached` says which it
+- Condition II lacks a factor 2 there, and the result is used as if it were another quantity. Here it is the variance.
+- There, conditions III and IV count the gradient through the reset, which its networks cut off. Here `attached` says which it
   is: `dv[t+1] / dv[t] = a - l f(v - h)` with l = h for their reset, and for ours, whose reset the decay acts on, l = a h.
 - Its solver for IV returns the middle of its search interval, about 0.95, whatever the equation: a published sharpness near 1
   is no root.
 
 III and IV cannot both hold where memory is short: III makes the dampening small, and IV then asks for more gradient than there
-is. And the theory has limits: it takes the slopes of successive steps for independent, and the membrane potential for uniform
-or normal. `rheobase.stabilize` measures instead, on a batch; these forms are to understand, to compare, and to start from.
+is. And the theory has limits: it assumes that the slopes of successive steps are independent, and the membrane potential
+uniform or normal. `rheobase.stabilize` measures instead, on a batch; these forms are for understanding, for comparison, and as
+a start.
 """
 
 import math
@@ -43,13 +44,13 @@ from torch import Tensor
 from rheobase.surrogate import QPseudoSpike, Surrogate
 
 Rule = Literal["subtract", "published", "zero", "none"]
-"""What a spike does to the membrane potential; "published" is the subtractive reset of the paper's program."""
+"""The effect of a spike on the membrane potential; "published" is the subtractive reset of the paper's program."""
 
 
 def mean_current(decay: float, threshold: float, reset: Rule = "subtract") -> float:
     """Condition I: the mean current under which the membrane potential is `threshold` on average, and half of the steps fire.
 
-    From `E[v] = h` and `E[s] = 1/2`. For the reset to 0 the neuron's state and its spike are taken for independent, which they
+    From `E[v] = h` and `E[s] = 1/2`. For the reset to 0 the neuron's state and its spike are assumed independent, which they
     are not: the rate then stays below 1/2.
 
     Args:
@@ -80,8 +81,8 @@ def _check_reset(what: str, reset: Rule) -> None:
 def recurrent_mean(neurons: int, decay: float, threshold: float, reset: Rule = "subtract") -> float:
     """Condition I: the mean of the recurrent weights, for inputs whose mean is 0.
 
-    Half of the other `N - 1` neurons fire, so it is `2 mean_current / (N - 1)`. What is sustained by this feedback can also
-    collapse: where all neurons hear the same mean and vary little, it does. Measure the rate.
+    Half of the other `N - 1` neurons fire, so it is `2 mean_current / (N - 1)`. Activity sustained by this feedback can also
+    collapse, and does where all neurons receive the same mean and vary little. Measure the rate.
 
     Example:
         >>> round(recurrent_mean(256, math.exp(-10), 0.01, "published"), 8)
@@ -102,7 +103,7 @@ def recurrent_variance(
     recurrent_mean: float = 0.0,
     rate: float = 0.5,
 ) -> float:
-    """Condition II: the variance of the recurrent weights that makes recurrence as loud as the input.
+    """Condition II: the variance of the recurrent weights that makes recurrence as strong as the input.
 
     With spikes of rate r, `(N - 1) (r V + r (1 - r) m^2) = M Var[w] (Var[x] + E[x]^2)`, solved for V.
 
@@ -111,12 +112,12 @@ def recurrent_variance(
         inputs: M.
         input_mean: E[x], over time and inputs.
         input_variance: Var[x].
-        weight_variance: Var[w] of the input's weights, whose mean is 0.
+        weight_variance: Var[w] of the input weights, whose mean is 0.
         recurrent_mean: m, the mean of the recurrent weights.
         rate: r, the spikes per step.
 
     Returns:
-        V; 0 where the mean of the recurrent weights alone is louder than the input, as with very sparse inputs.
+        V; 0 where the mean of the recurrent weights alone is stronger than the input, as with very sparse inputs.
 
     Example:
         >>> glorot = 2 / (700 + 256)
@@ -136,26 +137,25 @@ def dampening_of_extremes(
     threshold: float = 1.0,
     attached: bool = False,
 ) -> Float[Tensor, " N"]:
-    """Condition III: the dampening under which the largest gradient stays the same from step to step, and from layer to layer.
+    """Condition III: the dampening with which the largest gradient stays the same from step to step, and from layer to layer.
 
     At worst, every slope is the dampening g and only positive weights count: `a + g S = 1`, where S is the sum of what a
-    neuron's spike adds to others, of its own layer and of the next. Where the gradient goes through a subtractive reset as
-    well, that is `a + g S (1 + l / S') = 1` with the sum S' of what it takes from others, and l = a h ("published": h).
+    neuron's spike adds to others, of its own layer and of the next. Where the gradient also goes through a subtractive reset,
+    it is `a + g S (1 + l / S') = 1` with the sum S' of what it takes from others, and l = a h ("published": h).
 
     Args:
-        recurrent_weight: from column to row, `(N, N)`; its diagonal does not count. None of a layer without.
+        recurrent_weight: from column to row, `(N, N)`; its diagonal does not count. None for a layer without.
         decay: what the membrane potential keeps per step.
-        next_weight: the weights with which the next layer's K neurons hear these; None leaves them out, as the source does by
-            default.
+        next_weight: the weights from these neurons to the next layer's K; None leaves them out, as the source does by default.
         reset: what happens to the membrane potential of a neuron that fired; counts where the gradient goes through it.
         threshold: where a neuron fires.
-        attached: whether the gradient goes through a subtractive reset, which makes g smaller.
+        attached: whether the gradient goes through a subtractive reset, which lowers g.
 
     Returns:
-        `(1 - a) / S` of each neuron; a mean over neurons serves all. Infinite where a neuron excites nobody.
+        `(1 - a) / S` for each neuron; a mean over neurons serves all. Infinite where a neuron excites no other.
 
     Raises:
-        ValueError: if there are neither recurrent weights nor those of a next layer, or `reset` is unknown.
+        ValueError: if there are neither recurrent weights nor weights of a next layer, or `reset` is unknown.
 
     Example:
         >>> bound = math.sqrt(3 / 128)  # Glorot's, in a square matrix
@@ -183,7 +183,7 @@ def dampening_of_extremes(
 
 
 def _lost(what: str, decay: float, threshold: float, reset: Rule, attached: bool) -> float:
-    """By what a slope is multiplied on its way back through a subtractive reset; 0 if no gradient goes there."""
+    """The factor of a slope on its way back through a subtractive reset; 0 if no gradient goes there."""
     _check_reset(what, reset)
     if not attached:
         return 0.0
@@ -202,17 +202,17 @@ def squared_slope_of_variance(
     rate: float = 0.5,
     attached: bool = False,
 ) -> float:
-    """Condition IV: the mean of the squared slope under which the gradient's variance stays the same, as for condition III.
+    """Condition IV: the mean of the squared slope with which the gradient's variance stays the same, as for condition III.
 
     `a^2 + ((N - 1) V + K U + l^2) E[f^2] = 1`, where l is there only if the gradient goes through a subtractive reset: `a h`,
-    or h where that comes after the decay ("published"). What the membrane's two paths have in common, `-2 a l E[f]`, is left
-    out, as in the source. Through a reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
+    or h where that comes after the decay ("published"). The cross term of the membrane's two paths, `-2 a l E[f]`, is left out,
+    as in the source. Through a reset to 0 no gradient passes at spikes, and `a^2` is `(1 - rate) a^2`.
 
     Args:
-        recurrent_variance: V, the mean of the squared recurrent weights; 0 of a layer without.
+        recurrent_variance: V, the mean of the squared recurrent weights; 0 for a layer without.
         neurons: N.
         decay: what the membrane potential keeps per step.
-        next_variance: U, the mean of the squared weights with which the next layer hears these neurons.
+        next_variance: U, the mean of the squared weights from these neurons to the next layer.
         next_neurons: K, the neurons of the next layer; 0 leaves it out, as the source does by default.
         reset: what happens to the membrane potential of a neuron that fired.
         threshold: where a neuron fires.
@@ -220,10 +220,10 @@ def squared_slope_of_variance(
         attached: whether the gradient goes through the reset.
 
     Returns:
-        The `E[f^2]` that is wanted: of it, `dampening_for`, `sharpness_for` and `tail_for` make a surrogate.
+        The wanted `E[f^2]`, from which `dampening_for`, `sharpness_for` and `tail_for` make a surrogate.
 
     Raises:
-        ValueError: if no weights are there for a gradient to come back through, or `reset` is unknown.
+        ValueError: if there are no weights for a gradient to come back through, or `reset` is unknown.
 
     Example:
         >>> round(squared_slope_of_variance(1 / 256, 256, 0.9), 4)
@@ -261,7 +261,7 @@ def squared_slope_if_uniform(surrogate: Surrogate, low: float, high: float) -> f
 
 
 def squared_slope_if_normal(surrogate: Surrogate, mean: float, deviation: float) -> float:
-    """E[f^2] of a surrogate if the distance `u = v - threshold` is normal: nearer to what membrane potentials do.
+    """E[f^2] of a surrogate if the distance `u = v - threshold` is normal: closer to real membrane potentials.
 
     Raises:
         ValueError: if `deviation` is not above 0.
@@ -274,7 +274,8 @@ def squared_slope_if_normal(surrogate: Surrogate, mean: float, deviation: float)
     """
     if not deviation > 0:
         raise ValueError(f"squared_slope_if_normal: deviation must be above 0, got {deviation}")
-    # By parts: the integral of f^2 times the density is that of its primitive times the density's slope, both smooth.
+    # By parts: the integral of f^2 times the density is, up to sign, that of its primitive times the density's slope, both
+    # smooth.
     z = torch.from_numpy(np.linspace(-9, 9, 4001))
     primitive = surrogate.squared_integral(surrogate.sharpness * (mean + deviation * z)) / surrogate.sharpness
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
@@ -282,7 +283,7 @@ def squared_slope_if_normal(surrogate: Surrogate, mean: float, deviation: float)
 
 
 def dampening_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
-    """The surrogate with the dampening that has `squared_slope(surrogate) == wanted`; there always is one.
+    """The surrogate with the dampening for which `squared_slope(surrogate) == wanted`; there always is one.
 
     Example:
         >>> from rheobase.surrogate import Exponential
@@ -294,10 +295,10 @@ def dampening_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[
 
 
 def sharpness_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
-    """The surrogate with the sharpness, from 1e-3 to 1e3, that has `squared_slope(surrogate) == wanted`.
+    """The surrogate with the sharpness, from 1e-3 to 1e3, for which `squared_slope(surrogate) == wanted`.
 
     Raises:
-        ValueError: if there is none: `wanted` is above the squared dampening, or next to nothing.
+        ValueError: if there is none: `wanted` is above the squared dampening, or almost 0.
 
     Example:
         >>> from rheobase.surrogate import Exponential
@@ -309,7 +310,7 @@ def sharpness_for(wanted: float, surrogate: Surrogate, squared_slope: Callable[[
 
 
 def tail_for(wanted: float, surrogate: QPseudoSpike, squared_slope: Callable[[Surrogate], float]) -> Surrogate:
-    """The q-PseudoSpike with the tail q, `q - 1` from 1e-3 to 1e3, that has `squared_slope(surrogate) == wanted`.
+    """The q-PseudoSpike with the tail q, `q - 1` from 1e-3 to 1e3, for which `squared_slope(surrogate) == wanted`.
 
     Raises:
         ValueError: if there is none.

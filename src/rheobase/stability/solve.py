@@ -1,4 +1,4 @@
-"""The positive number at which a quantity that rises with it has a wanted value."""
+"""Solving for the positive number at which an increasing quantity has a wanted value."""
 
 import math
 from collections.abc import Callable
@@ -10,10 +10,10 @@ _MARGIN = 0.05  # of the interval
 
 
 def solve(measure: Callable[[float], float], wanted: float, start: float = 1.0) -> float | None:
-    """The positive number at which `measure`, which rises with it, is `wanted`, to a percent; None if it never is.
+    """The positive number at which the increasing function `measure` is `wanted`, to a percent; None if it never is.
 
-    Most quantities of a network are proportional to their factor. Others are nearly a power of it, between a value that is too
-    small and one that is too large, so that a straight line on logarithmic scales meets `wanted` after few measurements.
+    Most quantities of a network are proportional to their factor. Others are nearly a power of it between a value that is too
+    small and one that is too large, so a straight line on logarithmic scales meets `wanted` after few measurements.
     """
     at, found = start, measure(start)
     if 0 < found < math.inf:
@@ -39,12 +39,12 @@ def solve(measure: Callable[[float], float], wanted: float, start: float = 1.0) 
 def _between(
     measure: Callable[[float], float], wanted: float, low: tuple[float, float], high: tuple[float, float]
 ) -> float:
-    """The same between two numbers and what was measured at them, one too small and one too large.
+    """The same between two numbers and the values measured at them, one too small and one too large.
 
-    The line goes through the two points that are closest to `wanted`, of which both may lie on one side. Where it leads out of
-    the interval or to one of its ends, as next to a value of 0 or where the quantity bends, the middle is tried. What is found
-    is the number at which the closest was measured: where a quantity rises steeply, between two numbers that are a percent
-    apart, it may be anything.
+    The line goes through the two points closest to `wanted`, which may both lie on one side. Where it leads out of the interval
+    or to one of its ends, as next to a value of 0 or where the quantity bends, the middle is tried. The result is the number
+    with the closest measurement: where a quantity rises steeply between two numbers a percent apart, that measurement may be
+    anything.
     """
     points = sorted((low, high), key=lambda point: _distance(point[1], wanted))
     for _ in range(_STEPS):

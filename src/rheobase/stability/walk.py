@@ -1,8 +1,7 @@
-"""Passes over a network that stop at every layer of neurons, and what is measured on them.
+"""Passes over a network that stop at every layer of neurons, and the measurements taken on the way.
 
-PyTorch's hooks see a network of any make from the inside: before a layer of neurons runs, here is what it is about to hear and
-the weighted layers that made it. A caller may put something else in its place, so that one pass changes a network layer by
-layer.
+PyTorch's hooks see any network from the inside: before a layer of neurons runs, they provide the input it is about to receive
+and the weighted layers that produced it. A caller may replace that input, so that one pass changes a network layer by layer.
 """
 
 import math
@@ -30,17 +29,17 @@ _MOST_SIGNS = 16
 _ROUNDING = 1e-4
 
 Before = Callable[[Neuron, Tensor, Sequence[nn.Module]], Tensor]
-"""From a layer of neurons, what it is about to hear and the weighted layers in front of it, to what it hears instead."""
+"""From a layer of neurons, its coming input and the weighted layers in front of it to the input that it gets instead."""
 
 
 @dataclass
 class Walked:
-    """What a walk has come by, after the call.
+    """What a walk has passed, available after the call.
 
     Args:
-        behind: the weighted layers that ran behind the last layer of neurons.
-        steps: how many came out of the last layer over time: T of the output if it has a time axis, which a `Hold` makes
-            another than that of the batch.
+        behind: the weighted layers that ran after the last layer of neurons.
+        steps: the number of steps that the last layer over time returned: T of the output if it has a time axis, which a `Hold`
+            makes different from that of the batch.
     """
 
     behind: list[nn.Module] = field(default_factory=list)
@@ -98,15 +97,15 @@ def walking(
 
 @dataclass(frozen=True)
 class Measured:
-    """What a network does on a batch.
+    """A network's activity and gradients on a batch.
 
     Args:
         rates: spikes per neuron and step of each layer of neurons, in the order in which they run.
-        gradients: the norm of the gradient of the weights in front of each; 0 if there are none that are learned.
-        last: that of the weights which come last, in front of the output or of the last layer of neurons, on average over
-            the signs of the samples' cotangents, see `signs`.
+        gradients: the norm of the gradient of the weights in front of each; 0 if none are learned.
+        last: that of the last weights, in front of the output or of the last layer of neurons, averaged over the signs of the
+            samples' cotangents, see `signs`.
         last_before_neurons: of the weighted layers in front of each layer of neurons, the one that runs last.
-        behind: the weighted layers behind the last layer of neurons, in the order in which they run.
+        behind: the weighted layers after the last layer of neurons, in the order in which they run.
         axes: how the output begins if it has a time axis, `(T, B)`.
     """
 
@@ -145,7 +144,7 @@ def measure(network: nn.Module, batch: Tensor, seed: int) -> Measured:
 
 
 def learned_weights(modules: Sequence[nn.Module]) -> list[nn.Parameter]:
-    """Those that have a gradient: of standardized and quantized layers the free ones; of another parametrization, none."""
+    """Those that have a gradient: for standardized and quantized layers the free ones; for other parametrizations, none."""
     weights = (
         free_weight(module)
         if weight_name(module) == "weight" and (standardized(module) or quantized(module)) is not None
@@ -168,14 +167,14 @@ def rms(values: Sequence[float]) -> float:
 
 
 class GradientNorm:
-    """The norm of the gradient of the weights that make a current, for gradients of that current.
+    """The norm of the gradient of the weights that produce a current, for gradients of that current.
 
-    Where a gradient is a multiple of the last one, as of a layer without recurrence for another dampening, so is the norm.
+    Where a gradient is a multiple of the last one, as for a layer without recurrence at another dampening, so is the norm.
 
     Args:
-        current: what was made of the weights, `(T, B, *features)`.
+        current: the current produced by the weights, `(T, B, *features)`.
         weights: the weights.
-        seed: of the signs of the samples, over which the norm is averaged.
+        seed: seed of the signs of the samples, over which the norm is averaged.
     """
 
     def __init__(self, current: Tensor, weights: Sequence[nn.Parameter], seed: int) -> None:
@@ -204,7 +203,7 @@ class GradientNorm:
 
 
 def _multiple(one: Tensor, other: Tensor) -> float | None:
-    """The positive number that makes the first tensor of the second, up to rounding; None if there is none."""
+    """The positive factor from the second tensor to the first, up to rounding; None if there is none."""
     one, other = one.float().flatten(), other.float().flatten()
     square = other.dot(other)
     factor = one.dot(other) / square
@@ -217,9 +216,9 @@ def signs(batch: int, like: Tensor, seed: int) -> Tensor:
     """Signs for the samples of a batch, `(K, B)`: rows of a Hadamard matrix, at most 16, with a random sign for each sample.
 
     The gradient of a batch is a sum over samples. In a deep layer, in which all samples look alike, one draw of cotangents adds
-    up and another cancels, by factors: the mean square over signs is the sum of the samples' own squares, which is what
-    independent samples give. For up to 16 samples it is exactly that, as no two of them share their signs; further samples
-    share them with one of these.
+    up and another cancels, by factors: the mean square over signs is the sum of the samples' own squares, as for independent
+    samples. For up to 16 samples it is exactly that, since no two of them share their signs; further samples share them with
+    one of these.
     """
     count = min(_MOST_SIGNS, 1 << (batch - 1).bit_length())
     rows = torch.ones(1, 1)
@@ -230,14 +229,14 @@ def signs(batch: int, like: Tensor, seed: int) -> Tensor:
 
 
 def cotangent(output: Tensor, axes: tuple[int, int], seed: int) -> Tensor:
-    """A random gradient of the output `(T, B, *features)` that does not change over time, as of a loss that averages over it.
+    """A random gradient of the output `(T, B, *features)` that is constant over time, as from a loss that averages over it.
 
-    Where the network has done away with time itself, so that `axes`, `(T, B)`, are not the output's first two, it is random for
-    every number of the output. Each has mean square 1, and those of the samples are orthogonal to each other; if there are more
-    samples than features, those of the features are. What goes back through a deep layer is often little more than its part
-    along one direction of the output, the same for all samples. Of independent draws that part is larger or smaller by chance,
-    and every layer behind which the gradient has become so narrow would be measured with it, but the last one with the mean
-    over all directions. What is orthogonal covers them evenly.
+    Where the network itself has removed time, so that `axes`, `(T, B)`, are not the output's first two, it is random for every
+    entry of the output. Each has mean square 1, and those of the samples are orthogonal to each other; if there are more
+    samples than features, those of the features are. What goes back through a deep layer is often little more than its
+    component along one direction of the output, the same for all samples. With independent draws that component would be larger
+    or smaller by chance, and every layer below the point where the gradient has become so narrow would be measured with it, but
+    the last one with the mean over all directions. Orthogonal draws cover them evenly.
     """
     over_time, samples = output.shape[:2] == axes, axes[1]
     shape = (1, *output.shape[1:]) if over_time else output.shape
@@ -263,10 +262,10 @@ def cotangents(output: Tensor, axes: tuple[int, int], seed: int) -> list[Tensor]
 
 @contextmanager
 def as_in_training(network: nn.Module) -> Iterator[None]:
-    """Within it, neurons do what they do in training, dropout is off, normalization takes the statistics of the batch, delays
-    are as wide as at the start of training, and nothing runs in pieces.
+    """Within it, neurons behave as in training, dropout is off, normalization uses batch statistics, delays are as wide as at
+    the start of training, and nothing runs in pieces.
 
-    Afterwards all is as it was.
+    Afterwards everything is restored.
     """
     modes = {module: module.training for module in network.modules()}
     kinds = _NormBase | DelayedLinear

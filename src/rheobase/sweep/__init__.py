@@ -1,7 +1,7 @@
-"""Many settings of one recipe, each trained as a run of its own, and chosen by the validation set alone.
+"""Many settings of one recipe, each trained as a run of its own, and selected by the validation set alone.
 
-`space` reads what is to be varied, `search` trains it: by Optuna, which proposes the settings, with a journal file that several
-processes write to at once, and from which a sweep goes on. `command` is what the terminal shows.
+`space` parses what to vary, `search` trains it: Optuna proposes the settings, and a journal file, to which several processes
+write concurrently, lets a sweep resume. `command` is the terminal interface.
 """
 
 from rheobase.sweep.search import Outcome, Sampler, Sweep, sweep

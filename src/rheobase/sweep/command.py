@@ -18,7 +18,7 @@ from rheobase.sweep.space import fixed_settings, parse_axis
 from rheobase.training import RunFolder
 
 SHOWN = 20
-"""How many trials the table has."""
+"""The number of trials in the table."""
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """What `rheobase sweep` does; the arguments are its own."""
+    """The command `rheobase sweep`; the arguments are its own."""
     recipe = fixed_settings(recipes.find(name).recipe, fixed)
     axes = tuple(parse_axis(recipe, text) for text in over)
     plan = Sweep(name, recipe, axes, trials, storage or Path("runs") / f"sweep-{name}.journal", sampler, seed)
@@ -84,16 +84,16 @@ def _end(plan: Sweep, found: list[Outcome], result: dict[str, Any]) -> str:
     lines = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     running = sum(outcome.state == "running" for outcome in found)
     if running:
-        lines.append(f"other processes are still at {running} of the trials")
+        lines.append(f"other processes are still working on {running} of the trials")
     if result["best"] is not None:
         test = result["test_accuracy"]
         tested = "" if test is None else f", its test accuracy {test:.2%}"
         lines.append(f"chosen on the validation set: trial {result['best']}, {found[0].run}{tested}")
-    return "\n".join([*lines, f"all of it: {plan.runs / 'sweep.json'}"])
+    return "\n".join([*lines, f"all results: {plan.runs / 'sweep.json'}"])
 
 
 def _result(plan: Sweep, found: list[Outcome]) -> dict[str, Any]:
-    """What there is to know, for programs; the test accuracy is that of the chosen trial alone."""
+    """The results for programs; the test accuracy is that of the chosen trial alone."""
     best = next((outcome for outcome in found if outcome.state == "done"), None)
     summary = (RunFolder(Path(best.run)).summary or {}) if best else {}
     return {

@@ -1,11 +1,11 @@
-"""The search itself: settings are proposed, trained, and told how well they did.
+"""The search itself: settings are proposed, trained, and their results reported back.
 
-All that a sweep knows is in one journal file, which Optuna writes and its own tools read, too. Every process that is given the
-same file takes part of the work. A trial is a run folder beside that file, trained as any run is; a process that is killed
-leaves its trial behind unfinished, and the next one to come goes on with it from its last epoch: whoever works on a trial holds
-a lock, which the system takes away from the dead.
+The whole state of a sweep is in one journal file, which Optuna writes and its own tools read, too. Every process given the same
+file shares the work. A trial is a run folder beside that file, trained like any run; a killed process leaves its trial
+unfinished, and the next process continues it from its last epoch: a process working on a trial holds a lock, which the system
+releases when it dies.
 
-What decides is the accuracy on the validation set. The test set is read once for each run, as ever, and not by the search.
+The accuracy on the validation set decides. The test set is evaluated once for each run, as usual, and not used by the search.
 """
 
 import json
@@ -38,35 +38,35 @@ State = Literal["done", "failed", "running"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial."""
+    """The outcome of one trial."""
 
     number: int
     state: State
     validation_accuracy: float | None
     """None if it failed, most likely because it diverged, or is not done."""
     settings: dict[str, Any]
-    """The settings that were varied."""
+    """The varied settings."""
     run: str
     """Its folder."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be searched.
+    """The plan of a search.
 
     Args:
         name: the recipe's name.
         recipe: the recipe, with all settings that are not varied.
-        axes: what is varied, at least one.
-        trials: how many trials there shall be, over all processes; None is all of a grid.
+        axes: the varied settings, at least one.
+        trials: the number of trials, over all processes; None is all of a grid.
         storage: the journal file; run folders go into a folder beside it.
-        sampler: who proposes settings: every combination of choices in turn ("grid"), the tree-structured Parzen estimator of
-            Optuna ("tpe"), or chance ("random"); "auto" is a grid for choices alone, else tpe.
-        seed: what the samplers draw from.
+        sampler: how settings are proposed: every combination of choices in turn ("grid"), by Optuna's tree-structured Parzen
+            estimator ("tpe"), or at random ("random"); "auto" is a grid for choices alone, else tpe.
+        seed: the seed of the sampler.
 
     Raises:
-        ValueError: if nothing is varied, a setting is varied twice, there is no number of trials where one is needed, or a
-            range is to be a grid.
+        ValueError: if nothing is varied, a setting is varied twice, the number of trials is missing where it is needed, or a
+            grid is requested for a range.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Sweep:
         if self.sampler == "grid" and ranges:
             raise ValueError(f"a grid needs choices, got the range {ranges[0]}; name its values, or take --sampler tpe")
         if self.trials is None and not self.is_grid:
-            raise ValueError("trials must say how many; only a grid knows by itself")
+            raise ValueError("trials must be given; only a grid has a number of its own")
         if self.trials is not None and self.trials < 1:
             raise ValueError(f"trials must be at least 1, got {self.trials}")
 
@@ -98,13 +98,13 @@ class Sweep:
 
     @property
     def combinations(self) -> list[dict[str, str]]:
-        """All of a grid."""
+        """All combinations of a grid."""
         fields = [axis.field for axis in self.axes]
         return [dict(zip(fields, chosen, strict=True)) for chosen in product(*(axis.choices for axis in self.axes))]
 
     @property
     def total(self) -> int:
-        """How many trials there shall be."""
+        """The number of trials."""
         wanted = math.inf if self.trials is None else self.trials
         return int(min(wanted, len(self.combinations))) if self.is_grid else int(wanted)
 
@@ -119,7 +119,7 @@ class Sweep:
         return self.runs / f"trial-{number:04d}"
 
     def about(self) -> dict[str, Any]:
-        """What makes this sweep another one: kept in the journal."""
+        """What identifies this sweep: kept in the journal."""
         over, sampler = [str(axis) for axis in self.axes], "grid" if self.is_grid else self.sampler
         return {
             "recipe": self.name,
@@ -136,22 +136,22 @@ def sweep(
     tell: Callable[[Outcome, list[Outcome]], None] = lambda _outcome, _all: None,
     display: Callable[[], Display] = Display,
 ) -> list[Outcome]:
-    """Train trials until there are as many as planned, together with all other processes that were given the same journal.
+    """Train trials until there are as many as planned, together with all other processes given the same journal.
 
     Args:
-        plan: what is to be searched.
-        load: how a recipe's data is had.
-        tell: told of a trial of this process when it starts and when it ends, with all trials so far.
-        display: makes the display that is told of a trial's training.
+        plan: the plan of the search.
+        load: loads a recipe's data.
+        tell: called when a trial of this process starts and when it ends, with all trials so far.
+        display: makes the display of a trial's training.
 
     Returns:
-        All trials, the best first; those that other processes are still at are "running".
+        All trials, the best first; those that other processes are still working on are "running".
 
     Raises:
-        RunError: if the journal is damaged, or that of another sweep.
+        RunError: if the journal is damaged, or belongs to another sweep.
         RheobaseError: if Optuna is not installed.
-        ValueError: if a trial's settings do not go together; what the recipe says is raised. The trial has failed, and the same
-            sweep goes on with the next one.
+        ValueError: if a trial's settings do not go together; the recipe's error is raised. The trial has failed, and the same
+            sweep continues with the next one.
     """
     plan.storage.parent.mkdir(parents=True, exist_ok=True)
     plan.runs.mkdir(exist_ok=True)
@@ -171,7 +171,7 @@ def sweep(
                 ValueError,
                 TypeError,
                 RuntimeError,
-            ):  # settings with which there is no network, or no memory for it
+            ):  # settings that give no valid network, or one that does not fit into memory
                 _fail(study, number)
                 raise
         found = outcomes(plan, study)
@@ -185,14 +185,14 @@ def _fail(study: "Study", number: int) -> None:
 
 
 def outcomes(plan: Sweep, study: "Study") -> list[Outcome]:
-    """All trials that have begun, the best first."""
+    """All started trials, the best first."""
     states: dict[str, State] = {"COMPLETE": "done", "FAIL": "failed", "RUNNING": "running"}
     found = [
         Outcome(trial.number, states[trial.state.name], trial.value, dict(trial.params), str(plan.folder(trial.number)))
         for trial in study.get_trials(deepcopy=False)
         if trial.state.name in states
     ]
-    # Of equals the first one: -1 is worse than any accuracy.
+    # Ties go to the first one; -1 is worse than any accuracy.
     best = lambda outcome: -1.0 if outcome.validation_accuracy is None else outcome.validation_accuracy  # noqa: E731
     return sorted(found, key=lambda outcome: (-best(outcome), outcome.number))
 
@@ -207,7 +207,7 @@ def _open(plan: Sweep, lock: FileLock) -> "Study":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     about = json.loads(json.dumps(plan.about()))
     try:
-        # Optuna asks of a lock that it can be acquired and released. Its own are files that a killed process leaves behind.
+        # Optuna requires of a lock that it can be acquired and released. Its own are files that a killed process leaves behind.
         backend = JournalFileBackend(str(plan.storage), lock_obj=lock)  # pyright: ignore[reportArgumentType]
         with lock:
             study = optuna.create_study(
@@ -229,7 +229,7 @@ def _open(plan: Sweep, lock: FileLock) -> "Study":
 
 
 def _is_same(plan: Sweep, before: object, about: Mapping[str, Any]) -> bool:
-    """Whether what a journal says of its sweep is this one; a setting that was not there yet when it began is the default."""
+    """Whether a journal's sweep is this one; a setting that did not exist yet when it began counts as its default."""
     if not isinstance(before, dict) or not is_of(before.get("settings"), plan.recipe):
         return False
     return {**before, "settings": None} == {**about, "settings": None}
@@ -237,7 +237,7 @@ def _is_same(plan: Sweep, before: object, about: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _claimed(plan: Sweep, study: "Study", lock: FileLock) -> Iterator[tuple[int, dict[str, Any]] | None]:
-    """A trial that is this process's alone as long as the block lasts: one that was left behind, or a new one; or None."""
+    """A trial reserved for this process for the length of the block: an abandoned one, or a new one; or None."""
     with lock:
         claim, held = _abandoned(plan, study)
         if claim is None:
@@ -255,7 +255,7 @@ def _claimed(plan: Sweep, study: "Study", lock: FileLock) -> Iterator[tuple[int,
 
 
 def _abandoned(plan: Sweep, study: "Study") -> tuple[tuple[int, dict[str, Any]] | None, FileLock | None]:
-    """A trial that is running, and whose lock nobody holds."""
+    """A running trial whose lock is free."""
     for trial in study.get_trials(deepcopy=False):
         if trial.state.name == "RUNNING":
             held = FileLock(f"{plan.folder(trial.number)}.lock")
@@ -268,7 +268,7 @@ def _abandoned(plan: Sweep, study: "Study") -> tuple[tuple[int, dict[str, Any]] 
 
 
 def _sampler(plan: Sweep, number: int) -> "BaseSampler":
-    """Who proposes the trial of this number: seeded by it, so that it does not matter which process asks."""
+    """The sampler of the trial of this number: seeded by it, so that it does not matter which process asks."""
     from optuna.samplers import RandomSampler, TPESampler
 
     seed = int(np.random.SeedSequence((plan.seed, number)).generate_state(1)[0])

@@ -1,11 +1,11 @@
-"""What a sweep varies: `FIELD=VALUES`, held against the recipe's own settings before anything is trained.
+"""What a sweep varies: `FIELD=VALUES`, checked against the recipe's own settings before anything is trained.
 
     training.learning_rate=1e-4..1e-2,log     a range, drawn on a log scale
     dropout=0..0.3                            a range; of whole numbers where the setting is one
     schedule=cosine,constant                  a choice
     hidden=[128],[256,256]                    a choice of lists, in JSON
 
-A name that the recipe does not have, but its training does, is that of training: `learning_rate` is enough.
+A name that only the recipe's training has refers to that: `learning_rate` is enough.
 """
 
 import json
@@ -18,7 +18,7 @@ from rheobase.errors import RecipeError
 from rheobase.recipes import Recipe
 from rheobase.recipes.settings import build
 
-_COMMA = re.compile(r",(?![^\[]*\])")  # one that is not inside brackets
+_COMMA = re.compile(r",(?![^\[]*\])")  # one not inside brackets
 _RANGE = re.compile(r"(?P<low>[^,]+?)\.\.(?P<high>[^,]+?)(?P<log>,log)?")
 
 
@@ -28,7 +28,7 @@ class Axis:
 
     Args:
         field: the setting, `"training.learning_rate"`.
-        choices: the values as they were written; empty for a range.
+        choices: the values as written; empty for a range.
         low: the lower end of a range.
         high: its upper end, included.
         log: whether the range is drawn from on a log scale.
@@ -43,7 +43,7 @@ class Axis:
     whole: bool = False
 
     def value(self, drawn: str | int | float) -> Any:
-        """What the setting is, for a choice or a number of the range."""
+        """The setting's value, for a choice or a number of the range."""
         return _value(drawn) if isinstance(drawn, str) else drawn
 
     def __str__(self) -> str:
@@ -53,11 +53,11 @@ class Axis:
 
 
 def parse_axis(recipe: Recipe, text: str) -> Axis:
-    """Read `FIELD=VALUES`, and see that every value is one that the recipe can have.
+    """Parse `FIELD=VALUES`, and check that the recipe accepts every value.
 
     Args:
-        recipe: the recipe that is to be varied.
-        text: see this module.
+        recipe: the recipe to vary.
+        text: as described in this module.
 
     Returns:
         The axis.
@@ -96,15 +96,15 @@ def _range(recipe: Recipe, field: str, found: re.Match[str]) -> Axis:
         raise RecipeError(f"{field}={found.group()}: expected {kind}, got {low:g} and {high:g}")
     whole = _is_whole(recipe, field)
     if whole and not (low.is_integer() and high.is_integer()):
-        raise RecipeError(f"{field}={found.group()}: this setting is a whole number, and so must the ends be")
+        raise RecipeError(f"{field}={found.group()}: this setting is a whole number, so the ends must be, too")
     return Axis(field, low=low, high=high, log=log, whole=whole)
 
 
 def _is_whole(recipe: Recipe, field: str) -> bool:
-    """Whether the numbers that a setting takes are whole ones: by its type, for what it is at present may be None."""
+    """Whether a setting takes whole numbers: by its type, since its current value may be None."""
     kind: Any = type(recipe)
     for name in field.split("."):
-        if not is_dataclass(kind):  # within a dictionary, whose values have no types of their own
+        if not is_dataclass(kind):  # within a dictionary, whose values have no declared types
             return type(_leaves(asdict(recipe))[field]) is int
         kind = get_type_hints(kind)[name]
     kinds = get_args(kind) or (kind,)
@@ -115,7 +115,7 @@ def with_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """The recipe with other settings, by their full names.
 
     Raises:
-        RecipeError: if a setting is unknown, or its value is not of its type or out of range.
+        RecipeError: if a setting is unknown, or its value has the wrong type or is out of range.
 
     Example:
         >>> from rheobase.recipes import SpokenDigits
@@ -164,7 +164,7 @@ def _leaves(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A value as it is in JSON, and a word without quotes."""
+    """A value as in JSON, or a word without quotes."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Training: the loop, its settings, checkpoints, the run folder, evaluation, and what the user sees meanwhile."""
+"""Training: the loop, its settings, checkpoints, the run folder, evaluation, and the progress display."""
 
 from rheobase.training import checkpoint
 from rheobase.training.display import Display, JsonLines, LiveDisplay, PlainLines, Plan, display_for

@@ -1,4 +1,4 @@
-"""What is written beside a result, so that it can be had again: command, seed, versions, machine, network."""
+"""What is stored with a result so that it can be reproduced: command, seed, versions, machine, network."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ from rheobase.training.settings import Training
 
 
 def about_run(network: nn.Module, settings: Training, device: torch.device, more: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a run's `config.json`; what `more` holds takes the place of what is found out here."""
+    """The content of a run's `config.json`; entries in `more` override those determined here."""
     return {
         "recipe": None,
         "description": None,
@@ -45,8 +45,8 @@ def about_run(network: nn.Module, settings: Training, device: torch.device, more
 
 
 def command() -> str:
-    """The command that this process was started with; `python -m rheobase` leaves a path to `__main__.py` in its place, and
-    `python` in front of a script is not told."""
+    """The command that started this process; `python -m rheobase` leaves a path to `__main__.py` in its place, and a `python`
+    in front of a script is not visible."""
     program = Path(sys.argv[0])
     name = ["python", str(program)] if program.suffix == ".py" else [program.name]
     if program.name == "__main__.py":
@@ -57,7 +57,7 @@ def command() -> str:
 def commit() -> str | None:
     """The commit of the checkout that this package runs from; None if it is installed from a wheel.
 
-    It ends in "-dirty" if the source differs from that commit. Results do not matter: a study that goes on has changed its own.
+    It ends in "-dirty" if the source differs from that commit. Results do not count: a continued study has changed its own.
     """
     here = Path(__file__).resolve().parents[3]
     if not (here / ".git").exists():
@@ -74,7 +74,7 @@ def commit() -> str | None:
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """The most memory that was in use: on the GPU by tensors, elsewhere by this process; None where it cannot be known."""
+    """Peak memory use: on the GPU that of tensors, elsewhere that of this process; None where it is unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

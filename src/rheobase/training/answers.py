@@ -1,7 +1,7 @@
-"""What a network says of its samples, and how it is counted: answers that are classes, or numbers to come close to.
+"""A network's answers to its samples, and how they are counted: classes, or regression targets.
 
-All else in training is the same for both, so the difference is kept here: what is decoded from an output and what it costs,
-unless the user says otherwise, and what is remembered of a whole data set.
+Everything else in training is the same for both, so the difference is kept here: the default decoder and loss, and what is
+recorded over a whole data set.
 """
 
 import math
@@ -21,12 +21,12 @@ from rheobase.training.engine import Engine
 from rheobase.training.lengths import Mask, given
 
 Loss = Callable[..., Tensor]
-"""Of the network's output `(T, B, C)` and the labels `(B,)` or targets, the mean over the batch, a scalar. With samples of
-different lengths it is called with `mask=` besides, `(T, B)`, True where a step is there."""
+"""From the network's output `(T, B, C)` and the labels `(B,)` or targets to the mean over the batch, a scalar. With samples of
+different lengths it is also called with `mask=`, `(T, B)`, True at valid steps."""
 
 Decode = Callable[..., Tensor]
-"""From the network's output `(T, B, C)` to one value per class, `(B, C)`; the largest is the answer. Or to what is compared
-with targets. With samples of different lengths it is called with `mask=` besides, `(T, B)`, True where a step is there."""
+"""From the network's output `(T, B, C)` to one value per class, `(B, C)`, the largest of which is the answer; or to what is
+compared with targets. With samples of different lengths it is also called with `mask=`, `(T, B)`, True at valid steps."""
 
 
 def has_target_at_every_step(dataset: Dataset) -> bool:
@@ -35,7 +35,7 @@ def has_target_at_every_step(dataset: Dataset) -> bool:
 
 
 def sample_axis(dataset: Dataset) -> int:
-    """Where the samples are in a batch of labels or targets."""
+    """The axis of the samples in a batch of labels or targets."""
     return 1 if has_target_at_every_step(dataset) else 0
 
 
@@ -48,12 +48,12 @@ def has_class_at_every_step(dataset: Dataset) -> bool:
 
 
 def decode_for(dataset: Dataset) -> Decode:
-    """The decoder unless the user says otherwise: the mean over time; for targets at every step, the output itself."""
+    """The default decoder: the mean over time; for targets at every step, the output itself."""
     return decoding.every_step if has_target_at_every_step(dataset) else decoding.mean
 
 
 def loss_for(dataset: Dataset, decode: Decode) -> Loss:
-    """The loss of the decoded output unless the user says otherwise: the cross-entropy; of numbers, the mean squared error."""
+    """The default loss of the decoded output: the cross-entropy; for regression targets, the mean squared error."""
     at_every_step = has_target_at_every_step(dataset)
 
     def cross_entropy(output: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -71,12 +71,12 @@ def loss_for(dataset: Dataset, decode: Decode) -> Loss:
 
 
 def precise(output: Tensor) -> Tensor:
-    """An output as precise as losses and answers are computed: that of half precision in float32."""
+    """The output in the precision in which losses and answers are computed: half precision becomes float32."""
     return output.to(state_type(output))
 
 
 def check_functions(loss: object, decode: object) -> None:
-    """Refuse a loss and a decoder that are no functions: a word, most likely.
+    """Refuse a loss or a decoder that is not a function: a string, most likely.
 
     Raises:
         TypeError: naming the argument, and what to write.
@@ -88,18 +88,18 @@ def check_functions(loss: object, decode: object) -> None:
 
 
 def loss_on(output: Tensor, labels: Shaped[Tensor, "..."], loss: Loss) -> Tensor:
-    """The loss, or what is wrong with it in words.
+    """The loss, or an error that says what is wrong with it.
 
     Raises:
-        ValueError: if `loss` cannot take the output, or returns no scalar.
+        ValueError: if `loss` cannot take the output, or does not return a scalar.
     """
     try:
         value = loss(output, labels)
     except (ValueError, RuntimeError, IndexError) as error:
-        if type(error) not in (ValueError, RuntimeError, IndexError):  # such as an accelerator that is out of memory
+        if type(error) not in (ValueError, RuntimeError, IndexError):  # such as an accelerator running out of memory
             raise
         classes = labels.ndim == 1 and not labels.is_floating_point()
-        hint = "one that is made for logits is lambda output, labels: loss(rheobase.decoding.mean(output), labels): "
+        hint = "to use a loss on logits, write lambda output, labels: loss(rheobase.decoding.mean(output), labels): "
         raise ValueError(
             f"loss cannot take the output (T, B, C) = {tuple(output.shape)} and the {'labels' if classes else 'targets'} "
             f"{tuple(labels.shape)}; {hint if classes else ''}{error}"
@@ -112,15 +112,15 @@ def loss_on(output: Tensor, labels: Shaped[Tensor, "..."], loss: Loss) -> Tensor
 
 
 Right = Callable[[object, Decode, Tensor, Mask | None], Tensor]
-"""How many samples of a batch are answered rightly, from output, decoder, labels and mask."""
+"""How many samples of a batch are answered correctly, from output, decoder, labels and mask."""
 
 
 def right_for(dataset: Dataset) -> Right:
-    """Counts the right answers to batches of `dataset`: NaN where there are no classes; where there is one at every step, a
-    sample counts as its share of right steps.
+    """Counts the correct answers to batches of `dataset`: NaN where there are no classes; where there is one at every step, a
+    sample counts as its share of correct steps.
 
-    Raises (the function):
-        TypeError, ValueError: as `classes_found`; of numbers, only if the output is not `(T, B, ...)`.
+    Raises (the function): TypeError, ValueError: as `classes_found`; for regression targets, only if the output is not `(T, B,
+    ...)`.
     """
     classes, axis = len(dataset.classes), sample_axis(dataset)
 
@@ -138,7 +138,7 @@ def right_for(dataset: Dataset) -> Right:
 
 
 def _asked(labels: Integer[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T B"]:
-    """At which steps there is a class to be found."""
+    """The steps that have a class."""
     asked = losses.has_class(labels)
     return asked if mask is None else asked & mask
 
@@ -146,16 +146,16 @@ def _asked(labels: Integer[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T
 def _right_shares(
     answers: Int[Tensor, "T B"], labels: Integer[Tensor, "T B"], asked: Bool[Tensor, "T B"]
 ) -> Float[Tensor, " B"]:
-    """The share of the steps asked for that are right, of each sample; 0 of one without any."""
+    """The share of each sample's steps with a class that are correct; 0 for one without any."""
     return ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
 
 
 def classes_found(output: object, decode: Decode, labels: Integer[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
-    """The classes that the network's `output` stands for.
+    """The classes that the network's `output` decodes to.
 
     Raises:
-        TypeError: if the output is no tensor.
-        ValueError: if the output is not `(T, B, C)`, or what `decode` makes of it is not one value for each of the `classes`.
+        TypeError: if the output is not a tensor.
+        ValueError: if the output is not `(T, B, C)`, or does not decode to one value for each of the `classes`.
     """
     output = _check_output(output, len(labels), ndim=3)
     decoded = decode(precise(output.detach()))
@@ -168,11 +168,11 @@ def classes_found(output: object, decode: Decode, labels: Integer[Tensor, " B"],
 
 
 def values_of_classes(output: object, decode: Decode, labels: Integer[Tensor, "T B"]) -> Float[Tensor, "T B C"]:
-    """What the network's `output` says of each class at every step; the largest is the answer.
+    """The value that the network's `output` decodes to for each class at every step; the largest is the answer.
 
     Raises:
-        TypeError: if the output is no tensor.
-        ValueError: if the output is not `(T, B, ...)`, or what `decode` makes of it not one value for each class at each step.
+        TypeError: if the output is not a tensor.
+        ValueError: if the output is not `(T, B, ...)`, or does not decode to one value for each class at each step.
     """
     decoded = values_found(output, decode, labels.shape[1], 1)
     if decoded.ndim != 3 or decoded.shape[:2] != labels.shape:
@@ -184,11 +184,11 @@ def values_of_classes(output: object, decode: Decode, labels: Integer[Tensor, "T
 
 
 def values_found(output: object, decode: Decode, samples: int, axis: int) -> Shaped[Tensor, "..."]:
-    """The numbers that the network's `output` stands for, with samples at `axis`.
+    """The numbers that the network's `output` decodes to, with samples at `axis`.
 
     Raises:
-        TypeError: if the output is no tensor.
-        ValueError: if the output is not `(T, B, ...)`, or what `decode` makes of it not `(B, *K)`, at axis 1 `(T, B, *K)`.
+        TypeError: if the output is not a tensor.
+        ValueError: if the output is not `(T, B, ...)`, or does not decode to `(B, *K)`, or at axis 1 `(T, B, *K)`.
     """
     output = _check_output(output, samples)
     decoded = decode(precise(output.detach()))
@@ -214,12 +214,12 @@ def _check_output(output: object, samples: int, ndim: int | None = None) -> Tens
 
 
 class ClassCount:
-    """The answers to a data set with classes, batch by batch; of this process's samples until they are combined."""
+    """The answers to a data set with classes, batch by batch; those of this process's samples until they are combined."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._classes = len(dataset.classes)
         self._confusion = torch.zeros(self._classes, self._classes, dtype=torch.int64, device=device)
-        self._found = torch.zeros(len(dataset), dtype=torch.int64, device=device)  # of other processes' samples 0
+        self._found = torch.zeros(len(dataset), dtype=torch.int64, device=device)  # 0 for other processes' samples
 
     def add(
         self,
@@ -243,7 +243,8 @@ class ClassCount:
 
 
 class StepCount:
-    """The same of a class at every step: right is a share of a sample's steps, and the confusion matrix counts steps."""
+    """The same for a class at every step: a sample is correct to the share of its steps, and the confusion matrix counts
+    steps."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._found = torch.full((0, len(dataset)), losses.NO_CLASS, device=device)
@@ -268,7 +269,7 @@ class StepCount:
                 f"{losses.NO_CLASS} where there is none, got {int(wanted.min())} to {int(wanted.max())}"
             )
         if not self._found.numel():
-            self._found = answers.new_zeros(len(answers), self._found.shape[1])  # of other processes' samples 0
+            self._found = answers.new_zeros(len(answers), self._found.shape[1])  # 0 for other processes' samples
             self._confusion = self._confusion.new_zeros(size, size)
         self._found[:, torch.from_numpy(indices).to(answers.device)] = torch.where(asked, answers, losses.NO_CLASS)
         self._right += _right_shares(answers, labels, asked).double().sum()
@@ -276,7 +277,7 @@ class StepCount:
         self._confusion += torch.bincount(pairs, minlength=size**2).view(size, size)
 
     def result(self, engine: Engine) -> dict[str, Any]:
-        """Accuracy, confusion matrix and answers of all processes; NO_CLASS where nothing was asked for."""
+        """Accuracy, confusion matrix and answers of all processes; NO_CLASS at steps without a class."""
         accuracy = engine.sum(self._right).item() / self._found.shape[1]
         return {
             "accuracy": accuracy,
@@ -286,7 +287,7 @@ class StepCount:
 
 
 class ValueCount:
-    """The same of a data set with numbers as targets: nothing is right or wrong, so only what was said is kept."""
+    """The same for a data set with regression targets: nothing is right or wrong, so only the outputs are kept."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._samples = len(dataset)
@@ -301,7 +302,7 @@ class ValueCount:
         _targets: Shaped[Tensor, "..."],
         _: Mask | None,
     ) -> None:
-        """Keep what is said of a batch."""
+        """Keep the outputs for a batch."""
         decoded = values_found(output, decode, len(indices), self._axis)
         if not self._found.numel():
             shape = list(decoded.shape)
@@ -316,7 +317,7 @@ class ValueCount:
 
 
 def count_for(dataset: Dataset, device: torch.device) -> ClassCount | StepCount | ValueCount:
-    """Counts what is said of `dataset`."""
+    """The counter of the answers to `dataset`."""
     if dataset.classes:
         return ClassCount(dataset, device)
     return (StepCount if has_class_at_every_step(dataset) else ValueCount)(dataset, device)

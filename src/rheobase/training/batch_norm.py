@@ -1,7 +1,7 @@
-"""Batch normalization over the whole batch, where several processes share it.
+"""Batch normalization over the whole batch when several processes share it.
 
-PyTorch normalizes by what a process sees, so that two processes with half a batch each train another network than one with
-all of it. (Its `SyncBatchNorm` mends that on GPUs alone.) Here the processes add up their sums before they divide.
+PyTorch normalizes by what a process sees, so two processes with half a batch each train a different network than one with all
+of it. (Its `SyncBatchNorm` fixes that only on GPUs.) Here the processes add up their sums before they divide.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of the gradients, for each process's loss depends on it."""
+    """The sum over all processes; its gradient is the sum of the gradients, since each process's loss depends on it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class SharedBatchNorm(_BatchNorm):
             raise ValueError(f"SharedBatchNorm: x must be (B, features, ...), got shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """`input` normalized; in evaluation by the running statistics, as ever."""
+        """`input` normalized; in evaluation by the running statistics, as usual."""
         x = input
         self._check_input_dim(x)
         if not self.training and self.running_mean is not None:
@@ -47,14 +47,16 @@ class SharedBatchNorm(_BatchNorm):
         sums = _Sum.apply(torch.cat((values.sum(axes), own)))
         assert isinstance(sums, Tensor)
         count = sums[-1].detach()
-        if x.numel() // x.shape[1] < 2 and count < 2:  # as PyTorch's own; and no process waits for its GPU in vain
+        if (
+            x.numel() // x.shape[1] < 2 and count < 2
+        ):  # as in PyTorch's own; and no process waits for its GPU needlessly
             raise ValueError(
                 f"SharedBatchNorm: x must hold more than one value for each feature, in all processes together, got {count:g}"
             )
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
-        # About the mean, in a second round: the difference of two large sums would lose the digits of a small variance.
-        # (PyTorch's own, in float32 on the CPU, is farther from the result in float64; by that much the two differ.)
+        # Around the mean, in a second round: the difference of two large sums would lose the digits of a small variance.
+        # (PyTorch's own, in float32 on the CPU, is farther from the float64 result; by that much the two differ.)
         squares = _Sum.apply(centred.square().sum(axes))
         assert isinstance(squares, Tensor)
         variance = squares / count
@@ -75,11 +77,11 @@ class SharedBatchNorm(_BatchNorm):
 
 
 def share_statistics(network: nn.Module) -> None:
-    """Put a `SharedBatchNorm` with the same parameters and buffers in the place of every batch normalization in `network`."""
+    """Replace every batch normalization in `network` by a `SharedBatchNorm` with the same parameters and buffers."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, _BatchNorm) and not isinstance(layer, SharedBatchNorm | nn.SyncBatchNorm):
                 shared = SharedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
-                # All that makes a module this very one (parameters, buffers, mode, hooks); the class alone is another.
+                # Everything of the module stays (parameters, buffers, mode, hooks); only its class changes.
                 shared.__dict__.update(layer.__dict__)
                 setattr(parent, name, shared)

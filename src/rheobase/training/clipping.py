@@ -1,7 +1,7 @@
-"""Gradients that are too large are made smaller, also those whose norm no float32 can hold.
+"""Clipping of large gradients, including those whose norm exceeds float32.
 
-Through many steps of time a gradient can become 1e20 in every number and still point somewhere. The sum of its squares is
-infinite then, and PyTorch's own clipping makes 0 of such a gradient, or NaN. Here it is divided by its largest number first.
+Through many time steps a gradient can reach 1e20 in every entry and still point somewhere. The sum of its squares is then
+infinite, and PyTorch's own clipping turns such a gradient into 0 or NaN. Here it is divided by its largest entry first.
 """
 
 import math
@@ -16,12 +16,12 @@ def clip_gradient(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
     """Scale the gradients of `parameters` down to the norm `most`, if theirs is larger.
 
     Args:
-        parameters: those without a gradient do not count.
-        most: the largest norm, above 0; infinity leaves all gradients as they are.
+        parameters: those without a gradient are ignored.
+        most: the largest norm, above 0; infinity leaves all gradients unchanged.
 
     Returns:
-        The norm before, a scalar; where that is too large for a float, the largest number instead. It is infinite if `most` is,
-        and NaN or infinite if a gradient is not finite: in both cases nothing is changed.
+        The norm before clipping, a scalar; where that overflows, the largest entry instead. It is infinite if `most` is, and
+        NaN or infinite if a gradient is not finite: in both cases nothing is changed.
 
     Example:
         >>> weight = nn.Parameter(torch.zeros(2))

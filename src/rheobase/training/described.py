@@ -1,7 +1,7 @@
-"""What is trained, and how, in words: what a checkpoint does not bring back, and a run that goes on must not change.
+"""What is trained, and how, in words: what a checkpoint does not restore, and a resumed run must not change.
 
-Weights are numbers, and a checkpoint holds them. The shape of a surrogate, the rule of a reset, a loss function are none: a
-network that was built anew with others would take the weights and end elsewhere, and nobody would be told.
+Weights are numbers, and a checkpoint holds them. The shape of a surrogate, the rule of a reset, a loss function are not: a
+network rebuilt with others would take the weights and silently end elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,30 +19,29 @@ from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
 
 _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
-"""What a group of an optimizer has beside its settings, and settings that those of training decide."""
+"""What an optimizer group has besides its settings, and settings determined by those of training."""
 _OF_GRADIENTS = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature"}
 _OF_TRAINING = {"p", "momentum"}
 _SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features"}
-"""What weights have, too, and say in other words where they differ."""
+"""What weights also tell; they report a difference in their own words."""
 _WITHOUT_EFFECT = _OF_GRADIENTS | _OF_TRAINING | {"features", "inplace", "path"}
-"""Settings of layers that change no output in evaluation: besides these a number that the weights have, too, and how it is
-computed."""
+"""Layer settings that change no output in evaluation; also a number that the weights hold too, and how it is computed."""
 _PLAIN = bool | int | float | str | Surrogate | None
 
 
 def described(
     network: nn.Module, loss: Any, decode: Any, regularizers: Sequence[Any], optimizer: Optimizer, schedule: Any = None
 ) -> dict[str, str]:
-    """A word for each thing that must be the same when a run goes on, by its name.
+    """A word, by name, for each thing that must stay the same when a run resumes.
 
     Args:
-        network: of its neurons, and of the other layers of PyTorch and of this library, the kind and all settings that are no
-            tensors. Other layers of your own may keep anything in their attributes, and are not described.
+        network: for its neurons, and for the other layers of PyTorch and of this library, the kind and all settings that are
+            not tensors. Your own other layers may keep anything in their attributes, and are not described.
         loss: by the name of the function; likewise `decode`.
         decode: from the output to one value per class.
         regularizers: by their settings.
         optimizer: by its kind and the settings of its groups.
-        schedule: by its name, in place of the setting of this name; None leaves that.
+        schedule: by its name, in place of the setting of this name; None keeps that.
 
     Example:
         >>> import torch, rheobase as rb
@@ -64,9 +63,9 @@ def described(
 
 
 def differences(network: nn.Module, words: Mapping[str, Any]) -> list[str]:
-    """What makes `network` compute something else with the same weights than the network that `words` describe.
+    """What makes `network` compute something different, with the same weights, from the network that `words` describe.
 
-    What changes training alone is left out, such as surrogates and dropout; and so is what one of the two has no word for.
+    What only changes training is left out, such as surrogates and dropout; so is what one of the two has no word for.
 
     Example:
         >>> import rheobase as rb
@@ -99,8 +98,8 @@ def _layers(network: nn.Module) -> dict[str, str]:
 
 
 def _kind(kind: type) -> str:
-    """The name of a class; of one that computes what a layer of PyTorch computes, that layer's."""
-    if issubclass(kind, _BatchNorm):  # several processes have their own in its place
+    """The name of a class; for one that stands in for a layer of PyTorch, that layer's name."""
+    if issubclass(kind, _BatchNorm):  # several processes have their own instead
         return "BatchNorm"
     of_torch = next(base for base in kind.__mro__ if base.__module__.startswith("torch."))
     return kind.__name__ if of_torch is nn.Module else of_torch.__name__

@@ -1,8 +1,8 @@
 """What a user sees while a network trains.
 
-On a terminal a live picture: how far, how fast, how well, and for every layer whether its neurons live. Into a file or a
-pipe, one plain line per epoch; for programs, one JSON object per line; or nothing. All are told the same four things. Whoever
-reads, person or program, is warned once when a layer dies or saturates, and told the remedy.
+On a terminal, a live view: progress, speed, accuracy, and for every layer whether its neurons are active. In a file or a pipe,
+one plain line per epoch; for programs, one JSON object per line; or nothing. All receive the same four calls. A layer that dies
+or saturates causes one warning, with its remedy.
 """
 
 import json
@@ -41,17 +41,17 @@ class Plan:
     run: str | None
     """The run's folder."""
     recipe: bool
-    """Whether it was started from a recipe, with which the command line can look closer."""
+    """Whether it was started from a recipe, so that the command line can examine it."""
 
 
 class Display:
-    """What the training loop tells: the plan, every step, every epoch, the result. This one listens and says nothing."""
+    """What the training loop reports: the plan, every step, every epoch, the result. This one prints nothing."""
 
     def start(self, plan: Plan) -> None:
         """Training begins."""
 
     def step(self, epoch: int, step: int) -> None:
-        """The step numbered `step`, counted from 1, of the epoch is done."""
+        """Step number `step` of the epoch, counted from 1, is done."""
 
     def epoch(self, metrics: Metrics) -> None:
         """An epoch is done and evaluated."""
@@ -60,13 +60,13 @@ class Display:
         """Training has ended; `summary` is what `summary.json` holds."""
 
     def close(self) -> None:
-        """Leave the terminal as it was; called at the end, also after an error."""
+        """Restore the terminal; called at the end, also after an error."""
 
 
 class JsonLines(Display):
     """One JSON object per line, each with an `event`: `start`, `epoch`s, and `summary` as the last.
 
-    Behind an epoch in which a layer has died or saturated comes a `warning`: the epoch, and `kind`, `layer`, `what` and
+    An epoch in which a layer has died or saturated is followed by a `warning`: the epoch, and `kind`, `layer`, `what` and
     `remedy` of the finding, as `rheobase doctor --json` has them.
     """
 
@@ -102,7 +102,7 @@ class PlainLines(Display):
         self._warnings = _Warnings()
 
     def start(self, plan: Plan) -> None:
-        """Write what is about to happen."""
+        """Write the plan."""
         self._eta.start(plan)
         self._warnings.start(plan)
         self._console.print(_headline(plan))
@@ -129,7 +129,7 @@ class PlainLines(Display):
 
 
 class LiveDisplay(Display):
-    """A live picture on a terminal: progress, recent epochs, and the state of every layer."""
+    """A live view on a terminal: progress, recent epochs, and the state of every layer."""
 
     RECENT = 6
     """How many epochs stay in view."""
@@ -166,14 +166,14 @@ class LiveDisplay(Display):
         self._bar.update(self._task, completed=(epoch - 1) * self._steps + step, description=f"epoch {epoch}")
 
     def epoch(self, metrics: Metrics) -> None:
-        """Add the epoch to the picture, and leave a warning above it when a layer has died or saturated."""
+        """Add the epoch to the view, and leave a warning above it when a layer has died or saturated."""
         for finding in self._warnings.new(metrics["layers"]):
             self._console.print(Text.assemble(("warning: ", "bold yellow"), self._warnings.words(finding)))
         self._recent = [*self._recent, metrics][-self.RECENT :]
         self._bar.update(self._task, eta=f"ETA {self._eta.after(metrics['epoch'])}")
 
     def finish(self, summary: Metrics) -> None:
-        """Leave the last picture on the terminal, and the result below it."""
+        """Leave the last view on the terminal, and the result below it."""
         self.close()
         self._console.print(_result(summary), style="bold", markup=False)
 
@@ -189,7 +189,7 @@ class LiveDisplay(Display):
 
     def _epochs(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        shares = self._recent[0]["train_accuracy"] is not None  # or there are no classes
+        shares = self._recent[0]["train_accuracy"] is not None  # or without classes
         for title in ("epoch", "loss", *(("train",) if shares else ()), "validation", "", "samples/s"):
             table.add_column(title, justify="right")
         for metrics in self._recent:
@@ -226,7 +226,7 @@ def display_for(style: Style) -> Display:
 
 
 class _Eta:
-    """How long the remaining epochs will take, from the pace of those that this process has seen."""
+    """The time that the remaining epochs will take, from the pace of those that this process has run."""
 
     def start(self, plan: Plan) -> None:
         self._plan = plan
@@ -241,7 +241,7 @@ class _Eta:
 
 
 class _Warnings:
-    """What is wrong with the layers: once for each layer and cause, not every epoch anew."""
+    """What is wrong with the layers: once for each layer and cause, not again every epoch."""
 
     def start(self, plan: Plan) -> None:
         command = (
@@ -277,7 +277,7 @@ def _headline(plan: Plan) -> Text:
 
 def _result(summary: Metrics) -> str:
     samples = summary["samples"]
-    what = "loss " if summary["validation_accuracy"] is None else ""  # without classes there is nothing else
+    what = "loss " if summary["validation_accuracy"] is None else ""  # without classes there is only the loss
     parts = [f"best epoch {summary['best_epoch']}: validation {what}{_score(summary, '.1%', 'validation_')}"]
     if "test_accuracy" in summary:
         parts.append(f"test {what}{_score(summary, '.2%', 'test_')} of {samples['test']:,} samples")
@@ -288,7 +288,7 @@ def _result(summary: Metrics) -> str:
 
 
 def _score(values: Metrics, form: str, split: str = "") -> str:
-    """The accuracy in `form`; the loss, where there are no classes. `split` is what the names in `values` begin with."""
+    """The accuracy in `form`; without classes, the loss. `split` is the prefix of the names in `values`."""
     accuracy = values[f"{split}accuracy"]
     return f"{values[f'{split}loss']:.4f}" if accuracy is None else format(accuracy, form)
 

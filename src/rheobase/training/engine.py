@@ -1,9 +1,9 @@
-"""Where the work is done: device, precision, and how many processes share it.
+"""Where the work is done: device, precision, and the number of processes.
 
-Accelerate finds out how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed,
-gloo between CPUs, NCCL between GPUs. What is here is the little that the loop needs from it. The batch size is that of all
-processes together, and each takes its share of every batch; so two processes compute the losses of one. Not those of penalties
-on the mean activity of a batch, which is here that of a process's own samples.
+Accelerate detects how the program was started (alone, by `torchrun`, by `accelerate launch`) and sets up torch.distributed,
+gloo between CPUs, NCCL between GPUs. This module holds the little that the loop needs from it. The batch size is that of all
+processes together, and each takes its share of every batch; so two processes compute the same losses as one. The exception is
+penalties on the mean activity of a batch, here that of a process's own samples.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from rheobase.training.batch_norm import share_statistics
 from rheobase.training.settings import Training
 
 if torch.distributed.is_available():
-    # Before there is a group: its functions take that of the moment of their import for a default, and would keep it for good.
+    # Before there is a group: its functions take the group at the time of import as their default, and would keep it for good.
     import torch.distributed.nn.functional
 
 
@@ -44,22 +44,22 @@ class Engine:
         """The engine that the settings and the way the program was started ask for.
 
         Raises:
-            ValueError: if a GPU is asked for and there is none, or by processes that have begun to talk as those on CPUs do.
+            ValueError: if a GPU is requested and there is none, or if these processes already communicate as CPU processes.
         """
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         if settings.device == "gpu" and not gpu:
-            raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was asked for, and PyTorch finds none")
+            raise ValueError("device must be 'cpu' or 'auto' here: 'gpu' was requested, and PyTorch finds none")
         cpu = settings.device == "cpu" or not gpu
         state = PartialState(cpu=cpu)
         if state.num_processes > 1:
             atexit.register(cls.end)
-        # Accelerate keeps the device of the first call in a process; another may be asked for by now.
+        # Accelerate keeps the device of the first call in a process; another may be requested by now.
         device = torch.device("cpu") if cpu or state.device is None else state.device
         if not cpu and device.type == "cpu" and "ACCELERATE_TORCH_DEVICE" not in os.environ:
             if state.num_processes > 1:
                 raise ValueError(
                     f"device must be 'cpu' here, got {settings.device!r}: these {state.num_processes} processes have trained "
-                    "on CPUs before and cannot move to GPUs; start the program anew"
+                    "on CPUs before and cannot move to GPUs; restart the program"
                 )
             device = torch.device("cuda" if torch.cuda.is_available() else "mps")
         return cls(
@@ -72,12 +72,12 @@ class Engine:
     @classmethod
     def where(cls, network: nn.Module) -> "Engine":
         """The engine of one process on the device where `network` is."""
-        tensors = chain(network.parameters(), network.buffers())  # neurons that learn nothing have buffers alone
+        tensors = chain(network.parameters(), network.buffers())  # neurons that learn nothing have only buffers
         return cls(next((tensor.device for tensor in tensors), torch.device("cpu")))
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and talks to the user."""
+        """Whether this process is the one that writes files and prints."""
         return self.process == 0
 
     def prepare(self, network: nn.Module) -> nn.Module:
@@ -99,7 +99,7 @@ class Engine:
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """A block that the main process goes through before all others: what it downloads, they find."""
+        """A block that the main process runs before all others: they find what it downloads."""
         if not self.is_main:
             self.wait_for_all()
         try:
@@ -124,7 +124,7 @@ class Engine:
             yield np.array_split(order[start : start + batch_size], self.processes)[self.process]
 
     def to_device(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch on the device; of steps that are one in memory, one travels."""
+        """The batch on the device; if all steps are one in memory, only one is copied."""
         moved = (x[:1] if is_held(x) else x).to(self.device, non_blocking=True)
         return moved.expand_as(x), labels.to(self.device, non_blocking=True)
 
@@ -137,7 +137,7 @@ class Engine:
         return moved.to(tensor.device)
 
     def agree_on_buffers(self, network: nn.Module) -> None:
-        """Give every process the main one's buffers, which are what is saved, where a layer keeps statistics of its own."""
+        """Give every process the main one's buffers, which are those saved, where a layer keeps its own statistics."""
         if self.processes > 1:
             for buffer in network.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -148,17 +148,17 @@ class Engine:
 
     @staticmethod
     def end() -> None:
-        """Take leave of the other processes, as every process does by itself when it exits.
+        """Disconnect from the other processes, as every process does by itself when it exits.
 
-        One that exits without it may be aborted by the threads that talk to the others: they need the interpreter to let go of
-        the last tensors, and it is no longer there. They end with the last reference to their group, so wrapped networks, which
-        hold one and themselves in a circle, are collected here.
+        A process that exits without this may be aborted by its communication threads: they need the interpreter to release the
+        last tensors, and it is already gone. They end with the last reference to their group, so wrapped networks, which hold
+        one in a reference cycle, are collected here.
         """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
             gc.collect()
 
     def wait_for_all(self) -> None:
-        """Go on when every process has come here."""
+        """Continue when every process has arrived here."""
         if self.processes > 1:
             torch.distributed.barrier()

@@ -32,16 +32,16 @@ from rheobase.training.lengths import check_mask_is_taken, given, mask_for, unde
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network makes of a data set.
+    """The evaluation of a network on a data set.
 
     Args:
-        accuracy: the share of samples whose class it finds; where there is a class at every step, the mean over samples of the
-            share of steps; NaN where there are numbers in place of classes.
+        accuracy: the share of correctly classified samples; with a class at every step, the mean over samples of the share of
+            steps; NaN for regression targets.
         loss: the mean loss.
-        confusion: counts, `(C, C)`, rows the true class, columns the answer; C is 0 where there are none. Of a class at every
-            step, of steps.
-        answers: the class found for each sample, in the order of the data set; or for each step, `(T, n)`, -100 where none was
-            asked for; or what was decoded, `(n, *K)`, with a target at every step `(T, n, *K)`.
+        confusion: counts, `(C, C)`, rows the true class, columns the answer; C is 0 without classes. With a class at every
+            step, steps are counted.
+        answers: the class found for each sample, in the order of the data set; or for each step, `(T, n)`, -100 at steps
+            without a class; or the decoded output, `(n, *K)`, with a target at every step `(T, n, *K)`.
         layers: firing rates, dead and saturated neurons, synaptic operations of every layer of neurons.
         input: what the network received.
     """
@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What is larger for the better of two: the accuracy, then the loss; the loss alone where there are no classes."""
+        """A key that is larger for the better of two: by accuracy, then by loss; without classes, by loss alone."""
         return 0.0 if math.isnan(self.accuracy) else self.accuracy, -self.loss
 
 
@@ -73,25 +73,25 @@ def evaluate(
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out.
-        dataset: the samples. If it has lengths, what is padding neither fires nor counts, see `rheobase.masked`.
-        batch_size: samples per step; it changes the memory needed, not the result (but for what stochastic neurons draw).
-        loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output, at every step
-            where there is a class at every step, and of numbers the mean squared error.
+        dataset: the samples. If it has lengths, padding neither fires nor counts, see `rheobase.masked`.
+        batch_size: samples per step; it changes the memory needed, not the result (except for the draws of stochastic neurons).
+        loss: of output and labels, the mean over the batch; None is the cross-entropy of the decoded output, per step if there
+            is a class at every step, and for regression targets the mean squared error.
         decode: from the output to one value per class, or to what is compared with targets; None is `rheobase.decoding.mean`,
             and with a target at every step the output itself.
-        engine: device, precision and processes; None is where the network is now.
-        seed: of what stochastic neurons draw, at least 0: the same seed and batch size give the same result. Other seeds tell
-            how much is chance. PyTorch's own generator is left as it was.
+        engine: device, precision and processes; None uses the network's current device.
+        seed: for the draws of stochastic neurons, at least 0: the same seed and batch size give the same result. Other seeds
+            show how much is chance. PyTorch's own generator is not affected.
 
     Returns:
         Accuracy, loss, confusion matrix, and the health of every layer over these samples.
 
     Raises:
-        TypeError: if `dataset` is no data set, or its first batch not of the types that the network computes with; if it has
-            lengths, and `loss` or `decode` takes no mask.
+        TypeError: if `dataset` is not a data set, or its first batch has types that the network does not compute with; if it
+            has lengths, and `loss` or `decode` takes no mask.
         DataError: if labels or lengths are out of range, or the first batch is not time first.
         ValueError: if the network's output does not fit the labels.
-        DivergenceError: if a weight is NaN or infinite: neurons would stay silent, and that looks like an answer.
+        DivergenceError: if a weight is NaN or infinite: neurons would stay silent, which looks like an answer.
 
     Example:
         >>> import rheobase as rb
@@ -144,5 +144,5 @@ def _check_finite(network: nn.Module) -> None:
         if not bool(parameter.isfinite().all()):
             count = int((~parameter.isfinite()).sum())
             raise DivergenceError(
-                f"network: {count} of {parameter.numel()} weights in {name} are NaN or infinite; load or train it anew"
+                f"network: {count} of {parameter.numel()} weights in {name} are NaN or infinite; load or train it again"
             )

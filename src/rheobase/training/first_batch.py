@@ -1,7 +1,7 @@
-"""The first batch of a data set, looked at before the network is: what is wrong with it is said in the words of the data.
+"""The first batch of a data set, checked before it reaches the network, with messages in terms of the data.
 
-A batch of a data set of one's own may hold what PyTorch refuses only deep within a layer or a loss, in a message that names
-neither. Later batches are taken to be like the first.
+A batch of a user's own data set may hold what PyTorch refuses only deep within a layer or a loss, in a message that names
+neither. Later batches are assumed to be like the first.
 """
 
 import torch
@@ -24,15 +24,15 @@ def check_batch(
     Args:
         batch: what `batch(indices)` of a data set returned.
         samples: the number of indices.
-        classes: the names of the classes; none, where there are targets.
-        name: what error messages call the data set.
+        classes: the names of the classes; empty with targets.
+        name: the data set's name in error messages.
         network: what the batch is for.
         bfloat16: whether the network computes in mixed precision.
-        axis: of targets: where the samples are, 1 with a target at every step.
+        axis: for targets, the axis of the samples, 1 with a target at every step.
 
     Raises:
-        TypeError: if the batch is no pair of tensors, or one of them of another type than is needed.
-        DataError: if their shapes do not fit, or a label is out of range.
+        TypeError: if the batch is not a pair of tensors, or one of them has the wrong type.
+        DataError: if their shapes do not match, or a label is out of range.
 
     Example:
         >>> check_batch((torch.rand(9, 2, 4), torch.tensor([1, 2])), 2, ("no", "yes"), "train", nn.Linear(4, 2), False)
@@ -50,8 +50,8 @@ def check_batch(
             )
     if x.ndim < 2 or x.shape[0] == 0 or x.shape[1] != samples:
         raise DataError(
-            f"{what}: x has shape {tuple(x.shape)}, expected (T, B, *features), time first, with B = {samples} samples; where "
-            "the batch comes first, x.transpose(0, 1)"
+            f"{what}: x has shape {tuple(x.shape)}, expected (T, B, *features), time first, with B = {samples} samples; if it "
+            "is batch-first, x.transpose(0, 1)"
         )
     _check_type(x, what, network, bfloat16)
     if not classes:
@@ -74,7 +74,7 @@ def check_batch(
 def _check_type(x: Tensor, what: str, network: nn.Module, bfloat16: bool) -> None:
     computes = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
     if bfloat16 and torch.float32 in computes:
-        computes |= {torch.float16, torch.bfloat16}  # which layers turn into each other
+        computes |= {torch.float16, torch.bfloat16}  # which layers convert into each other
     if not x.is_floating_point() or (computes and x.dtype not in computes):
         wanted = torch.float32 if not computes or torch.float32 in computes else next(iter(computes))
         raise TypeError(f"{what}: x is {x.dtype}, but the network computes in {wanted}; convert it with x.to({wanted})")

@@ -1,9 +1,9 @@
 """The training loop.
 
-It does what a careful person does by hand: shuffle, augment, step, clip, look at the validation set, keep the best weights,
-read the test set once at the end. What makes it worth having is what it survives. A run that is killed at any moment resumes
-and ends bit-identical to the one that was not killed; several processes compute the losses of one (but for penalties on the
-mean activity of a batch, see `fit`); and a loss that becomes NaN stops the run with the layer and the step named and the last
+It does what a careful person does by hand: shuffle, augment, step, clip, evaluate on the validation set, keep the best weights,
+evaluate on the test set once at the end. Its value lies in what it survives. A run that is killed at any moment resumes and
+ends bit-identical to one that was not killed; several processes compute the same losses as one (except for penalties on the
+mean activity of a batch, see `fit`); and a loss that becomes NaN stops the run, naming the layer and the step, with the last
 good checkpoint intact.
 """
 
@@ -41,15 +41,15 @@ from rheobase.training.start import check_start, start_of
 from rheobase.training.trainer import Optimize, Regularizer, Trainer
 
 Measure = Callable[[nn.Module, Dataset], Mapping[str, float]]
-"""What else there is to say of a trained network and its test set: `{name: number}`."""
+"""Further measures of a trained network on its test set: `{name: number}`."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training run came to.
+    """The result of a training run.
 
     Args:
-        best_epoch: the epoch, counted from 1, that was best on the validation set; the network has its weights now.
+        best_epoch: the epoch, counted from 1, that was best on the validation set; the network now has its weights.
         validation: the network on the validation set, with the best weights.
         test: the network on the test set, with the best weights; None without a test set.
         metrics: one dictionary per epoch.
@@ -82,49 +82,50 @@ def fit(
     about: Mapping[str, Any] | None = None,
     display: Display | None = None,
 ) -> Result:
-    """Train `network`, keep the weights of the best epoch on `validation`, and read `test` once at the end.
+    """Train `network`, keep the weights of the best epoch on `validation`, and evaluate on `test` once at the end.
 
     Targets may be numbers in place of classes, for the whole sample or at every step, see `rheobase.data.TargetDataset`: an
-    angle, a signal to follow. There is no accuracy then, and the best epoch is that of the smallest loss. Of a class at every
-    step, accuracy is the mean over samples of the share of steps that are right.
+    angle, a signal to follow. Then there is no accuracy, and the best epoch is that of the smallest loss. With a class at every
+    step, accuracy is the mean over samples of the share of correct steps.
 
-    Memory that a step has freed stays with the process for the next, see `rheobase.training.heap`.
+    Memory freed by a step stays with the process for the next, see `rheobase.training.heap`.
 
     Samples may have different lengths, see `rheobase.data.Dataset`. Padding then neither drives neurons nor fires, and `loss`,
-    `decode` and `regularizers` are called with `mask=`, `(T, B)`, True where a step is there, as those of this library take it.
-    Batch normalization takes its mean and variance over the steps that are there.
+    `decode` and `regularizers` are called with `mask=`, `(T, B)`, True at valid steps, as those of this library accept it.
+    Batch normalization takes its mean and variance over the valid steps.
 
     Args:
         network: `(T, B, *features)` in, `(T, B, C)` out. It is trained in place and left in evaluation mode, with the best
             weights.
         train: the samples to learn from.
-        validation: the samples that every choice is made on.
-        test: the samples that are looked at once, after the last choice; None leaves them out.
+        validation: the samples on which every choice is made.
+        test: the samples evaluated once, after the last choice; None leaves them out.
         settings: epochs, batch size, learning rate and so on; None is `Training()`.
-        loss: of the output `(T, B, C)` and the labels `(B,)` or targets, the mean over the batch; None is the cross-entropy of
-            the decoded output, and of targets the mean squared error. A loss on logits is `lambda output, labels:
-            loss(decoding.mean(output), labels)`.
-        decode: from the output to one value per class, of which the largest is the answer, or to what is compared with targets;
+        loss: from the output `(T, B, C)` and the labels `(B,)` or targets to the mean over the batch; None is the cross-entropy
+            of the decoded output, and for targets the mean squared error. To use a loss on logits, write `lambda output,
+            labels: loss(decoding.mean(output), labels)`.
+        decode: from the output to one value per class, the largest of which is the answer, or to what is compared with targets;
             None is `rheobase.decoding.mean`, and with a target at every step the output itself.
         regularizers: penalties on the activity of neurons, each a function of the spikes of all layers of neurons and of the
-            progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. One with
-            a `schedule`, as those of `rheobase.regularizers` have, is to have come in before an epoch can be the best. With
-            several processes each computes it of its own samples: one that is no mean over samples (`Sparsity`, `TotalRate`)
-            is another one then, as with a smaller batch.
+            progress of training, `regularizer({name: (T, B, *features)}, 0.0 ... 1.0)`; added to the loss in training. If it
+            has a `schedule`, as those of `rheobase.regularizers` have, no epoch is the best before the penalty has come in.
+            With several processes each computes it on its own samples: a penalty that is no mean over samples (`Sparsity`,
+            `TotalRate`) then differs, as with a smaller batch.
         optimizer: from parameter groups to the optimizer, such as `torch.optim.Adamax`, or `lambda groups:
             torch.optim.SGD(groups, momentum=0.9)`. Learning rates and weight decay are those of `settings`, whatever the
-            optimizer is made with. None is AdamW. Any of PyTorch's will do but LBFGS, which wants to compute a step anew.
-        schedule: what learning rates are multiplied with, of the share of all steps that are done, 0 to 1; such as
-            `lambda done: 0.1 ** (done >= 0.5)`. It takes the place of the warm-up and the schedule of `settings`; None leaves
-            these.
-        measure: more to measure on the test set (without one, on the validation set), once, with the best weights: a function
-            of the network and the data that returns `{name: number}`; the summary has it. It runs in the precision of training.
+            optimizer is made with. None is AdamW. Any PyTorch optimizer works except LBFGS, which evaluates a step several
+            times.
+        schedule: the factor of the learning rates, a function of the share of all steps done, 0 to 1, such as `lambda done: 0.1
+            ** (done >= 0.5)`. It replaces the warm-up and the schedule of `settings`; None keeps these.
+        measure: further measures on the test set (without one, on the validation set), taken once, with the best weights: a
+            function of the network and the data that returns `{name: number}`; included in the summary. It runs in the
+            precision of training.
         run: the folder for configuration, metrics, checkpoints and the result; None keeps everything in memory.
-        resume: go on with the run in the folder `run`, from its last checkpoint. It ends as if it had never stopped. For a job
-            that a queue may start again: `resume=Path(run, "config.json").exists()`.
-        also_test: further sets that are looked at once, with the test set; the summary has their accuracies by name.
-        about: more to write into the run's `config.json`, such as a recipe's name.
-        display: who is told of the progress; None is a live display on a terminal and plain lines elsewhere.
+        resume: continue the run in the folder `run` from its last checkpoint. It ends as if it had never stopped.
+            For a job that a queue may start again: `resume=Path(run, "config.json").exists()`.
+        also_test: further sets evaluated once, with the test set; the summary has their accuracies by name.
+        about: additional entries for the run's `config.json`, such as a recipe's name.
+        display: shows the progress; None is a live display on a terminal and plain lines elsewhere.
 
     Returns:
         The best epoch, the evaluations on validation and test set, the metrics of all epochs.
@@ -132,14 +133,15 @@ def fit(
     Raises:
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
-        RunError: if `run` cannot be written, holds a run already (without `resume`) or none (with it), or one of another
-            network (with another surrogate, too), or with other data, settings, loss, penalties or optimizer.
-        TypeError: if a data set is none (tensors, for instance), its first batch is not of the types that the network computes
-            with, `settings` are no `Training`, `schedule` is no function, or `optimizer` makes none that steps by gradients; if
-            samples have different lengths, and a loss, a decoder or a penalty takes no mask.
+        RunError: if `run` cannot be written, already holds a run (without `resume`) or none (with it), or one of another network
+            (or of another surrogate), or with other data, settings, loss, penalties or optimizer.
+        TypeError: if an argument for a data set is something else (a tensor, for instance), its first batch has types that the
+            network does not compute with, `settings` is not a `Training`, `schedule` is not a function, or `optimizer` does not
+            make one that steps by gradients; if samples have different lengths, and a loss, a decoder or a penalty takes no
+            mask.
         DataError: if labels or lengths are out of range, or the first batch is not time first.
-        ValueError: if a setting or what `schedule` returns is out of range, the network's output does not fit the labels, or
-            the loss is no scalar.
+        ValueError: if a setting or the value of `schedule` is out of range, the network's output does not fit the labels, or
+            the loss is not a scalar.
 
     Example:
         >>> import numpy as np
@@ -170,8 +172,8 @@ def fit(
             raise ValueError(f"{name} must have a target at every step where train has, and only there")
     if len(train.classes) == 1:
         raise ValueError(
-            f"train must have several classes, got one, {train.classes[0]!r}: there is nothing to tell apart; for numbers to "
-            "come close to, give rheobase.data.TargetDataset(train, y)"
+            f"train must have several classes, got one, {train.classes[0]!r}: there is nothing to classify; for regression, "
+            "give rheobase.data.TargetDataset(train, y)"
         )
     check_functions(loss, decode)
     check_regularizers(regularizers)
@@ -185,14 +187,14 @@ def fit(
     display = (display or display_for("auto")) if engine.is_main else display_for("quiet")
     devices = [engine.device] if engine.device.type == "cuda" else []
     try:
-        # Every draw is seeded by its own purpose, so the user's random generators are lent, not spent; the threads too.
+        # Every draw is seeded by its own purpose, so the user's random generators are restored afterwards; the threads too.
         with torch.random.fork_rng(devices=devices), engine.threads(settings.threads):
             decode = decode or decode_for(train)
             losses = loss or loss_for(train, decode)
             trainer = Trainer(
                 network, train, settings, engine, losses, decode, regularizers, optimizer, schedule, display
             )
-            # A sample of it now: an epoch is long, and what is wrong with the validation set would be seen only after it.
+            # A sample of it now: an epoch is long, and an error in the validation set would show only after it.
             trainer.check(validation.batch(np.arange(1)), 1, "validation")
             words = described(trainer.network, loss, decode, regularizers, trainer.optimizer, schedule)
             start = start_of(train, validation, settings, words)
@@ -212,7 +214,7 @@ def _open(
         if resume:
             RunFolder(path).remove_leftovers()
         else:
-            # A run that is killed before its first checkpoint is held against this.
+            # A run that is killed before its first checkpoint is compared with this.
             about = {"started_with": {"data": start.data, "settings": start.settings}, **about}
             RunFolder.create(path, about_run(trainer.network, trainer.settings, trainer.engine.device, about))
     trainer.engine.wait_for_all()
@@ -220,7 +222,7 @@ def _open(
 
 
 class _Run:
-    """The walk over all epochs: the best one, what is written, when to stop."""
+    """The loop over all epochs: the best one, what is written, when to stop."""
 
     def __init__(
         self,
@@ -239,7 +241,7 @@ class _Run:
         self.writes = folder is not None and trainer.engine.is_main
 
     def all(self, test: Dataset | None, also_test: Mapping[str, Dataset], resume: bool, title: str) -> Result:
-        """All epochs that are left, and the result."""
+        """All remaining epochs, and the result."""
         trainer, folder = self.trainer, self.folder
         position, best, metrics = self._restore() if resume else (self.start, {}, [])
         samples = {"train": len(trainer.train), "validation": len(self.validation)}
@@ -298,7 +300,7 @@ class _Run:
         if not folder.checkpoint.exists():
             if folder.best.exists() or folder.summary is not None:
                 raise RunError(
-                    f"{folder.path}: has results and no {folder.checkpoint.name} to go on from; put it back, or begin a new run"
+                    f"{folder.path}: has results but no {folder.checkpoint.name} to resume from; restore it, or begin a new run"
                 )
             begun = folder.config.get("started_with")
             if isinstance(begun, dict):
@@ -306,7 +308,7 @@ class _Run:
         else:
             position = checkpoint.position_of(folder.checkpoint)
             check_start(folder.path, position.data, position.settings, self.start)
-            # Only now, so that a network whose run is refused is as it was.
+            # Only now, so that a network whose run is refused is unchanged.
             checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             if position.best_epoch < position.epoch:
                 found = checkpoint.load(folder.best, trainer.network).epoch
@@ -316,7 +318,7 @@ class _Run:
                 checkpoint.load(folder.checkpoint, trainer.network, trainer.optimizer)
             else:
                 best = trainer.weights()
-                if self.writes:  # the kill may have come before this epoch was written as the best
+                if self.writes:  # the run may have been killed before this epoch was written as the best
                     checkpoint.save(folder.best, trainer.network, position)
         trainer.engine.wait_for_all()
         if self.writes:
@@ -336,7 +338,7 @@ class _Run:
         loss, accuracy = trainer.epoch(epoch)
         trained = time.monotonic() - began
         seen = trainer.validate(self.validation, epoch)
-        # What networks could do that were not yet what they are to become does not count beside one that is.
+        # Networks that have not reached their final form do not count against one that has.
         settles = trainer.is_settled(epoch) and not was_settled
         improved = settles or seen.rank > (before.best_accuracy, -before.best_loss)
         seconds = time.monotonic() - began
@@ -406,5 +408,5 @@ class _Run:
 
 
 def _or_none(accuracy: float) -> float | None:
-    """For JSON, which has no NaN: None where there are no classes."""
+    """For JSON, which has no NaN: None without classes."""
     return None if math.isnan(accuracy) else accuracy

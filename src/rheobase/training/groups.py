@@ -1,8 +1,9 @@
-"""Which parameters learn at which rate.
+"""Parameter groups: which parameters learn at which rate.
 
-A weight is one of many, a threshold or a decay is one per neuron and moves all that its neuron does; their best learning rates
-may differ by an order of magnitude. And weight decay pulls matrices and kernels towards 0, where a bias, a decay or a threshold
-has nothing to seek. Optimizers know parameter groups for that; here the groups are found by what the layers call their values.
+A weight is one of many, while a threshold or a decay is one per neuron and affects everything its neuron does; their best
+learning rates may differ by an order of magnitude. And weight decay pulls matrices and kernels towards 0, where a bias, a decay
+or a threshold does not belong. Optimizers have parameter groups for that; here the groups are found by the names of the layers'
+values.
 """
 
 from collections.abc import Mapping
@@ -25,11 +26,11 @@ def parameter_groups(
 
     Args:
         network: the network.
-        learning_rate: of all parameters that `rates` does not name.
+        learning_rate: that of all parameters not named in `rates`.
         rates: the learning rates of learned values, by name: `{"threshold": 1e-2, "decay": 1e-4}`. A name stands for every
-            learned value that ends in it, so `"decay"` for `"synapse_decay"`, too; the longest that fits counts. Where
-            the values of that name are fixed, a rate has no effect.
-        weight_decay: of weight matrices and kernels; all else has none.
+            learned value that ends in it, so `"decay"` also for `"synapse_decay"`; the longest match counts. Where the values
+            of that name are fixed, a rate has no effect.
+        weight_decay: that of weight matrices and kernels; everything else has none.
 
     Returns:
         Groups with `"params"`, `"lr"`, `"weight_decay"`, and with `"name"`: "weights", "others", and the names in `rates`.
@@ -48,7 +49,7 @@ def parameter_groups(
     """
     rates = dict(rates or {})
     modules = [module for module in network.modules() if isinstance(module, FeatureParameters)]
-    # Parallel neurons have thresholds of another make, one a step and without a bound.
+    # Parallel neurons have a different kind of thresholds, one per step and unbounded.
     thresholds = {module.threshold for module in modules if isinstance(module, ParallelNeuron)}
     known = sorted({value for module in modules for value in module.values} | {"threshold" for _ in thresholds})
     for name in rates:

@@ -1,7 +1,7 @@
-"""Incremental time-step training: few steps at first, all of them at the end.
+"""Incremental time-step training: few steps initially, all of them at the end.
 
 A training step costs T times as much as one time step, and what early decisions need is learned in few of them. So training
-begins with a small T and grows it. T is in the weights of a single-spike network, so these are scaled whenever it changes.
+begins with a small T and grows it. The weights of a single-spike network depend on T, so they are scaled whenever it changes.
 """
 
 from itertools import pairwise
@@ -18,17 +18,17 @@ from rheobase.stability import change_steps
 
 
 class GrowingSteps(InSequence, Scheduled):
-    """A network of `SingleSpike` neurons whose number of steps grows in training, in equal parts of it, to the last.
+    """A network of `SingleSpike` neurons whose number of steps grows to the last one over equal parts of training.
 
-    What the network outputs has as many steps as it has at that time. It is left with the steps of its best epoch.
+    The output has as many steps as the network at that time. The network is left with the steps of its best epoch.
 
     Args:
         network: the network, with a `Hold` that makes the steps, and weights for the last number of steps.
         steps: the numbers of steps, ascending: `(2, 4, 8)`.
 
     Raises:
-        TypeError: if the network has no `Hold`, or is none of those that `change_steps` knows.
-        ValueError: if `steps` are not ascending from at least 1, or a `Hold` has not the last of them.
+        TypeError: if the network has no `Hold`, or is not one that `change_steps` supports.
+        ValueError: if `steps` are not ascending from at least 1, or the steps of a `Hold` are not the last of them.
 
     Source: Che et al., "Parallel Training Time-to-First-Spike Spiking Neural Networks", 2026: its direction, from the abstract.
 
@@ -56,21 +56,21 @@ class GrowingSteps(InSequence, Scheduled):
                 raise ValueError(
                     f"GrowingSteps: the network's Hold has {hold.steps} steps, expected the last of {steps}"
                 )
-        change_steps(network, steps[-1], steps[-1])  # changes nothing; refuses now what it would refuse in training
+        change_steps(network, steps[-1], steps[-1])  # changes nothing; refuses now what would be refused in training
         self.steps = steps
-        # In the weights' company, since these are for so many steps: a checkpoint has both. In between, the holds know it.
+        # Stored with the weights, since these are for this many steps: a checkpoint has both. In between, the holds know it.
         self.register_buffer("steps_now", torch.tensor(steps[-1]))
 
     def run(self, x: Float[Tensor, "T B *features"], state: Any = None) -> tuple[Float[Tensor, "T_now B *out"], Any]:
-        """The network's outputs for `x` and the state after it, with the steps that it has now."""
+        """The network's outputs for `x` and the state after it, with its current steps."""
         return self.network.run(x, state)
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T_now B *out"]:
-        """The network's outputs for the whole sequence `x`, with the steps that it has now."""
+        """The network's outputs for the whole sequence `x`, with its current steps."""
         return self.network(x)
 
     def proceed(self, progress: float) -> None:
-        """The steps, and the weights for them, that the network has at `progress` of training."""
+        """Set the steps, and the weights for them, for `progress` of training."""
         super().proceed(progress)
         part = min(int(progress * len(self.steps)), len(self.steps) - 1)
         change_steps(self.network, self._holds()[0].steps, self.steps[part])
@@ -84,7 +84,7 @@ class GrowingSteps(InSequence, Scheduled):
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
-        for hold in self._holds():  # the weights that are loaded are for so many steps
+        for hold in self._holds():  # the loaded weights are for this many steps
             hold.steps = int(self.steps_now.item())
 
     def extra_repr(self) -> str:

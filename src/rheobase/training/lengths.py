@@ -1,8 +1,8 @@
-"""Samples of different lengths in training and evaluation: batches are computed under a mask, and so padding counts nowhere.
+"""Samples of different lengths in training and evaluation: batches are computed under a mask, so padding counts nowhere.
 
-A batch keeps the steps of its data set, also where all of its samples are shorter. Cut to the longest of them it would be
-cheaper, but not the same: what is drawn at random for each step would depend on which samples are together in a batch, and
-neurons that are made for a number of steps, such as `rheobase.PSN`, take no other.
+A batch keeps the steps of its data set, even where all of its samples are shorter. Cutting it to the longest of them would be
+cheaper, but not the same: random draws for each step would depend on which samples share a batch, and neurons made for a number
+of steps, such as `rheobase.PSN`, accept no other.
 """
 
 import inspect
@@ -23,7 +23,7 @@ Mask = Bool[Tensor, "T B"]
 
 
 def mask_for(dataset: Dataset, indices: np.ndarray, x: Float[Tensor, "T B *features"]) -> Mask | None:
-    """Which steps of the batch `x` of the samples at `indices` are real; None if the data set has no lengths.
+    """The valid steps of the batch `x` of the samples at `indices`; None if the data set has no lengths.
 
     Example:
         >>> import torch, rheobase as rb
@@ -41,23 +41,23 @@ def under(network: nn.Module, mask: Mask | None) -> AbstractContextManager[None]
 
 
 def given(function: Callable[..., Any], mask: Mask | None) -> Callable[..., Any]:
-    """A loss, a decoder or a penalty that is given the mask, if there is one."""
+    """A loss, a decoder or a penalty, with the mask passed to it if there is one."""
     return function if mask is None else partial(function, mask=mask)
 
 
 def without_padding(x: Float[Tensor, "T B *features"], mask: Mask | None) -> Float[Tensor, "T B *features"]:
-    """A batch with zeros in place of whatever stands in its padding."""
+    """A batch with its padding set to zero."""
     return x if mask is None else only(x, mask, "batch")
 
 
 def check_mask_is_taken(
     dataset: Dataset, name: str, functions: Iterable[tuple[str, Callable[..., Any] | None]]
 ) -> None:
-    """Refuse functions that would take padding for steps, if the data set has lengths.
+    """Refuse functions that would count padding as steps, if the data set has lengths.
 
     Args:
-        dataset: what they are for.
-        name: what error messages call it.
+        dataset: the data set they are for.
+        name: its name in error messages.
         functions: each with the name of its argument.
 
     Raises:
@@ -74,7 +74,7 @@ def check_mask_is_taken(
         if function is not None and not _takes_mask(function):
             word = getattr(function, "__name__", type(function).__name__)
             raise TypeError(
-                f"{argument} must take mask=, (T, B), True where a step is there, for {name} has samples of different lengths; "
+                f"{argument} must take mask=, (T, B), True at valid steps, since {name} has samples of different lengths; "
                 f"got {word}, which does not: write {_REMEDIES[argument]}"
             )
 
@@ -88,8 +88,8 @@ _REMEDIES = {
 
 def _takes_mask(function: Callable[..., Any]) -> bool:
     try:
-        asked = function.forward if isinstance(function, nn.Module) else function  # its call takes whatever it is given
+        asked = function.forward if isinstance(function, nn.Module) else function  # its call accepts anything
         parameters = inspect.signature(asked).parameters
-    except (TypeError, ValueError):  # such as one that is written in C, of which nothing is known: it is asked
+    except (TypeError, ValueError):  # such as one written in C, whose signature is unknown: it is tried
         return True
     return "mask" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

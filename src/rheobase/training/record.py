@@ -19,15 +19,15 @@ from rheobase.training.lengths import given, mask_for, under
 
 
 def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
-    """Write answers and firing rates of an evaluation, and what every layer does on the data set's first sample.
+    """Write answers and firing rates of an evaluation, and the activity of every layer on the data set's first sample.
 
     The arrays: `confusion` (C, C), `labels` and `answers` (n,) of all samples, `classes`, `layers`, and for layer k `rates_k`
     (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
-    length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, stand in place of
-    what is said of classes, for as many of the first samples as have no more than a million numbers together; targets of
-    padding are NaN. Of a class at every step, `labels` and `answers` are (n, T), and the sample has none of its own. T is the
-    number of steps of the output, without those that are padding; what runs in front of a `Hold` is shown for as long as that
-    shows it. Rasters hold ones and zeros, and probabilities where neurons hand on those.
+    length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, replace what
+    concerns classes, for as many of the first samples as have at most a million numbers together; targets of padding are NaN.
+    With a class at every step, `labels` and `answers` are (n, T), and the sample has none of its own. T is the number of steps
+    of the output, without padding; what runs before a `Hold` is shown for as long as that holds it. Rasters hold ones and
+    zeros, or probabilities where neurons output those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -78,7 +78,7 @@ def _of_targets(dataset: Dataset, seen: Evaluation) -> dict[str, np.ndarray]:
     wanted = targets[:count].astype(np.float32)
     if lengths is not None and has_target_at_every_step(dataset):
         for row, length in zip(wanted, lengths[:count], strict=True):
-            row[length:] = np.nan  # what is padding was not asked for
+            row[length:] = np.nan  # padding has no target
     return {"targets": wanted, "answers": answers[:count].float().numpy()}
 
 
@@ -86,10 +86,10 @@ _MOST_NUMBERS = 1_000_000
 
 
 def _shown(values: Tensor, steps: int) -> Tensor:
-    """What a network shows of the first sample in `steps` steps, `(steps, N)`; of a layer that runs twice, the last time.
+    """A layer's activity on the first sample in `steps` steps, `(steps, N)`; for a layer that runs twice, that of the last
+    time.
 
-    Fewer steps are those in front of a `Hold`, each shown as often; or else a layer adds steps, in which those before it show
-    nothing.
+    Fewer steps are those before a `Hold`, each repeated; otherwise a layer adds steps, in which those before it show nothing.
     """
     rows = values[-steps:, 0].flatten(1)
     times, more = divmod(steps, len(rows))

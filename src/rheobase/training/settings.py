@@ -10,8 +10,8 @@ class Training:
     """The settings of `rheobase.fit`.
 
     Raises:
-        TypeError: if a count is no whole number, or another number is none.
-        ValueError: if a setting is out of its range, or not one of the words that it may be.
+        TypeError: if a count is not a whole number, or another setting is not a number.
+        ValueError: if a setting is out of its range, or not one of its allowed words.
 
     Example:
         >>> Training(epochs=3).rate_at(step=0, steps=1000) < Training().learning_rate
@@ -23,38 +23,38 @@ class Training:
     batch_size: int = 64
     """Samples per step, over all processes together."""
     accumulate: int = 1
-    """Compute each step in so many parts, one after another, and add up their gradients: less memory for the same step, but for
-    batch normalization, penalties on a batch's mean activity, and what is drawn at random."""
+    """Gradient accumulation: compute each step in this many parts and add up their gradients. Less memory for the same step,
+    except for batch normalization, penalties on a batch's mean activity, and random draws."""
     learning_rate: float = 3e-3
     """Peak learning rate of the optimizer, which is AdamW, reached after the warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """What becomes of the learning rate after the warm-up: it falls to 0 along a cosine, or stays."""
+    """The learning rate after the warm-up: it falls to 0 along a cosine, or stays constant."""
     threshold_learning_rate: float | None = None
-    """Peak learning rate of learned thresholds, at least 0; None is that of everything else."""
+    """Peak learning rate of learned thresholds, at least 0; None is the general one."""
     decay_learning_rate: float | None = None
-    """Peak learning rate of learned decays, at least 0; None is that of everything else."""
+    """Peak learning rate of learned decays, at least 0; None is the general one."""
     delay_learning_rate: float | None = None
-    """Peak learning rate of learned delays, at least 0; None is that of everything else."""
+    """Peak learning rate of learned delays, at least 0; None is the general one."""
     weight_decay: float = 1e-4
     """Weight decay, on weight matrices and kernels only: not on biases, decays, thresholds. With AdamW it is decoupled."""
     warmup: float = 0.05
     """The share of all steps over which the learning rate rises from 0."""
     clip_gradient: float = 1.0
-    """Largest norm of the gradient; a larger one is scaled down to it."""
+    """Maximum norm of the gradient; a larger one is scaled down to it."""
     patience: int | None = None
-    """Stop when for so many epochs the validation accuracy has not improved, nor its loss at the same accuracy; None never
-    stops early."""
+    """Stop after this many epochs without a higher validation accuracy, or a lower loss at the same accuracy; None never stops
+    early."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs linear and convolutional layers, and the products over all steps of `PSN` and `MaskedPSN`, in mixed
     precision; membranes and decays stay in float32."""
     device: Literal["auto", "cpu", "gpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one. "cuda" is kept as "gpu"."""
+    """Where to train; auto takes a GPU if there is one. "cuda" is stored as "gpu"."""
     threads: int | None = None
     """CPU threads of PyTorch, per process; None leaves the choice to PyTorch. Small networks are fastest with 1."""
-    # In them the threads wait for each other longer than they work, most of all on a busy machine. And with a fixed number the
-    # result does not depend on how many cores there are.
+    # Their threads wait for each other longer than they work, especially on a busy machine. And with a fixed number the result
+    # does not depend on the number of cores.
     seed: int = 0
-    """Decides the order of samples, their augmentation and the dropout masks; at the command line, the weights too."""
+    """Determines the order of samples, their augmentation and the dropout masks; at the command line, also the weights."""
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -101,15 +101,15 @@ class Training:
 
     @property
     def evaluation_batch_size(self) -> int:
-        """Samples per step where nothing is learned, which takes half of the memory."""
+        """Samples per step in evaluation, which takes half of the memory."""
         return max(1, 2 * self.batch_size // self.accumulate)
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide what a run comes to: all but the device."""
+        """The settings that determine the result of a run: all but the device."""
         return {name: value for name, value in asdict(self).items() if name != "device"}
 
     def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no memory."""
+        """The learning rate at `step` of `steps`: a function of the position alone, so that a resumed run needs no state."""
         progress = (step + 1) / steps
         rising = min(1.0, progress / self.warmup) if self.warmup else 1.0
         falling = 0.5 * (1 + math.cos(math.pi * step / steps)) if self.schedule == "cosine" else 1.0

@@ -1,7 +1,7 @@
-"""What a run is started with: it goes on with the same data, settings and layers, or not at all.
+"""What a run is started with: it resumes with the same data, settings and layers, or not at all.
 
-A run that went on with others would end as neither of the two would have ended, and nobody would be told. It is written down
-when the run's folder is made, for a kill may come before the first checkpoint, and in every checkpoint.
+A run that resumed with others would silently end as neither of the two would have. This is written when the run's folder is
+made, since a kill may come before the first checkpoint, and in every checkpoint.
 """
 
 import json
@@ -22,7 +22,7 @@ def start_of(train: Dataset, validation: Dataset, settings: Training, words: Map
         train: the samples to learn from.
         validation: those that choose the epoch.
         settings: of training.
-        words: what else must be the same, by `rheobase.training.described`.
+        words: what else must be the same, from `rheobase.training.described`.
     """
     return Position(
         epoch=0,
@@ -36,13 +36,13 @@ def start_of(train: Dataset, validation: Dataset, settings: Training, words: Map
 
 
 def check_start(path: Path, data: object, settings: object, now: Position) -> None:
-    """Refuse to go on with other data or settings than those that a run was started with.
+    """Refuse to resume with data or settings other than those that the run was started with.
 
     Args:
         path: the run's folder, for messages.
         data: the fingerprints of its data.
         settings: its settings, JSON.
-        now: the position before the first epoch, of the run that would go on.
+        now: the position before the first epoch of the run to resume.
 
     Raises:
         RunError: saying what differs.
@@ -58,7 +58,7 @@ def check_start(path: Path, data: object, settings: object, now: Position) -> No
 
 
 def _difference(started: object, now: Mapping[str, object]) -> str:
-    """In words, as far as that was written down."""
+    """In words, as far as recorded."""
     if not isinstance(started, dict):
         raise TypeError(f"expected an object, got {str(started)[:60]}")
     return ", ".join(

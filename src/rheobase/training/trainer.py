@@ -34,11 +34,11 @@ from rheobase.training.lengths import Mask, given, mask_for, under, without_padd
 from rheobase.training.settings import Training
 
 Regularizer = Callable[..., Tensor]
-"""A penalty on activity: of the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and of
-the progress of training, 0 in the first epoch and 1 in the last (and in the only one); a scalar that does not grow with the
-batch. With several processes each has the penalty of its own samples, and what counts is their mean, by samples: that of the
-whole batch only if the penalty is a mean over samples. With samples of different lengths it is called with `mask=` besides,
-`(T, B)`, True where a step is there."""
+"""A penalty on activity: from the spikes of each layer of neurons, `{name: (T, B, *features)}` in the order of the data, and
+the progress of training, 0 in the first epoch and 1 in the last (and in an only one), to a scalar that does not grow with the
+batch. With several processes each has the penalty of its own samples, and their mean, weighted by samples, counts: that of the
+whole batch only if the penalty is a mean over samples. With samples of different lengths it is also called with `mask=`, `(T,
+B)`, True at valid steps."""
 
 Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 """From parameter groups, as `rheobase.parameter_groups` makes them, to an optimizer: `torch.optim.Adamax`, or `lambda groups:
@@ -53,12 +53,12 @@ class Step:
     labels: Tensor
     """Or targets."""
     mask: Mask | None
-    """Which steps are there, `(T, B)`, where samples have different lengths."""
+    """True at valid steps, `(T, B)`, where samples have different lengths."""
     share: float
-    """The part of the whole batch that these samples are; 0 where a batch has fewer samples than there are processes."""
+    """The share of the whole batch that these samples make up; 0 where a batch has fewer samples than there are processes."""
 
     def parts(self, count: int, axis: int) -> list["Step"]:
-        """The same in `count` parts, some of them empty where samples are fewer; `axis` is where these are in `labels`."""
+        """The same in `count` parts, some empty where there are fewer samples; `axis` is the axis of samples in `labels`."""
         if count == 1:
             return [self]
         samples = max(self.x.shape[1], 1)
@@ -68,23 +68,23 @@ class Step:
 
 
 class Trainer:
-    """A network and all that it is trained with.
+    """A network and everything it is trained with.
 
     Args:
         network: the network; it is moved to the engine's device.
         train: the samples to learn from.
         settings: learning rate, batch size and so on.
         engine: device, precision and processes.
-        loss: of output and labels, the mean over the batch.
+        loss: from output and labels to the mean over the batch.
         decode: from the output to one value per class, or to what is compared with targets.
         regularizers: penalties on the activity of neurons, added to the loss in training.
         optimize: makes the optimizer; None is AdamW.
-        schedule: what learning rates are multiplied with, of the share of all steps that are done; None is that of `settings`.
-        display: told of every step.
+        schedule: the factor of the learning rates, a function of the share of all steps done; None is that of `settings`.
+        display: notified of every step.
 
     Raises:
-        TypeError: if `optimize` makes no optimizer that steps by gradients alone, or `schedule` is no function.
-        ValueError: if it makes one of other parameters than it was given.
+        TypeError: if `optimize` does not make an optimizer that steps by gradients alone, or `schedule` is not a function.
+        ValueError: if its parameters are not those it was given.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Trainer:
         schedule: Callable[[float], float] | None,
         display: Display,
     ) -> None:
-        self.network = original(network)  # whose weights have the names that they have without `torch.compile`
+        self.network = original(network)  # whose weights have the same names as without `torch.compile`
         self.train = train
         self._right = right_for(train)
         self.settings = settings
@@ -119,7 +119,8 @@ class Trainer:
             name for name, parameter in self.network.named_parameters() if isinstance(parameter, UninitializedParameter)
         ]:
             raise ValueError(
-                f"network: {lazy[0]} has no shape yet, as of a lazy layer that has seen no batch; call network(x) once before"
+                f"network: {lazy[0]} has no shape yet, like that of a lazy layer that has seen no batch; call network(x) once "
+                "before"
             )
         self.wrapped = engine.prepare(network)
         rates = {
@@ -136,7 +137,7 @@ class Trainer:
         if not groups:
             raise ValueError(
                 "network has nothing to learn: it has no parameter that requires a gradient; parameter.requires_grad_(True) "
-                "lets one learn, rb.evaluate looks without learning"
+                "lets one learn, rb.evaluate evaluates without learning"
             )
         self._scales = [group["lr"] / settings.learning_rate for group in groups]
         self.optimizer = _adamw(groups) if optimize is None else _optimizer_of(optimize, groups)
@@ -144,12 +145,12 @@ class Trainer:
         self._is_checked = False
 
     def epoch(self, epoch: int) -> tuple[float, float]:
-        """Step through the training set once; the mean loss and accuracy on the way, NaN where there are no classes.
+        """Step through the training set once; returns the mean loss and accuracy on the way, NaN without classes.
 
         Raises:
             DivergenceError: if a gradient or the mean loss is not finite.
-            ValueError: if the network's output does not fit the labels, or the loss is no scalar.
-            TypeError, DataError: if the first batch of all cannot be computed with; see `check_batch`.
+            ValueError: if the network's output does not fit the labels, or the loss is not a scalar.
+            TypeError, DataError: if the very first batch is unusable; see `check_batch`.
         """
         self.wrapped.train()
         engine, settings = self.engine, self.settings
@@ -174,7 +175,7 @@ class Trainer:
             norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
             if not torch.isfinite(norm):
                 failed = next((k for k, of_all in enumerate(sums) if not torch.isfinite(of_all)), 0)
-                self._seed_layers(place, failed)  # the same dropout once more
+                self._seed_layers(place, failed)  # the same dropout again
                 part, when = parts[failed], f"in epoch {epoch}, step {number}"
                 raise self._diverged(when, part.x, part.mask, sums[failed].item())
             self.optimizer.step()
@@ -187,18 +188,20 @@ class Trainer:
         return loss, correct
 
     def _parts_of(self, number: int) -> int:
-        """Into how many parts step `number` of an epoch is cut, the same in every process: no more than one has samples."""
+        """The number of parts into which step `number` of an epoch is cut, the same in every process: at most as many as one
+        has samples."""
         size = self.settings.batch_size
         samples = min(size, len(self.train) - (number - 1) * size)
         return min(self.settings.accumulate, math.ceil(samples / self.engine.processes))
 
     def _seed_layers(self, place: tuple[int, int, int], part: int) -> None:
-        """Each part of each process's share draws for itself."""
+        """Each part of each process's share draws on its own."""
         engine = self.engine
         randomness.seed_layers(*place, engine.process + part * engine.processes, engine.device)
 
     def _add_gradient(self, part: Step, place: tuple[int, int, int], progress: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the gradient of a part of a step; its mean loss, how many answers are right, and the loss with penalties."""
+        """Add the gradient of a part of a step; returns its mean loss, the number of correct answers, and the loss with
+        penalties."""
         engine, mask, samples = self.engine, part.mask, part.x.shape[1]
         with engine.precision(), under(self.network, mask), self._activity() as activity:
             output = self.wrapped(part.x)
@@ -219,7 +222,7 @@ class Trainer:
         return loss.detach(), correct, of_all.detach()
 
     def is_settled(self, epoch: int) -> bool:
-        """Whether the network is what it is to become after `epoch`: modules are done changing, penalties have come in."""
+        """Whether the network has reached its final form after `epoch`: modules are done changing, penalties have come in."""
         schedules = [getattr(regularizer, "schedule", constant) for regularizer in self.regularizers]
         return is_settled(self.network) and all(has_come_in(each, self._progress(epoch)) for each in schedules)
 
@@ -230,12 +233,12 @@ class Trainer:
         factor = float(self.schedule(step / steps))
         if not 0 <= factor < math.inf:
             raise ValueError(
-                f"schedule must return a factor of at least 0, and finite, got {factor} of {step / steps:.3g}"
+                f"schedule must return a factor of at least 0, and finite, got {factor} at {step / steps:.3g}"
             )
         return self.settings.learning_rate * factor
 
     def _progress(self, epoch: int) -> float:
-        # A training of one epoch is at its end at once, or it would leave modules and penalties as they are at the start.
+        # A training of one epoch is at its end at once; otherwise modules and penalties would stay as they are at the start.
         return 1.0 if self.settings.epochs == 1 else max(epoch - 1, 0) / (self.settings.epochs - 1)
 
     def _activity(self) -> AbstractContextManager[dict[str, Tensor]]:
@@ -268,7 +271,7 @@ class Trainer:
         """The network on `dataset` after `epoch`.
 
         Raises:
-            DivergenceError: if a weight or the loss is not finite: the last step of the epoch broke the network.
+            DivergenceError: if a weight or the loss is not finite: the epoch's last step broke the network.
         """
         try:
             seen = self.evaluate(dataset)
@@ -280,11 +283,11 @@ class Trainer:
         return seen
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of all that the network consists of."""
+        """A copy of everything the network consists of."""
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def _steps(self, epoch: int) -> Iterator[Step]:
-        """This process's part of every step, on the device; the next one is made while the network works on this one."""
+        """This process's part of every step, on the device; the next one is prepared while the network works on this one."""
         order = randomness.order(self.settings.seed, epoch, len(self.train))
         seed = randomness.augmentation(self.settings.seed, epoch)
         batch_size = self.settings.batch_size
@@ -309,7 +312,7 @@ class Trainer:
         return x, labels, mask_for(self.train, indices, x)
 
     def check(self, batch: object, samples: int, name: str) -> None:
-        """Refuse a batch of so many samples of the data set `name` that the network or the loss could not take.
+        """Refuse a batch of this many samples of the data set `name` that the network or the loss could not take.
 
         Raises:
             TypeError, DataError: as `check_batch`.
@@ -334,20 +337,20 @@ class Trainer:
 
 
 def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    # All of a step in one pass over memory: on the CPU a third to a tenth of the time of PyTorch's default.
+    # The whole update in one pass over memory: on the CPU a third to a tenth of the time of PyTorch's default.
     real = all(parameter.is_floating_point() for group in groups for parameter in group["params"])
     return torch.optim.AdamW(groups, fused=real)
 
 
 def _optimizer_of(optimize: Optimize, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """What `optimize` makes of the groups, checked."""
+    """The optimizer that `optimize` makes of the groups, checked."""
     if not callable(optimize):
         raise TypeError(
             "optimizer must be a class or a function of parameter groups, such as torch.optim.Adamax or "
             f"lambda groups: torch.optim.SGD(groups, momentum=0.9), got {type(optimize).__name__}"
         )
     wanted = _parameters(groups)
-    # LBFGS takes no groups of parameters, and says so in words of its own.
+    # LBFGS takes no parameter groups, and says so in its own words.
     made = optimize if optimize is torch.optim.LBFGS else optimize(groups)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         got = (made if isinstance(made, type) else type(made)).__name__

@@ -1,7 +1,7 @@
-"""The libraries that we are held against, one file each: the fastest way on a CPU that each of them documents.
+"""The libraries that we are compared with, one file each: the fastest way on a CPU that each of them documents.
 
 A file says how the library's neurons take the place of ours in the tasks of `rheobase.bench.workloads`, and in what they
-differ. Libraries are imported when a step is built, never before: whoever does not have them loses a row, not the command.
+differ. Libraries are imported when a step is built, never before: a missing library costs a row, not the command.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Norse: a cell is called once per step, in a loop of the user's.
 
-Source: Norse 1.1.0, `LIFBoxCell`. The loops that it offers itself index `x[t]`, which makes the backward pass quadratic
-in T; the loop over its cell does not. It computes `v + dt / tau * (x - v)`, so that its input is divided by ten.
-Recurrent neurons are the same cell: `LIFRecurrentCell` has a synaptic current besides, and resets to zero. (Norse is
-under the LGPL; nothing of Rheobase but this file imports it.)
+Source: Norse 1.1.0, `LIFBoxCell`. The loops that it offers itself index `x[t]`, which makes the backward pass quadratic in T;
+the loop over its cell does not. It computes `v + dt / tau * (x - v)`, so that its input is divided by ten. Recurrent neurons
+are the same cell: `LIFRecurrentCell` also has a synaptic current, and resets to zero. (Norse is under the LGPL; nothing of
+Rheobase but this file imports it.)
 """
 
 import torch

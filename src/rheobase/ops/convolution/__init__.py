@@ -1,7 +1,7 @@
-"""Convolutions of a sequence with time folded into the batch: checks, and the choice of who computes.
+"""Convolutions of a sequence with time merged into the batch: checks, and the choice of implementation.
 
-Behind a layer of neurons most of what is convolved is zero, and by spike lists (`rheobase.ops.convolution.cpu`) only the rest
-costs anything. Else what is large is computed in pieces (`rheobase.ops.convolution.pieces`). The definition is PyTorch's own
+After a layer of neurons most of the input is zero, and with spike lists (`rheobase.ops.convolution.cpu`) only the rest costs
+anything. Otherwise large ones are computed in pieces (`rheobase.ops.convolution.pieces`). The definition is PyTorch's own
 convolution.
 """
 
@@ -19,7 +19,7 @@ from rheobase.ops.linear import Path, check_path, why_no_lists
 __all__ = ["LIMIT", "convolution"]
 
 LIMIT = 0.25
-"""The share of entries that are not zero, up to which `"auto"` takes lists."""
+"""The share of nonzero entries up to which `"auto"` uses lists."""
 
 # Measured by `benchmarks/spike_convolution.py`, against oneDNN: forward pass and gradient of the weight together, lists are 3.0
 # to 4.5 times as fast at a density of 5 %, and break even near 40 %, with strides near 25 %. An output costs lists about 2 ns,
@@ -46,25 +46,24 @@ def convolution(
     """The convolution of all images, as `torch.nn.functional.conv2d` (or 1d, 3d), faster where most of `x` is zero.
 
     By lists, an entry of `x` that is 0 contributes nothing, neither to the output nor to the gradient of the weight, and sums
-    are in another order than PyTorch's, the same for every number of threads. There are none of what is not finite. What is
-    kept for the backward pass are the lists, not `x`. There is no second derivative, neither by lists nor in pieces; it is
-    refused.
+    are in a different order than PyTorch's, the same for every number of threads. They are not used for non-finite input. The
+    lists are kept for the backward pass, not `x`. There is no second derivative, neither by lists nor in pieces; it is refused.
 
     Args:
         x: images or series, `(images, channels, *space)`.
         weight: `(outputs, channels / groups, *kernel)`.
         bias: `(outputs,)`.
-        stride: of the kernel, a number for each axis of space.
-        padding: zeros before and behind each axis.
+        stride: that of the kernel, a number for each axis of space.
+        padding: zeros before and after each axis.
         dilation: the distance of the kernel's entries.
-        groups: of channels that do not know of one another.
+        groups: the number of independent groups of channels.
         path: `"dense"` is PyTorch's convolution, in pieces if it is large. `"lists"` are spike lists, on the CPU in float32 and
-            float64, over one or two axes, without groups and dilation. `"auto"` takes lists where they can be and are faster:
-            up to a density of 25 %, with 64 weights of an output and more, and strides of up to 2 x 2.
+            float64, over one or two axes, without groups and dilation. `"auto"` uses lists where they are possible and faster:
+            up to a density of 25 %, with at least 64 weights per output, and strides of up to 2 x 2.
 
     Raises:
-        ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
-        RuntimeError: if the shapes or types do not fit, from PyTorch.
+        ValueError: if `path` is unknown, or is `"lists"` where these are impossible; the message says why.
+        RuntimeError: if the shapes or types do not match, from PyTorch.
 
     Example:
         >>> spikes = torch.zeros(1, 1, 3, 3)
@@ -86,13 +85,13 @@ def convolution(
         if path == "lists":
             raise ValueError(f"convolution: path='lists' is not possible: {reason}")
     images = pieces.pieces(x, weight, bias, stride)
-    if images is None or x.shape[1] != weight.shape[1] * groups:  # what does not fit is PyTorch's to refuse
+    if images is None or x.shape[1] != weight.shape[1] * groups:  # PyTorch refuses what does not fit
         return _WHOLE[weight.ndim - 3](x, weight, bias, stride, padding, dilation, groups)
     return pieces.convolution(x, weight, bias, stride, padding, dilation, groups, images)
 
 
 def _worthwhile(x: Tensor, weight: Tensor, stride: tuple[int, ...], groups: int) -> bool:
-    """Whether there is so much to do that looking for zeros can pay, and anybody but PyTorch may do it."""
+    """Whether there is enough work for looking for zeros to pay, and the input allows anything but PyTorch."""
     if torch.compiler.is_compiling() or x.ndim != weight.ndim or len(weight) < _LEAST_OUTPUTS:
         return False
     if weight.shape[1:].numel() < _LEAST_TAPS or not 0 < math.prod(stride) <= _MOST_CLASSES:
@@ -110,7 +109,7 @@ def _why_no_lists(
     dilation: tuple[int, ...],
     groups: int,
 ) -> str | None:
-    """Why there can be no lists, in words; None if they can be."""
+    """Why lists are impossible, in words; None if they are possible."""
     if torch.compiler.is_compiling():
         return "torch.compile does not know how long a list will be"
     if x.ndim not in (3, 4) or x.ndim != weight.ndim:

@@ -27,7 +27,7 @@ _WIDEST = 512
 """Bytes of a vector: 8 registers of 64 bytes, or all 16 of 32."""
 
 _PARTS = 4
-"""Parts of the images in the backward pass: so many threads have something to do."""
+"""Parts of the images in the backward pass: the number of threads with work."""
 
 _IMAGES = 16
 """Images of a part, at least."""

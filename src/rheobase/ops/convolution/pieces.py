@@ -1,9 +1,9 @@
 """Convolutions of a whole sequence, in pieces that stay in the cache.
 
 Folded over time, a convolution sees T times B images at once, and what it writes is large: too large for the cache, and so
-large that the allocator gets every block anew from the operating system, which clears it page by page. Both cost more than the
-arithmetic. So a large convolution is computed a few images at a time, by PyTorch's own kernels, into memory that is recycled
-(`rheobase.ops.memory`). An image does not know of the others, so the results are those of the whole up to rounding.
+large that the allocator requests every block again from the operating system, which clears it page by page. Both cost more than
+the arithmetic. So a large convolution is computed a few images at a time, by PyTorch's own kernels, into memory that is
+recycled (`rheobase.ops.memory`). An image does not know of the others, so the results are those of the whole up to rounding.
 """
 
 import math
@@ -17,7 +17,7 @@ from rheobase.ops import kernels, memory
 from rheobase.ops.arguments import check_first_derivative
 
 LARGE = 1 << 23
-"""Outputs of so many bytes are computed in pieces. Blocks of 32 MiB glibc maps anew each time, whatever else was freed, and
+"""Outputs of this many bytes are computed in pieces. glibc maps blocks of 32 MiB again each time, whatever else was freed, and
 smaller ones it gives back to the operating system when they lie at the end of its heap."""
 _PIECE = 1 << 21
 """Bytes of a piece of the output."""

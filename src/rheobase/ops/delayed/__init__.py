@@ -1,4 +1,4 @@
-"""Sums of what was heard some steps ago, with a weight for each delay: a convolution over time, or sums over spike lists.
+"""Sums of inputs from some steps ago, with a weight for each delay: a convolution over time, or sums over spike lists.
 
 Delays multiply the work of a linear layer by the number of steps that they reach back. But a spike that is listed once is
 quickly listed K times, and where most of the input is zero the sums that remain are few.
@@ -14,7 +14,7 @@ from rheobase.ops.linear import why_no_lists
 __all__ = ["LIMIT", "delayed"]
 
 LIMIT = 0.2
-"""The share of entries that are not zero, up to which spike lists compute."""
+"""The share of nonzero entries up to which spike lists are used."""
 
 # Measured by `benchmarks/spike_delays.py`: forward pass and gradient of the weight together, lists are 2.4 to 4.7 times as fast
 # as the convolution at a density of 5 %, and break even near 25 % with 128 outputs and more, and at 13 to 17 % with 20 and 32.
@@ -49,7 +49,7 @@ def delayed(
         return seen.new_zeros(0, seen.shape[1], outputs)
     worthwhile = outputs >= _LEAST_OUTPUTS and steps * seen.shape[1] * weight.numel() >= _LEAST_WORK
     if worthwhile and not torch.compiler.is_compiling() and why_no_lists(seen, weight[:, 0], bias) is None:
-        # Imported when it is first needed: numba takes a while.
+        # Imported when first needed: numba takes a while.
         from rheobase.ops.delayed import lists
 
         y = lists.delayed(seen, weight, bias, min(LIMIT, outputs / _OUTPUTS_FOR_LIMIT))

@@ -1,7 +1,7 @@
 """Delayed sums over spike lists: a spike is listed once for each delay, and the sums are those of a linear layer.
 
-What a step hears of K steps is a row of `K * inputs` numbers, most of them zero. That row is never written down: its list is
-made of the lists of the K steps, one after the other. Only the way back to the spikes themselves is a dense convolution.
+What a step receives from K steps is a row of `K * inputs` numbers, most of them zero. That row is never written down: its list
+is made of the lists of the K steps, one after the other. Only the way back to the spikes themselves is a dense convolution.
 """
 
 from typing import Any
@@ -53,7 +53,7 @@ class _Delayed(torch.autograd.Function):
 
 
 def heard(lists: SpikeLists, taps: int, batch: int) -> SpikeLists:
-    """What each step hears of itself and the `taps - 1` steps before, as lists of `taps * inputs` entries a row.
+    """What each step receives from itself and the `taps - 1` steps before, as lists of `taps * inputs` entries per row.
 
     Args:
         lists: of the rows `(S * batch, inputs)`.

@@ -1,4 +1,4 @@
-"""Delayed sums as a convolution over time: the definition, and what computes where there are no spike lists."""
+"""Delayed sums as a convolution over time: the definition, and the implementation where there are no spike lists."""
 
 import torch
 from torch import Tensor

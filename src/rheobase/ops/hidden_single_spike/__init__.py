@@ -66,7 +66,7 @@ def hidden_single_spike(
         fire_by_end: a neuron that has not fired before the last step fires there.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
         ValueError: if `credit` is unknown, or a decay or threshold does not fit.
         RuntimeError: if weights do not fit, from PyTorch.
 
@@ -104,8 +104,8 @@ def in_one(
 ) -> Tensor | None:
     """What `hidden_single_spike` computes, by its kernels; None where they cannot, or the layers are as fast one by one.
 
-    They can on the CPU, in float32 and float64, with a surrogate that kernels know by name, where nobody wants the gradient of
-    `x`, which would be that of every current.
+    They can on the CPU, in float32 and float64, with a surrogate that kernels know by name, where no gradient is needed of `x`,
+    which would be that of every current.
     """
     layers = weight, bias, decay, threshold, weight_out, bias_out
     if not worthwhile(x, len(weight), len(weight_out)) or weight_out.shape[1:] != weight.shape[:1]:
@@ -119,7 +119,7 @@ def in_one(
 
 
 def worthwhile(x: Tensor, neurons: int, outputs: int) -> bool:
-    """Whether the kernels of `in_one` may be faster for so many neurons and outputs, and nobody wants the gradient of `x`."""
+    """Whether the kernels of `in_one` may be faster for this many neurons and outputs, and no gradient of `x` is needed."""
     if x.ndim != 3 or outputs > _MOST_OUTPUTS or x.shape[:2].numel() * neurons < _LEAST_WORK:
         return False
     return not torch.compiler.is_compiling() and not (x.requires_grad and torch.is_grad_enabled())

@@ -280,8 +280,8 @@ def backward_kernel(number: str, width: int, shape: str, credit: str, *, weighte
                 latest, end_of_all = real(-1), real(steps - 1)
                 for j in range(width):
                     lane[_FIRST, j] = crossings[0, block, b, j]
-                    # Steps that go back together may be one more than there are: it matters to no neuron, whatever its
-                    # membrane potential, which nobody has computed.
+                    # Steps that go back together may be one more than there are: it matters to no neuron, whatever its membrane
+                    # potential, which has not been computed.
                     lane[_END, j] = min(crossings[last_to_matter, block, b, j], end_of_all) if ends else end_of_all
                     latest = max(latest, lane[_END, j])
                     lane[_ON_MEMBRANE, j] = lane[_ON_DECAY, j] = lane[_ON_THRESHOLD, j] = lane[_ON_BIAS, j] = zero

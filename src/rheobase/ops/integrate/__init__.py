@@ -1,4 +1,4 @@
-"""Leaky integration over a whole sequence, once or twice: checks, types, and the choice of who computes."""
+"""Leaky integration over a whole sequence, once or twice: checks, types, and the choice of implementation."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,12 +23,12 @@ def integrate(
         initial: the state `v[-1]`, broadcasting to `(B, *features)`; None is rest, 0.
 
     Returns:
-        `v`, `(T, B, *features)`, and `v[T-1]`, `(B, *features)`; both in float32 where `x` is float16 or bfloat16, else in
-        the type of `x`. (A membrane potential is no spike: rounding it to bfloat16 would lose what it integrates.)
+        `v`, `(T, B, *features)`, and `v[T-1]`, `(B, *features)`; both in float32 where `x` is float16 or bfloat16, else in the
+        type of `x`. (A membrane potential is not a spike: rounding it to bfloat16 would lose what it integrates.)
 
     Raises:
         TypeError: if `x` is not floating point.
-        ValueError: if a shape does not fit.
+        ValueError: if a shape does not match.
 
     Example:
         >>> import torch
@@ -68,8 +68,8 @@ def synaptic_integrate(
         bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `initial` is no pair.
-        ValueError: if a shape does not fit.
+        TypeError: if `x` is not floating point, or `initial` is not a pair.
+        ValueError: if a shape does not match.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron over a whole sequence: checks, types, and the choice of who computes."""
+"""The leaky integrate-and-fire neuron over a whole sequence: checks, types, and the choice of implementation."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -37,10 +37,9 @@ def lif(
                v[t] * (1 - s[t])           (reset "zero")
                v[t]                        (reset "none")
 
-    The gradient of `s[t]` with respect to `v[t] - threshold` is the surrogate's. The `s[t]` of the reset
-    is a constant in the backward pass, unless `reset_gradient` says otherwise; the threshold that is subtracted receives its
-    gradient all the same (not if the reset is "ignored"). For the backward pass,
-    `v` is kept: 4 bytes for each neuron, sample and step, 8 if `x` is float64.
+    The gradient of `s[t]` with respect to `v[t] - threshold` is the surrogate's. The `s[t]` of the reset is a constant in the
+    backward pass, unless `reset_gradient` says otherwise; the subtracted threshold still receives its gradient (except if the
+    reset is "ignored"). For the backward pass, `v` is kept: 4 bytes for each neuron, sample and step, 8 if `x` is float64.
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -49,16 +48,16 @@ def lif(
         initial: the membrane potential `r[-1]`, broadcasting to `(B, *features)`; None is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and `r[T-1]`, `(B, *features)`, in float32 where `x` is
         float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
+        ValueError: if a shape does not match, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch
@@ -97,8 +96,8 @@ def synaptic_lif(
         i[t] = synapse_decay * i[t-1] + x[t]
         v[t] = decay * r[t-1] + i[t]
 
-    This is the "current-based" neuron of neuromorphic hardware. It costs hardly more than `lif`, and keeps no more: the current
-    is recovered from the membrane potential.
+    This is the "current-based" neuron of neuromorphic hardware. It costs hardly more than `lif`, and keeps nothing more: the
+    current is recovered from the membrane potential.
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -110,16 +109,16 @@ def synaptic_lif(
             is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
 
     Returns:
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the states `(r[T-1], i[T-1])`, each `(B, *features)`,
         in float32 where `x` is float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, `initial` is no pair, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
+        TypeError: if `x` is not floating point, `initial` is not a pair, or `surrogate` is not a `Surrogate`.
+        ValueError: if a shape does not match, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch
@@ -166,7 +165,7 @@ def _run(
 
 
 def check_rule(reset: Reset, reset_gradient: ResetGradient, surrogate: Surrogate, what: str) -> None:
-    """Refuse an unknown reset or reset gradient, and a surrogate that is none (its class, or its name, most likely).
+    """Refuse an unknown reset or reset gradient, or a surrogate that is not one (most likely its class, or its name).
 
     Raises:
         ValueError: if `reset` or `reset_gradient` is unknown.

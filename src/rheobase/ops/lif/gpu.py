@@ -8,9 +8,9 @@ keeps the memory busy while it waits for itself is argued in `rheobase.ops.tiles
 One lane belongs to one thread, which sees all of its steps. So the gradients of decay and threshold are sums in registers, in
 a fixed order: no atomic operation, and the same bits in every run.
 
-Everything that shapes the code (the reset, the surrogate, one state or two) is known at compile time; T is not, or each
-length of sequence would be compiled anew. The two kernels run in Triton's interpreter too (`TRITON_INTERPRET=1`, tensors on
-the CPU), which is how they are tested where there is no GPU.
+Everything that shapes the code (the reset, the surrogate, one state or two) is known at compile time; T is not, or each length
+of sequence would be compiled again. The two kernels run in Triton's interpreter too (`TRITON_INTERPRET=1`, tensors on the CPU),
+which is how they are tested where there is no GPU.
 """
 
 from typing import no_type_check

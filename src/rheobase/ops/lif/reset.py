@@ -3,7 +3,7 @@
 from typing import Literal
 
 Reset = Literal["subtract", "zero", "none"]
-"""`"subtract"` takes the threshold away, `"zero"` starts anew from 0, `"none"` leaves the potential as it is."""
+"""`"subtract"` subtracts the threshold, `"zero"` restarts from 0, `"none"` leaves the potential unchanged."""
 
 ResetGradient = Literal["detached", "attached", "ignored"]
 """`"detached"` takes the spike in the reset for a constant, as is usual; past a reset to 0 nothing flows back. `"attached"`

@@ -1,8 +1,8 @@
 """The linear layer for spikes: checks, and the choice between a product of dense matrices and sums over spike lists.
 
-Spikes are mostly zeros, and a product of dense matrices multiplies them all. A spike list names the few that are not, and the
-output is the sum of the weights that they name. Which of the two is faster depends on the density of the spikes alone, and
-that is counted, on the spikes at hand, while the list is built.
+Spikes are mostly zeros, and a product of dense matrices multiplies them all. A spike list holds the few that are not, and the
+output is the sum of the weights that they select. Which of the two is faster depends only on the density of the spikes, which
+is counted while the list is built.
 """
 
 from typing import Literal, get_args
@@ -18,17 +18,17 @@ from rheobase.ops.linear import fused
 __all__ = ["LIMIT", "Path", "check_path", "linear", "why_no_lists"]
 
 Path = Literal["auto", "lists", "dense"]
-"""Who computes: spike lists, the product of dense matrices, or whichever is faster."""
+"""The implementation: spike lists, the product of dense matrices, or whichever is faster."""
 
 LIMIT = 0.25
-"""The share of entries that are not zero, up to which `"auto"` takes lists."""
+"""The share of nonzero entries up to which `"auto"` uses lists."""
 
 # Measured by `benchmarks/spike_linear.py`, against oneDNN: forward pass and gradient together, lists broke even at a density of
 # 27 % with 128 outputs and more, at 22 % with 64, at 15 % with 32, and at 5 to 7 % with 16 and 20, as fewer outputs share the
 # cost of a list. Processors differ in how fast they multiply, so the limits keep clear of these figures.
 _OUTPUTS_FOR_LIMIT = 300
 _LEAST_OUTPUTS = 16
-_LEAST_ROWS = 128  # fewer do not pay for laying out the weight
+_LEAST_ROWS = 128  # with fewer, laying out the weight does not pay
 _LEAST_WORK = 1 << 23  # multiplications of the dense product; below, it is over before a list is built
 
 
@@ -42,22 +42,22 @@ def linear(
     """`x @ weight.T + bias`, as `torch.nn.functional.linear`, faster where most of `x` is zero.
 
     By lists, an entry of `x` that is 0 contributes nothing at all, neither to the output nor to the gradient of the weight: a
-    weight that is inf or NaN, or a gradient that is, makes NaN only where a spike meets it. (In a dense product, 0 times inf
-    is NaN.) An entry that is NaN or inf is an entry like others. Sums are in another order than in a dense product, the same
-    for every number of threads. What is kept for the backward pass is the list and not `x`: 4 bytes for each entry that is
-    not zero, 8 if not all of them are 1 (float64: 12). There is no second derivative by lists; it is refused.
+    weight that is inf or NaN, or a gradient that is, makes NaN only where a spike meets it. (In a dense product, 0 times inf is
+    NaN.) An entry that is NaN or inf is an entry like any other. Sums are in a different order than in a dense product, the
+    same for every number of threads. The list is kept for the backward pass, not `x`: 4 bytes for each nonzero entry, 8 if not
+    all of them are 1 (float64: 12). There is no second derivative by lists; it is refused.
 
     Args:
-        x: the spikes, or whatever is mostly zero, `(..., inputs)`.
+        x: the spikes, or any mostly zero input, `(..., inputs)`.
         weight: `(outputs, inputs)`.
         bias: `(outputs,)`.
         path: `"dense"` is the product of dense matrices, `"lists"` are spike lists, on the CPU in float32 and float64. `"auto"`
-            takes lists where they can be and are faster, up to a density of 25 %, less for fewer than 75 outputs; else the
-            dense product.
+            uses lists where they are possible and faster, up to a density of 25 %, less for fewer than 75 outputs; otherwise
+            the dense product.
 
     Raises:
-        ValueError: if `path` is unknown, or is `"lists"` where there cannot be any; the message says why.
-        RuntimeError: if the shapes or types do not fit, from PyTorch.
+        ValueError: if `path` is unknown, or is `"lists"` where these are impossible; the message says why.
+        RuntimeError: if the shapes or types do not match, from PyTorch.
 
     Example:
         >>> spikes = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
@@ -78,7 +78,7 @@ def linear(
 
 
 def check_path(path: Path, what: str) -> None:
-    """Refuse a path that there is not.
+    """Refuse an unknown path.
 
     Raises:
         ValueError: if `path` is unknown.
@@ -88,14 +88,15 @@ def check_path(path: Path, what: str) -> None:
 
 
 def _worthwhile(x: Tensor, weight: Tensor) -> bool:
-    """Whether the product is so large that looking for zeros can pay."""
+    """Whether the product is large enough for looking for zeros to pay."""
     if x.ndim == 0 or weight.ndim != 2 or len(weight) < _LEAST_OUTPUTS:
         return False
     return x.shape[:-1].numel() >= _LEAST_ROWS and x.numel() * len(weight) >= _LEAST_WORK
 
 
 def why_no_lists(x: Tensor, weight: Tensor, bias: Tensor | None, *others: Tensor | None) -> str | None:
-    """Why there can be no lists, in words; None if they can be. All tensors must be of one kind, weight and bias must fit."""
+    """Why lists are impossible, in words; None if they are possible. All tensors must be of one kind, weight and bias must
+    fit."""
     tensors = [tensor for tensor in (x, weight, bias, *others) if tensor is not None]
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return f"there are lists on the CPU alone, x is on {x.device}, weight on {weight.device}"

@@ -62,7 +62,7 @@ def pooled_single_spike(
             row, and to its first neuron at steps at which none does.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
         ValueError: if `x` is not `(T, B, C, height, width)`, `credit` is unknown, a decay or threshold does not fit, there is
             no such `pooling`, or `hold` is below 1 or `x` not of one step with it.
 

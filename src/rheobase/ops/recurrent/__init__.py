@@ -1,4 +1,4 @@
-"""Recurrent leaky integrate-and-fire neurons over a whole sequence: checks, types, and the choice of who computes."""
+"""Recurrent leaky integrate-and-fire neurons over a whole sequence: checks, types, and the choice of implementation."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +26,7 @@ def recurrent_lif(
     reset_gradient: ResetGradient = "detached",
     detach_recurrent: bool = False,
 ) -> tuple[Float[Tensor, "T B N"], tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]]:
-    """Leaky integrate-and-fire neurons that hear one another: the spikes of a step arrive at the next.
+    """Leaky integrate-and-fire neurons with recurrent connections: the spikes of a step arrive at the next.
 
     With `v`, `s` and `r` as in `rheobase.ops.lif.lif`,
 
@@ -44,8 +44,8 @@ def recurrent_lif(
         initial: the membrane potential `r[-1]` and the spikes `s[-1]`, each `(B, N)`; None is rest, 0.
         reset: what happens to the membrane potential of a neuron that fired.
         surrogate: the shape of the gradient; None is `FastSigmoid()`.
-        reset_gradient: the spike in the reset is a constant to the gradient ("detached"), or has the surrogate's gradient too
-            ("attached"); or the gradient goes back as if there had been no reset ("ignored").
+        reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
+            gradient too ("attached"), or there is no reset at all ("ignored").
         detach_recurrent: keep the gradient from going back through the recurrent spikes. The recurrent weights learn all the
             same, from the error of the neurons that they lead to.
 
@@ -54,8 +54,8 @@ def recurrent_lif(
         potential in float32 where `x` is float16 or bfloat16, else in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `reset` or `reset_gradient` is unknown.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
+        ValueError: if a shape does not match, or `reset` or `reset_gradient` is unknown.
 
     Example:
         >>> import torch

@@ -143,7 +143,7 @@ def spike_lists(fired: Tensor, delay: int = 1) -> SpikeLists | None:
         delay: after how many steps they are heard.
 
     Returns:
-        Their lists; None if there are so many that a dense product is faster, or no step to hear them.
+        Their lists; None if there are so many that a dense product is faster, or no step receives them.
     """
     steps, batch, neurons = fired.shape
     return build(fired[:-delay].view((steps - delay) * batch, neurons), LIMIT) if steps > delay else None
@@ -154,7 +154,7 @@ def gradient_by_spikes(fired: Tensor | SpikeLists, on_x: Tensor, delay: int = 1)
 
     Args:
         fired: the spikes, `(T, B, N)`, or what `spike_lists` made of them.
-        on_x: the gradient of the input of all steps that hear a spike, `((T - delay) * B, N)`.
+        on_x: the gradient of the input of all steps that receive a spike, `((T - delay) * B, N)`.
         delay: after how many steps spikes are heard.
     """
     lists = spike_lists(fired, delay) if isinstance(fired, Tensor) else fired

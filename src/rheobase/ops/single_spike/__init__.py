@@ -1,4 +1,4 @@
-"""Neurons that fire at most once, over a whole sequence: checks, types, and the choice of who computes."""
+"""Neurons that fire at most once, over a whole sequence: checks, types, and the choice of implementation."""
 
 from typing import get_args
 
@@ -43,9 +43,10 @@ def single_spike(
     A spike that can come only once is not a function of one step alone, so `credit` is a choice:
 
     - `"ramp"`: `sum_{t >= k} (t-k+1) delta[t]`, whether the neuron fired or not. Crossings pass two cumulative sums, and the
-      gradient goes straight through what makes a single spike of them: the rule of the block model (Taylor, King, Harper,
-      arXiv 2205.15286). Every step of every neuron learns, and what a late step says reaches early ones multiplied by up to T:
-      with equal `delta`, up to `T (T+1) / 2`. That wants an optimizer which does not mind the scale, such as Adam.
+      gradient goes straight through the function that makes a single spike of them: the rule of the block model (Taylor, King,
+      Harper, arXiv 2205.15286). Every step of every neuron learns, and the gradient of a late step reaches early ones
+      multiplied by up to T: with equal `delta`, up to `T (T+1) / 2`. That requires an optimizer that is insensitive to scale,
+      such as Adam.
     - `"early_ramp"`: `sum_{k <= t < f} (t-k+1) delta[t]`, 0 from the spike on: the same two sums behind a smooth function that
       is 0, 1, 0, 0, ... at 0, 1, 2, 3, ..., whose slope is 1 at 0 and 0 elsewhere (FastSNN, the first version of that
       method). The spike itself earns nothing.
@@ -54,14 +55,15 @@ def single_spike(
       there is not to fire at `f`; `delta[f] - delta[f2]` at the spike; 0 after it. A neuron that never fires: `delta[k]`.
     - `"detached"`: `delta[k]` up to the spike, 0 after it: the same with the product a constant.
 
-    With each of them a neuron that never fires has a gradient at all steps, so that a network can start without any activity.
-    The default is the rule that knows what a spike costs: one that comes earlier is one that does not come later. Its scale
-    does not depend on T, so it goes with any optimizer and with clipped gradients. `"ramp"` is for results as published.
+    With each of them a neuron that never fires has a gradient at all steps, so a network can start without any activity. The
+    default is the rule that accounts for the cost of a spike: one that comes earlier does not come later. Its scale does not
+    depend on T, so it works with any optimizer and with clipped gradients. `"ramp"` is for results as published.
 
     The cost is linear in T. For the backward pass `v` is kept, 4 bytes for each neuron, sample and step (8 if `x` is float64),
-    and the steps `f` and `f2`. Spikes and the gradients of `x` and the threshold are not touched by what comes when nothing can
-    happen any more, not even by NaN: with `"product"` after `f2`, with `"early_ramp"` and `"detached"` after `f`. (The membrane
-    potential is, and with it the gradient of the decay, but not in `first_spikes`, unless `torch.compile` computes it.)
+    and the steps `f` and `f2`. Spikes and the gradients of `x` and the threshold are not affected by what comes when nothing
+    can happen any more, not even by NaN: with `"product"` after `f2`, with `"early_ramp"` and `"detached"` after `f`. (The
+    membrane potential is, and with it the gradient of the decay, but not in `first_spikes`, unless `torch.compile` computes
+    it.)
 
     Args:
         x: the input current, `(T, B, *features)`, floating point.
@@ -72,18 +74,18 @@ def single_spike(
         surrogate: the shape of `sigma'`; None is `FastSigmoid()`.
         credit: what multiplies `sigma'`.
         fire_by_end: a neuron that has not fired before the last step of `x` fires there, whatever its membrane potential. The
-            crossing of that step is then the constant 1: it receives no credit, and is `f` or `f2` if it comes to that. Of a
-            sequence in pieces this is for the last piece.
+            crossing of that step is then the constant 1: it receives no credit, and may be `f` or `f2`. For a sequence in
+            pieces, set it only for the last piece.
 
     Returns:
-        The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the state `(membrane, fired, ramp)`, each
-        `(B, *features)`, in float32 where `x` is float16 or bfloat16, else in the type of `x`. `fired` is 1 for a neuron that
-        has fired, and so is `ramp`: the gradient of the ramp rules goes from piece to piece in two sums. A sequence that is
-        cut anywhere gives the spikes and gradients of the whole.
+        The spikes, 0 or 1, `(T, B, *features)` in the type of `x`; and the state `(membrane, fired, ramp)`, each `(B,
+        *features)`, in float32 where `x` is float16 or bfloat16, else in the type of `x`. `fired` is 1 for a neuron that has
+        fired, and so is `ramp`: the gradient of the ramp rules goes from piece to piece in two sums. A sequence cut anywhere
+        gives the spikes and gradients of the whole.
 
     Raises:
-        TypeError: if `x` is not floating point, `initial` is no triple, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `credit` is unknown.
+        TypeError: if `x` is not floating point, `initial` is not a triple, or `surrogate` is not a `Surrogate`.
+        ValueError: if a shape does not match, or `credit` is unknown.
 
     Example:
         >>> import torch
@@ -117,9 +119,9 @@ def first_spikes(
 ) -> Float[Tensor, "T B *features"]:
     """The spikes of `single_spike` for whole sequences, from rest, without the state after them.
 
-    Nobody asks for the membrane potential after the last step here, so computing ends, for a block of neurons at a time, with
-    the last step that matters: when all have fired, or with `"product"` and a gradient, when all would have fired twice. The
-    one exception is `"ramp"` with a gradient, for which every step matters. (`torch.compile` computes all steps.)
+    The membrane potential after the last step is not needed here, so computing ends, for a block of neurons at a time, with the
+    last step that matters: when all have fired, or with `"product"` and a gradient, when all would have fired twice. The one
+    exception is `"ramp"` with a gradient, for which every step matters. (`torch.compile` computes all steps.)
 
     Args:
         x: as for `single_spike`.
@@ -133,8 +135,8 @@ def first_spikes(
         The spikes, 0 or 1, `(T, B, *features)` in the type of `x`.
 
     Raises:
-        TypeError: if `x` is not floating point, or `surrogate` is no `Surrogate`.
-        ValueError: if a shape does not fit, or `credit` is unknown.
+        TypeError: if `x` is not floating point, or `surrogate` is not a `Surrogate`.
+        ValueError: if a shape does not match, or `credit` is unknown.
 
     Example:
         >>> import torch
@@ -161,7 +163,7 @@ def _run(
     surrogate: Surrogate,
     whole: bool,
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-    """Spikes and state; of whole sequences, the state means nothing."""
+    """Spikes and state; for whole sequences, the state is meaningless."""
     # Kernels count steps in the type of the membrane potential: in float32 up to 2^24 of them.
     if kernels.fused(x) and can(surrogate) and len(x) < 1 << 24:
         compute, current = fused.single_spike, fused.readable(x)
@@ -172,7 +174,7 @@ def _run(
 
 
 def check_rule(credit: Credit, surrogate: Surrogate, what: str) -> None:
-    """Refuse an unknown credit, and a surrogate that is none (its class, or its name, most likely).
+    """Refuse an unknown credit, or a surrogate that is not one (most likely its class, or its name).
 
     Raises:
         ValueError: if `credit` is unknown.

@@ -5,7 +5,7 @@ vector instructions. What a neuron has done is two numbers for each lane, the st
 threshold, and what the latch does with spikes and gradients is comparisons of the step with these.
 
 Where the state after the last step is of no interest, a block is finished once each of its lanes is over: from then on its
-spikes are 0, and so are its gradients. Blocks are narrow then, for one lane that never fires keeps all of its block going.
+spikes are 0, and so are its gradients. Blocks are narrow then, since one lane that never fires keeps its whole block going.
 """
 
 # What the branches of a kernel choose between is known when it is compiled, and the one not taken does not exist.

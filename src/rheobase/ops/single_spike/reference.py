@@ -29,7 +29,7 @@ def single_spike(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Spikes `(T, B, *features)` and the state after the last step; see `rheobase.ops.single_spike.single_spike`.
 
-    With `whole`, nobody asks for that state, and a neuron of which all is over has no membrane potential any more.
+    With `whole`, that state is not needed, and a neuron that is finished no longer has a membrane potential.
     """
     decay, threshold, membrane, fired, ramp = (value.expand(x.shape[1:]) for value in (decay, threshold, *initial))
     ends_at_spike = credit in ("early_ramp", "detached")

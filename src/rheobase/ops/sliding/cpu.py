@@ -36,7 +36,7 @@ def slid(weight: Tensor, seen: Tensor, beyond: int = 0) -> Tensor:
     Args:
         weight: `(K,)`, float32 or float64.
         seen: `(S, M)`.
-        beyond: so many rows of zeros are added at both ends.
+        beyond: the number of rows of zeros added at both ends.
     """
     rows, lanes = seen.shape
     h = memory.empty((rows + 2 * beyond - len(weight) + 1, lanes), seen.dtype)
@@ -94,7 +94,7 @@ def _slide_kernel(number: str, width: int) -> Callable[..., None]:
             own = min(width, lanes - at)
             for begin in range(0, steps, _CHUNK):
                 end = min(begin + _CHUNK, steps)
-                # What the last chunk saw besides its own steps comes first.
+                # What the last chunk saw in addition to its own steps comes first.
                 _copy(recent, kept + _CHUNK, width, _CHUNK, _CHUNK + kept, 0, recent, 0, nothing, width)
                 _copy(
                     source,

@@ -18,7 +18,7 @@ def slid(weight: Tensor, seen: Tensor, beyond: int = 0) -> Tensor:
     Args:
         weight: `(K,)`.
         seen: `(S, M)`.
-        beyond: so many rows of zeros are added at both ends.
+        beyond: the number of rows of zeros added at both ends.
 
     Returns:
         `(S + 2 * beyond - K + 1, M)`.

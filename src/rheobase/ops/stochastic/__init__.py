@@ -1,4 +1,4 @@
-"""Linear integration and stochastic firing over a whole sequence: checks, types, and the choice of who computes."""
+"""Linear integration and stochastic firing over a whole sequence: checks, types, and the choice of implementation."""
 
 import math
 from typing import get_args
@@ -31,7 +31,7 @@ def stochastic_lif(
     Float[Tensor, "T B *features"],
     tuple[Float[Tensor, "B *features"], Float[Tensor, "B *features"], Int[Tensor, "2"]],
 ]:
-    """Leaky neurons without a reset that fire by chance, the more likely the higher their membrane potential.
+    """Leaky neurons without a reset that fire at random, the more likely the higher their membrane potential.
 
     With the synaptic current `i` and the membrane potential `v`, both linear in the input,
 
@@ -46,16 +46,16 @@ def stochastic_lif(
         "threshold"  1 if z >= 0, else 0                 d/dz = p (1 - p)
         "expected"   p                                   d/dz = p (1 - p)
 
-    where `y = sigmoid((2 z + noise) / temperature)` with the logistic noise that decided about the spike. `"bernoulli"` and
-    `"gumbel"` are the samplers of Yarga and Wood (arXiv 2306.12666), for which `slope` is `1 - decay` and `offset` 0: the
-    first has a straight-through gradient that is multiplied by the probability once more, the second goes through the
-    relaxation of two classes with the logits z and -z.
+    where `y = sigmoid((2 z + noise) / temperature)` with the logistic noise that decided the spike. `"bernoulli"` and
+    `"gumbel"` are the samplers of Yarga and Wood (arXiv 2306.12666), for which `slope` is `1 - decay` and `offset` 0: the first
+    has a straight-through gradient multiplied by the probability, the second goes through the relaxation of two classes with
+    the logits z and -z.
 
-    The noise is a function of a seed, the number of the step, and the place of the neuron in its batch: see
-    `rheobase.ops.noise`. The seed comes from PyTorch's generator, unless `initial` brings it; so `torch.manual_seed` decides
-    about the spikes, and neither the number of threads nor where the sequence is cut does. (On a GPU, the membrane potential
-    of few neurons over a long time is computed in chunks, and rounded differently: where noise and potential are equal to
-    seven digits, the spike may differ.)
+    The noise is a function of a seed, the number of the step, and the position of the neuron in its batch: see
+    `rheobase.ops.noise`. The seed comes from PyTorch's generator, unless `initial` holds it; so the spikes depend on
+    `torch.manual_seed`, but not on the number of threads or where the sequence is cut. (On a GPU, the membrane potential of few
+    neurons over a long time is computed in chunks, and rounded differently: where noise and potential are equal to seven
+    digits, the spike may differ.)
 
     The cost is linear in T. For the backward pass `v` is kept, 4 bytes for each neuron, sample and step, 8 if `x` is float64.
 
@@ -67,18 +67,18 @@ def stochastic_lif(
         slope: how steeply the logit of firing rises with the membrane potential; likewise.
         offset: the logit of not firing at rest; likewise.
         initial: the membrane potential `v[-1]`, the current `i[-1]`, and the noise: its seed and the number of the next step,
-            int64; as a call for the steps before returned them. None is rest, and a new seed.
+            int64; as returned by a call for the steps before. None is rest, and a new seed.
         firing: how the logit becomes an output.
-        temperature: how smooth the relaxation of "gumbel" is, above 0; of no importance to the others.
+        temperature: how smooth the relaxation of "gumbel" is, above 0; without effect on the others.
 
     Returns:
-        The outputs, `(T, B, *features)` in the type of `x`, 0 or 1 but for "expected"; and the state after the last step, the
-        membrane potential and the current in float32 where `x` is float16 or bfloat16, else in the type of `x`. A sequence
-        that is cut anywhere gives what the whole gives.
+        The outputs, `(T, B, *features)` in the type of `x`, 0 or 1 except for "expected"; and the state after the last step,
+        the membrane potential and the current in float32 where `x` is float16 or bfloat16, else in the type of `x`. A sequence
+        cut anywhere gives the same as the whole.
 
     Raises:
-        TypeError: if `x` is not floating point, or `initial` is no triple.
-        ValueError: if a shape does not fit, `firing` is unknown, or `temperature` is not above 0.
+        TypeError: if `x` is not floating point, or `initial` is not a triple.
+        ValueError: if a shape does not match, `firing` is unknown, or `temperature` is not above 0.
 
     Example:
         >>> import torch
@@ -121,7 +121,7 @@ def stochastic_lif(
 
 
 def check_rule(firing: Firing, temperature: float, what: str) -> None:
-    """Refuse an unknown way to fire, and a temperature at which nothing is defined.
+    """Refuse an unknown `firing`, or an invalid temperature.
 
     Raises:
         ValueError: if `firing` is unknown, or `temperature` is not above 0 and finite.

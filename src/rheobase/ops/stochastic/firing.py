@@ -6,5 +6,5 @@ Sampler = Literal["bernoulli", "gumbel"]
 """`"bernoulli"` and `"gumbel"` draw spikes, with gradients of their own: see `rheobase.ops.stochastic.stochastic_lif`."""
 
 Firing = Literal["bernoulli", "gumbel", "threshold", "expected"]
-"""A `Sampler`, or without noise: `"threshold"` fires where a spike is no less likely than none, `"expected"` is the
+"""A `Sampler`, or without noise: `"threshold"` fires where a spike is at least as likely as silence, `"expected"` is the
 probability itself."""
