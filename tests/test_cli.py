@@ -157,7 +157,7 @@ def test_train_with_a_speaker_held_out(place: Path, capsys: pytest.CaptureFixtur
         (["train", "spoken-digits-full", "--data-dir", "elsewhere"], "elsewhere"),
         (["trian"], "there is no command 'trian'; did you mean train? see rheobase --help"),
         (["--bogus"], "there is no command '--bogus'; see rheobase --help"),
-        (["resume"], "PATH"),
+        (["resume"], "RUN"),
         (["resume", "nowhere"], "nowhere: there is no such run; begin one with `rheobase train`"),
         (["resume", "."], "not the folder of a run, it has no config.json"),
         (["evaluate", "."], "not the folder of a run"),

@@ -2,8 +2,8 @@
 
 A decay above 1 explodes and a threshold below 0 fires without input, so a learned one is the image of a free parameter under a
 smooth map: the sigmoid for decays, in (0, 1), the softplus for thresholds, above 0, and for what raises them. Both start at the
-requested value to rounding (in float32, from 0.001 on, within 5e-7 of it, since the maps do not reach every number), and neither
-has a clamp beyond which the gradient vanishes.
+requested value to rounding (in float32, from 0.001 on, within 5e-7 of it, since the maps do not reach every number), and there
+is no clamp beyond which the gradient vanishes.
 
 To change one, assign to it: `layer.threshold = 2.0`. For a learned one, `layer.threshold` is computed from the free parameter,
 so an in-place edit, `layer.threshold.fill_(2.0)`, is lost with the tensor that it edits.

@@ -296,7 +296,7 @@ def _class_traces(
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Positions for labels near their heights, in the same order, at least `apart` from each other, within 0 and 1."""
+    """Positions for labels near their heights, in the same order, at least `least` apart, within 0 and 1."""
     order = sorted(range(len(heights)), key=lambda k: heights[k])
     places = [0.0] * len(heights)
     lowest = 0.0

@@ -133,8 +133,8 @@ def fit(
     Raises:
         DivergenceError: if a gradient or a loss is not finite; the message says where. The checkpoint of the last good epoch is
             intact.
-        RunError: if `run` cannot be written, already holds a run (without `resume`) or none (with it), or one of another network
-            (or of another surrogate), or with other data, settings, loss, penalties or optimizer.
+        RunError: if `run` cannot be written, already holds a run (without `resume`) or none (with it), or one of another
+            network (or of another surrogate), or with other data, settings, loss, penalties or optimizer.
         TypeError: if an argument for a data set is something else (a tensor, for instance), its first batch has types that the
             network does not compute with, `settings` is not a `Training`, `schedule` is not a function, or `optimizer` does not
             make one that steps by gradients; if samples have different lengths, and a loss, a decoder or a penalty takes no
