@@ -64,7 +64,7 @@ def test_the_first_spike_has_the_answer(steps: int, batch: int, classes: int, se
             (when, -values[min(when, steps - 1)], c)
             for c, (when, values) in enumerate(zip(first, of_class, strict=True))
         ]
-        assert found.answers[sample] == min(keys)[2]
+        assert found.predictions[sample] == min(keys)[2]
         assert found.steps[sample] == min(first)
     assert torch.equal(found.latency(steps), (found.steps + 1).clamp(max=steps).float())
 
@@ -72,10 +72,10 @@ def test_the_first_spike_has_the_answer(steps: int, batch: int, classes: int, se
 @given(st.integers(1, 9), st.integers(0, 999))
 def test_decoders_that_prefer_early_spikes_agree_with_it(steps: int, seed: int) -> None:
     membrane = torch.randn(steps, 20, 4, generator=torch.Generator().manual_seed(seed)) + 0.3
-    answers = decide(membrane).answers
+    predictions = decide(membrane).predictions
     for weights in (exponential(steps), linear(steps)):
         decoded = weighted(spikes_of(membrane), weights)
-        assert (decoded.gather(1, answers.unsqueeze(1))[:, 0] == decoded.amax(1)).all()
+        assert (decoded.gather(1, predictions.unsqueeze(1))[:, 0] == decoded.amax(1)).all()
 
 
 @pytest.mark.parametrize("far", [-math.inf, math.inf])
@@ -211,7 +211,7 @@ class TestEarlyExit:
         shape = (1, 60, 1, 8, 8) if make is convolutional else (6, 60, 20)
         x = (torch.rand(shape) < 0.3).double()
         whole, early = decide(network(x), threshold), decide_early(network, x, threshold)
-        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.predictions, whole.predictions)
         assert torch.equal(early.steps, whole.steps)
         if threshold == 1.0:
             assert len(whole.steps.unique()) > 2
@@ -245,7 +245,7 @@ class TestEarlyExit:
         membrane = network(x)
         threshold = reached_by_half(membrane)
         whole, early = decide(membrane, threshold), decide_early(network, x, threshold)
-        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.predictions, whole.predictions)
         assert torch.equal(early.steps, whole.steps)
         assert len(whole.steps.unique()) > 1
 
@@ -255,7 +255,7 @@ class TestEarlyExit:
         ids=lambda layer: type(layer).__name__,
     )
     def test_noise_is_the_same_each_time(self, layer: nn.Module) -> None:
-        """The answers are those of the last time that was computed, which is the whole sequence."""
+        """The predictions are those of the last time that was computed, which is the whole sequence."""
         torch.manual_seed(0)
         network = Sequential(layer, nn.Linear(20, 4, bias=False), LeakyReadout(decay=1.0), input_rate=None)
         x, computed = 3 * torch.randn(6, 60, 20), []
@@ -265,7 +265,7 @@ class TestEarlyExit:
         early = decide_early(network, x, threshold)
         whole = decide(computed[-1], threshold)
         assert [len(membrane) for membrane in computed] == [1, 4, 6]
-        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.predictions, whole.predictions)
         assert torch.equal(early.steps, whole.steps)
         assert len(whole.steps.unique()) > 2
         decide_early(network, x, threshold)
@@ -299,7 +299,7 @@ class TestEarlyExit:
         assert calls == [1]
         assert rows == needed(whole.steps, 6)
         assert len(whole.steps.unique()) > 1
-        assert torch.equal(early.answers, whole.answers)
+        assert torch.equal(early.predictions, whole.predictions)
         assert torch.equal(early.steps, whole.steps)
 
     @pytest.mark.usefixtures("as_a_user")
@@ -316,9 +316,9 @@ class TestEarlyExit:
 
     def test_no_samples_and_a_single_step(self) -> None:
         network = perceptron(True)
-        assert len(decide_early(network, torch.rand(6, 0, 20).double()).answers) == 0
+        assert len(decide_early(network, torch.rand(6, 0, 20).double()).predictions) == 0
         x = torch.rand(1, 5, 20).double()
-        assert torch.equal(decide_early(network, x).answers, decide(network(x)).answers)
+        assert torch.equal(decide_early(network, x).predictions, decide(network(x)).predictions)
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -23,7 +23,7 @@ from rheobase.report import write_report
 from rheobase.report.charts import Scale, bars, line, pooled, raster_png
 from rheobase.report.figures import confusions_in_words
 from rheobase.report.page import amount, duration, wilson
-from rheobase.report.record import ClassAnswers, read_run
+from rheobase.report.record import ClassPredictions, read_run
 from rheobase.report.targets import in_words
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -556,8 +556,8 @@ def test_confusions_are_named_in_order(tmp_path: Path) -> None:
     edit_arrays(run / "evaluation.npz", confusion=np.array([[8, 2, 0], [0, 9, 1], [0, 5, 5]]))
     evaluation = read_run(run).evaluation
     assert evaluation is not None
-    assert isinstance(evaluation.answers, ClassAnswers)
-    assert confusions_in_words(evaluation.answers) == [
+    assert isinstance(evaluation.predictions, ClassPredictions)
+    assert confusions_in_words(evaluation.predictions) == [
         "“c” was taken for “b” 5 times (50.0% of its samples).",
         "“a” was taken for “b” 2 times (20.0% of its samples).",
         "“b” was taken for “c” once (10.0% of its samples).",

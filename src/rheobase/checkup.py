@@ -17,8 +17,8 @@ from rheobase.diagnosis import Diagnosis, doctor
 from rheobase.errors import RecipeError
 from rheobase.recipes import Recipe
 from rheobase.training import RunFolder, checkpoint
-from rheobase.training.answers import loss_for
 from rheobase.training.engine import Engine
+from rheobase.training.predictions import loss_for
 
 
 def checkup(target: str, load: Callable[[Recipe], Splits]) -> Diagnosis:

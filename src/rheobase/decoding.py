@@ -49,7 +49,7 @@ def sum(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None
 
 
 def mean(output: Float[Tensor, "T B *C"], mask: Bool[Tensor, "T B"] | None = None) -> Float[Tensor, "B *C"]:
-    """The mean over time, over the steps that are there: the usual choice with a `LeakyReadout`; of spikes, the firing rate.
+    """The mean over time, over valid steps: the usual choice with a `LeakyReadout`; of spikes, the firing rate.
 
     Args:
         output: what the network gave, `(T, B, C)`.

@@ -237,9 +237,9 @@ def _when(membrane: Tensor, threshold: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Decisions:
-    """A network's answers, and when they come."""
+    """A network's predictions, and when they come."""
 
-    answers: Int[Tensor, " B"]
+    predictions: Int[Tensor, " B"]
     """The classes."""
     steps: Int[Tensor, " B"]
     """The step of the first output spike, from 0; T where no output unit fires."""
@@ -250,7 +250,7 @@ class Decisions:
 
 
 def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decisions:
-    """The answers and their steps, from the membrane potential of the output units.
+    """The predictions and their steps, from the membrane potential of the output units.
 
     Args:
         membrane: at every step, `(T, B, C)`.
@@ -261,7 +261,7 @@ def decide(membrane: Float[Tensor, "T B C"], threshold: float = 1.0) -> Decision
 
     Example:
         >>> decide(torch.tensor([[0.9, 0.2], [0.9, 1.3]]).unsqueeze(1))
-        Decisions(answers=tensor([1]), steps=tensor([1]))
+        Decisions(predictions=tensor([1]), steps=tensor([1]))
     """
     return Decisions(scores(membrane, threshold).argmax(1), _when(membrane, threshold).amin(1))
 
@@ -273,7 +273,7 @@ needed."""
 
 @torch.no_grad()
 def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshold: float = 1.0) -> Decisions:
-    """The answers of `decide(network(x))`, computing little beyond the first output spike.
+    """The predictions of `decide(network(x))`, computing little beyond the first output spike.
 
     It computes the first step, then the first 4, the first 16, and so on, each time only for the samples still undecided. Each
     pass starts again from rest, which is faster than going on from a state: kernels for whole sequences keep none. If no
@@ -295,7 +295,7 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
         >>> import rheobase as rb
         >>> layers = nn.Linear(9, 8), rb.Hold(4), rb.SingleSpike(8, decay=1.0), nn.Linear(8, 2), rb.LeakyReadout(decay=1.0)
         >>> network, x = rb.Sequential(*layers), torch.ones(1, 3, 9)
-        >>> torch.equal(decide_early(network, x).answers, decide(network(x)).answers)
+        >>> torch.equal(decide_early(network, x).predictions, decide(network(x)).predictions)
         True
     """
     check_order(network, "decide_early", Hold)
@@ -306,7 +306,7 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
             "with which the answer is known only after the last step: rheobase.decoding.sum(network(x)).argmax(1)"
         )
     compute, steps, samples = _first_steps(layers, x)
-    answers, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
+    predictions, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
     undecided = everyone = torch.arange(samples, device=x.device)
     noisy = any(
         isinstance(module, SPSN | ParaLIF) for module in network.modules()
@@ -323,10 +323,10 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
             membrane = membrane[:, undecided] if noisy else membrane
             fired = (membrane >= threshold).any(2).any(0) | (length == steps)
             found, now = decide(membrane[:, fired], threshold), undecided[fired]
-            answers[now], when[now] = found.answers, found.steps
+            predictions[now], when[now] = found.predictions, found.steps
             undecided = undecided[~fired]
             length *= _GROWTH
-    return Decisions(answers, when)
+    return Decisions(predictions, when)
 
 
 def _first_steps(layers: Sequence[nn.Module], x: Tensor) -> tuple[Callable[[int, Tensor], Tensor], int, int]:

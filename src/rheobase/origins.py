@@ -1,8 +1,8 @@
 """Whose spikes a tensor holds, on their way from one layer of neurons to the synapses of the next.
 
-Hooks see layers and no arrows between them. In a chain what arrives was last spiked by the neurons that ran last, but where a
-network branches, two layers hear the same neurons. So a tensor is known by its memory, which views share, and what plain layers
-make of it has the same origin. A program may put tensors together as it likes; of what comes out, nobody knows.
+Hooks see layers, but not the connections between them. In a chain, what arrives was spiked by the neurons that ran last, but
+where a network branches, two layers receive spikes of the same neurons. So a tensor is known by its memory, which views share,
+and what plain layers make of it has the same origin. Where a program combines tensors, the origin of the result is unknown.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Origin:
     Args:
         name: of the layer of neurons, or of the input.
         spike: what one spike counts in these values, the window of an average pooling for instance a quarter; None where they
-            are no spikes, or nobody knows.
+            are not spikes, or it is unknown.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Origins:
             self._known[storage] = origin
 
     def of(self, x: Tensor) -> Origin | None:
-        """Where the values of `x` come from; None where nobody knows."""
+        """Where the values of `x` come from; None where it is unknown."""
         storage = _storage(x)
         return None if storage is None else self._known.get(storage)
 

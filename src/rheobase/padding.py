@@ -1,9 +1,8 @@
 """Sequences of different lengths in one batch: padded steps that neither drive a neuron nor fire.
 
-A neuron does not know that a recording is over. A bias drives it on through the padding, its membrane potential decays
-through the threshold, and one that fires by chance at rest fires there as everywhere. So what enters and what leaves each layer
-of neurons is set to 0 where there is nothing: before a sequence its neurons are at rest, and after it they are silent. And the
-mean and variance of a batch normalization are those of the steps that are there.
+A neuron does not know that a recording is over. A bias drives it on through the padding, and neurons that fire at random fire
+there as well. So what enters and what leaves each layer of neurons is set to 0 at padding: before a sequence its neurons are at
+rest, and after it they are silent. The mean and variance of a batch normalization are taken over the valid steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -99,21 +98,21 @@ def only(
 def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
     """Inside the `with` block, neurons and readouts of `network` receive 0 where `mask` is False, and output 0 there.
 
-    Batch normalization in training takes its mean and variance over the steps that are there, and hands on 0 elsewhere.
+    Batch normalization in training takes its mean and variance over the valid steps, and outputs 0 elsewhere.
 
-    Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; the pieces that
-    stream through `network.run` are not. Firing rates of `rheobase.health` are then spikes per step that is there. To decode
-    the output by these steps alone, `decoding.mean(output, mask)`; `max`, `last`, `sum` and `losses` take the mask too.
+    Padding may stand before a sequence, after it, or both. Calls of the network are masked, `network(x)`; pieces streamed
+    through `network.run` are not. Firing rates of `rheobase.health` are then spikes per valid step. To decode the output from
+    these steps alone, use `decoding.mean(output, mask)`; `max`, `last`, `sum` and the losses take the mask, too.
 
     Args:
         network: any module.
-        mask: True where a step is there.
+        mask: True at valid steps.
 
     Raises:
         TypeError: when the network is called, if `mask` is not boolean.
         ValueError: when the network is called with another number of steps or samples, or holds neurons that fire by the end
             of the batch (`fire_by_end`), where a sequence has ended before; or a batch normalization in training gets anything
-            but all steps of all samples as the rows of one batch, as `rheobase.Sequential` hands them to it.
+            but all steps of all samples as the rows of one batch, as `rheobase.Sequential` passes them.
         RuntimeError: when a layer of neurons or a readout did not run in a call of the network, but by its `run`, and so was
             not masked; or when `network.run` is called, which would mask none.
 
@@ -229,7 +228,7 @@ def mask_on(layer: nn.Module) -> Bool[Tensor, "T B"] | None:
 
 
 def refuse_mask(network: nn.Module, what: str) -> None:
-    """Refuse a network that is `masked`, on behalf of what would take padding for steps that are there.
+    """Refuse a network that is `masked`, on behalf of what would take padding for valid steps.
 
     Args:
         network: any module.

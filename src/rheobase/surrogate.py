@@ -62,9 +62,7 @@ class Surrogate:
                 raise ValueError(f"{type(self).__name__}: {name} must be positive and finite, got {value}")
 
     def __deepcopy__(self, memo: object) -> "Surrogate":
-        return (
-            self  # it cannot change; and the copy of a layer whose surrogate nobody chose is known by `DEFAULT` itself
-        )
+        return self  # it cannot change; and `DEFAULT` itself tells, also in a copy, that no surrogate was chosen
 
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The normalized bump `f(u)`: peak 1 at 0, area 1."""

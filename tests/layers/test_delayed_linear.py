@@ -314,7 +314,7 @@ def test_the_earliest_answer_is_that_of_the_whole() -> None:
     net = rb.Sequential(rb.DelayedLinear(9, 8, longest=3), rb.LIF(8), out, rb.LeakyReadout(2)).eval()
     x = (torch.rand(12, 6, 9) < 0.3).float()
     whole, early = rb.first_spike.decide(net(x), 0.3), rb.first_spike.decide_early(net, x, 0.3)
-    assert torch.equal(early.answers, whole.answers)
+    assert torch.equal(early.predictions, whole.predictions)
     assert torch.equal(early.steps, whole.steps)
     assert len(whole.steps.unique()) > 1
 

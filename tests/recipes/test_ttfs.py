@@ -336,7 +336,7 @@ class TestOutput:
     def test_answers_are_first_spikes(self) -> None:
         for decoder in ("exponential", "linear"):
             recipe = replace(PERCEPTRON, decoder=decoder)
-            assert torch.equal(recipe.decode(self.membrane).argmax(1), first_spike.decide(self.membrane).answers)
+            assert torch.equal(recipe.decode(self.membrane).argmax(1), first_spike.decide(self.membrane).predictions)
 
     def test_exponential(self) -> None:
         recipe = replace(PERCEPTRON, base=2.0, scale=7.0)

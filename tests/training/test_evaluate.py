@@ -45,7 +45,7 @@ def test_accuracy_loss_and_confusion_are_those_of_a_single_pass() -> None:
     for label, answer in zip(labels, logits.argmax(1), strict=True):
         expected[label, answer] += 1
     assert torch.equal(seen.confusion, expected)
-    assert torch.equal(seen.answers, logits.argmax(1))
+    assert torch.equal(seen.predictions, logits.argmax(1))
 
 
 def test_rows_of_the_confusion_are_the_true_classes() -> None:

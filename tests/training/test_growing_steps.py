@@ -98,7 +98,7 @@ def test_early_exit(progress: float) -> None:
     whole, early = first_spike.decide(membrane), first_spike.decide_early(growing, x)
     assert len(membrane) == (2, 4, 8)[round(2 * progress)]
     assert len(whole.steps.unique()) > 1
-    assert torch.equal(early.answers, whole.answers)
+    assert torch.equal(early.predictions, whole.predictions)
     assert torch.equal(early.steps, whole.steps)
 
 

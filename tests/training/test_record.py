@@ -22,8 +22,8 @@ def test_everything_is_there_in_its_shape(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "evaluation.npz", net, data, seen, decoding.mean)
     with np.load(tmp_path / "evaluation.npz", allow_pickle=False) as arrays:
         assert np.array_equal(arrays["confusion"], seen.confusion.numpy())
-        assert np.mean(arrays["labels"] == arrays["answers"]) == pytest.approx(seen.accuracy)
-        assert np.array_equal(arrays["answers"], seen.answers.numpy())
+        assert np.mean(arrays["labels"] == arrays["predictions"]) == pytest.approx(seen.accuracy)
+        assert np.array_equal(arrays["predictions"], seen.predictions.numpy())
         assert arrays["classes"].tolist() == ["low", "middle", "high"]
         assert arrays["layers"].tolist() == ["1 LIF(10)"]
         assert np.array_equal(arrays["rates_0"], seen.layers[0].rates.numpy())

@@ -71,7 +71,7 @@ def test_loss_and_answers_are_those_of_a_single_pass(every_step: bool) -> None:
     with torch.no_grad():
         output = net(data.x)
     expected = output if every_step else output.mean(0)
-    assert torch.allclose(seen.answers, expected, atol=1e-6)
+    assert torch.allclose(seen.predictions, expected, atol=1e-6)
     assert seen.loss == pytest.approx(float(((expected - data.y) ** 2).mean()), rel=1e-5)
     assert seen.confusion.shape == (0, 0)
 
@@ -85,7 +85,7 @@ def test_padding_counts_in_no_loss() -> None:
         for k, length in enumerate(lengths.tolist()):
             x, y = data[k]
             expected += float(((net(x.unsqueeze(1))[:, 0] - y) ** 2).mean()) / N
-            assert (seen.answers[length:, k] == 0).all()
+            assert (seen.predictions[length:, k] == 0).all()
     assert seen.loss == pytest.approx(expected, rel=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_a_loss_and_a_decoder_of_the_user() -> None:
     seen = evaluate(network(), data, loss=absolute, decode=rb.decoding.last)
     with torch.no_grad():
         last = network().eval()(data.x)[-1]
-    assert torch.allclose(seen.answers, last, atol=1e-6)
+    assert torch.allclose(seen.predictions, last, atol=1e-6)
     assert seen.loss == pytest.approx(float((last - data.y).abs().mean()), rel=1e-5)
 
 
@@ -123,10 +123,10 @@ def test_a_class_at_every_step_is_learned_and_counted_sample_by_sample(tmp_path:
         losses.append(functional.cross_entropy(output[asked], wanted[asked]).item())
         for true, found in zip(wanted[asked].tolist(), said[asked].tolist(), strict=True):
             confusion[true, found] += 1
-        answers = result.validation.answers[:, index]
-        assert torch.equal(answers[: len(x)][asked], said[asked])
-        assert answers[: len(x)][~asked].eq(rb.losses.NO_CLASS).all()
-        assert answers[len(x) :].eq(rb.losses.NO_CLASS).all()
+        predictions = result.validation.predictions[:, index]
+        assert torch.equal(predictions[: len(x)][asked], said[asked])
+        assert predictions[: len(x)][~asked].eq(rb.losses.NO_CLASS).all()
+        assert predictions[len(x) :].eq(rb.losses.NO_CLASS).all()
     assert result.validation.accuracy == pytest.approx(np.mean(shares), rel=1e-6)
     assert result.validation.accuracy > 0.7
     assert result.validation.loss == pytest.approx(np.mean(losses), rel=1e-5)
@@ -164,7 +164,7 @@ def test_class_156_in_a_byte_is_a_class(source: str) -> None:
     seen, same = evaluate(net, data), evaluate(net, TargetDataset(x, labels.long(), every_step=True))
     assert seen.accuracy == 1
     assert seen.loss == same.loss > 0
-    assert seen.answers.eq(156).all()
+    assert seen.predictions.eq(156).all()
     if source != "elsewhere":
         assert data.batch(np.array([0]))[1].dtype == torch.int64
 
@@ -228,9 +228,9 @@ def test_what_a_run_leaves_behind(tmp_path: Path, every_step: bool, capsys: pyte
     assert summary["test_accuracy"] is None
     assert summary["test_loss"] == result.validation.loss
     with np.load(run / "evaluation.npz") as found:
-        assert found["targets"].shape == found["answers"].shape == ((10, T, K) if every_step else (10, K))
+        assert found["targets"].shape == found["predictions"].shape == ((10, T, K) if every_step else (10, K))
     page = write_report(run).read_text()
-    assert "Targets and answers" in page
+    assert "Targets and predictions" in page
     assert "Confusions" not in page
     assert "test loss" in page
     lines = capsys.readouterr().out.splitlines()
@@ -293,7 +293,7 @@ def test_a_report_asks_for_nothing_in_padding(tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "evaluation.npz") as found:
         there = np.isfinite(found["targets"])
         assert there.sum() == K * np.asarray(split(data, 0.25, seed=0)[1].lengths).sum()
-        assert ((found["answers"] - found["targets"])[there] ** 2).mean() < 4 * result.validation.loss + 1
+        assert ((found["predictions"] - found["targets"])[there] ** 2).mean() < 4 * result.validation.loss + 1
     page = write_report(tmp_path / "run").read_text()
     assert '<span class="key c2 dashed">target</span>' in page  # of the sample that is shown, without its padding
 
@@ -304,7 +304,7 @@ def test_a_report_on_one_number_of_several_outputs(tmp_path: Path) -> None:
     both = lambda output: output.mean(0).sum(1)  # noqa: E731
     fit(network(), rest, validation, settings=settings(epochs=1), decode=both, run=tmp_path / "run", display=Display())
     page = write_report(tmp_path / "run").read_text()
-    assert "Targets and answers" in page
+    assert "Targets and predictions" in page
     assert ">target</span>" not in page  # of which output, nobody knows
 
 
@@ -352,7 +352,7 @@ def test_long_sets_of_targets_are_written_in_part(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("rheobase.training.record._MOST_NUMBERS", 3 * T * K)
     train(targets(True), tmp_path / "run", epochs=1)
     with np.load(tmp_path / "run" / "evaluation.npz") as found:
-        assert found["targets"].shape == found["answers"].shape == (3, T, K)
+        assert found["targets"].shape == found["predictions"].shape == (3, T, K)
 
 
 def test_weights_of_a_single_element_are_saved(tmp_path: Path) -> None:

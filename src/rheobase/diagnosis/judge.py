@@ -60,7 +60,7 @@ def judge_size(x: Tensor, measures: Measures) -> list[Finding]:
 
 
 def judge_sight(measures: Measures) -> list[Finding]:
-    """Whether there are layers that nobody has seen, about which nothing can be said."""
+    """Whether some layers did not run, so that nothing can be said about them."""
     if not measures.unseen:
         return []
     what = f"{', '.join(measures.unseen)} did not run in a call of the network, so that nothing is known of it"

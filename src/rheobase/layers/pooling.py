@@ -1,9 +1,9 @@
-"""Pooling of neurons that fire once: why not the maximum, and how to have it nevertheless.
+"""Pooling of neurons that fire once: why not the maximum, and how to get it nevertheless.
 
-A neuron that fires once says when. The average over a window is linear: each spike arrives once, with its share, and pooling
-and the layer behind it are one layer. The maximum of a window is taken at every step anew, so a pooled unit fires whenever one
-of its window does: of 2 x 2 neurons that each fire once in 8 steps, 3.3 times on average. What the network is built upon is
-gone, and nothing says so. So `Sequential` refuses it, unless it is asked for by a layer whose name says what it does.
+A neuron that fires once encodes a time. The average over a window is linear: each spike arrives once, with its share, and the
+pooling and the layer behind it are one linear layer. The maximum of a window is taken at each step, so a pooled unit fires
+whenever one of its window does: for 2 x 2 neurons that each fire once in 8 steps, 3.3 times on average. That silently breaks
+what the network is built on. So `Sequential` refuses it, unless it is requested by a layer whose name says what it does.
 """
 
 import math
@@ -120,7 +120,7 @@ def check_pooling(layers: Iterable[tuple[str, nn.Module]]) -> None:
         if isinstance(layer, MAXIMUM) and not isinstance(layer, SpikeMaxPool2d) and source is not None:
             raise TypeError(
                 f"Sequential: layer {name}, {type(layer).__name__}, takes the maximum over spikes of the SingleSpike neurons "
-                f"of layer {source}, at every step anew: a unit behind it fires whenever one of its window does, so more than "
+                f"of layer {source}, at each step: a unit behind it fires whenever one of its window does, so more than "
                 "once. Use nn.AvgPool, through which each spike passes once; or, if this is intended, rheobase.SpikeMaxPool2d"
             )
         if isinstance(layer, SingleSpike):

@@ -26,7 +26,7 @@ class AdaptiveNeuron(Neuron):
         adaptation: by how much a spike raises the threshold, at least 0; likewise.
         refractory: for how many steps after a spike a neuron hears nothing.
         credit: the rule of the gradient, `"sequential"` or `"blocks"`.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         learn: the names of the values that are learned.
 
     Raises:
@@ -122,7 +122,7 @@ class AdaptiveLIF(AdaptiveNeuron):
         refractory: for how many steps after a spike a neuron hears nothing.
         credit: how neurons learn: `"sequential"` goes back step by step, `"blocks"` is the rule of the block algorithm's
             authors. `rheobase.ops.adaptive.adaptive_lif` has both in formulas, and says why the first is the default.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         learn: which of `"decay"`, `"threshold"`, `"adaptation_decay"` and `"adaptation"` are learned. Learned decays stay in
             (0, 1), the others above 0.
 

@@ -117,7 +117,7 @@ class IntegrateAndFire(Neuron):
         features: the size of the axis after B, or None.
         decay: what the membrane potential keeps per step, in [0, 1]; a number or one per feature.
         threshold: where a neuron fires, above 0; a number or one per feature.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         reset: what happens to the membrane potential of a neuron that fired.
         reset_gradient: how the backward pass treats the reset.
         learn: the names of the values that are learned.

@@ -29,7 +29,7 @@ class RecurrentAdaptiveLIF(AdaptiveNeuron):
         adaptation: by how much a spike raises the threshold, at least 0; with 0 a neuron does not adapt; likewise.
         refractory: how many steps a neuron ignores its input after a spike.
         credit: how neurons learn, `"sequential"` or `"blocks"`; see `AdaptiveLIF`.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         detach_recurrent: keep the gradient from going back through the recurrent spikes; the recurrent weights still learn.
         learn: which of `"decay"`, `"threshold"`, `"adaptation_decay"` and `"adaptation"` are learned, in addition to the
             recurrent weights.

@@ -27,7 +27,7 @@ class RecurrentLIF(IntegrateAndFire):
         self_connections: whether a neuron receives its own spikes; if not, the diagonal of the recurrent weights has no effect.
         decay: what the membrane potential keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per neuron.
         threshold: where a neuron fires, above 0; a number or one per neuron.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         reset: what happens to the membrane potential of a neuron that fired.
         reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
             gradient too ("attached"), or there is no reset at all ("ignored").

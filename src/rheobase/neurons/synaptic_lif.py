@@ -29,7 +29,7 @@ class SynapticLIF(IntegrateAndFire):
         synapse_decay: what the synaptic current keeps per step, in [0, 1], `exp(-dt / tau)`; a number or one per feature.
         decay: what the membrane potential keeps per step; likewise.
         threshold: where a neuron fires, above 0; a number or one per feature.
-        surrogate: the gradient of a spike; None is `FastSigmoid()`.
+        surrogate: the gradient of a spike; None is `FastSigmoid()`, whose dampening a new `rb.Sequential` sets.
         reset: what happens to the membrane potential of a neuron that fired; the synaptic current is unchanged.
         reset_gradient: how the backward pass treats the reset: its spike is a constant ("detached"), has the surrogate's
             gradient too ("attached"), or there is no reset at all ("ignored").

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from rheobase.report.charts import SIZE, Scale, Series, bars, chart, figure, legend, line, pooled, raster_png, svg
-from rheobase.report.record import ClassAnswers, Epoch, Evaluation, Run
+from rheobase.report.record import ClassPredictions, Epoch, Evaluation, Run
 from rheobase.report.targets import sample_traces
 
 RASTER_ROWS, RASTER_COLUMNS = 140, 1000  # Pixels of a spike raster; more would not be seen.
@@ -101,9 +101,9 @@ def _curves(
     return chart(title, drawing, x, y, x_name="epoch", alt=f"{title} over {len(xs)} epochs. {alt}", key=key, mark=mark)
 
 
-def confusion_matrix(answers: ClassAnswers) -> str:
+def confusion_matrix(predictions: ClassPredictions) -> str:
     """Counts of true against predicted classes, and the most frequent confusions in words."""
-    confusion, classes = answers.confusion, answers.classes
+    confusion, classes = predictions.confusion, predictions.classes
     size = len(classes)
     cell = SIZE / size
     totals = confusion.sum(axis=1)
@@ -126,14 +126,14 @@ def confusion_matrix(answers: ClassAnswers) -> str:
     middle = [(100 * (k + 0.5) / size, escape(classes[k])) for k in labelled]
     texts = "".join(f'<i class="row" style="top:{at:.2f}%">{name}</i>' for at, name in middle)
     texts += "".join(f'<i class="column" style="left:{at:.2f}%">{name}</i>' for at, name in middle)
-    findings = confusions_in_words(answers)
+    findings = confusions_in_words(predictions)
     alt = escape(f"Confusion matrix of {size} classes. {' '.join(findings)}")
     body = (
         f'<div class="matrix"><div class="area" role="img" aria-label="{alt}">{svg("".join(drawing))}{texts}</div>'
         f'<div class="axis">predicted class</div></div>'
         f'<ul class="findings">{"".join(f"<li>{escape(finding)}</li>" for finding in findings)}</ul>'
     )
-    numbers = f"numbers are {answers.counted}s, " if size <= _NUMBERED_CLASSES else ""
+    numbers = f"numbers are {predictions.counted}s, " if size <= _NUMBERED_CLASSES else ""
     caption = (
         "Each row is a true class, each column the network's answer, so the diagonal is correct; "
         f"{numbers}the stronger the colour, the larger the share of the row."
@@ -141,9 +141,9 @@ def confusion_matrix(answers: ClassAnswers) -> str:
     return figure(body, caption, "confusion")
 
 
-def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
+def confusions_in_words(predictions: ClassPredictions, most: int = 3) -> list[str]:
     """Sentences on the most frequent confusions and on the class with the lowest recall."""
-    confusion, classes = answers.confusion, answers.classes
+    confusion, classes = predictions.confusion, predictions.classes
     totals = confusion.sum(axis=1)
     wrong = confusion * (1 - np.eye(len(classes), dtype=np.int64))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
@@ -153,10 +153,10 @@ def confusions_in_words(answers: ClassAnswers, most: int = 3) -> list[str]:
             times = "once" if count == 1 else f"{count} times"
             share = percent(count / totals[row])
             findings.append(
-                f"“{classes[row]}” was taken for “{classes[column]}” {times} ({share} of its {answers.counted}s)."
+                f"“{classes[row]}” was taken for “{classes[column]}” {times} ({share} of its {predictions.counted}s)."
             )
     if not findings:
-        return [f"No {answers.counted} was misclassified."]
+        return [f"No {predictions.counted} was misclassified."]
     recall = np.diagonal(confusion) / np.maximum(totals, 1)
     hardest = int(np.argmin(np.where(totals > 0, recall, 2.0)))
     findings.append(f"Hardest class: “{classes[hardest]}”, {percent(float(recall[hardest]))} of it recognized.")
@@ -172,12 +172,16 @@ def raster(evaluation: Evaluation, split: str) -> str:
         rate += ", expected" if spikes.dtype.kind == "f" else ""
         lanes.append(_lane(name, rate, spikes))
     ticks = "".join(f'<i class="x" style="left:{100 * at:.2f}%">{text}</i>' for at, text in time[0].ticks(8))
-    answers = evaluation.answers
+    predictions = evaluation.predictions
     verdict, last = "", "the output, with its targets"
-    if isinstance(answers, ClassAnswers):
+    if isinstance(predictions, ClassPredictions):
         last = "the output of each class"
-    if isinstance(answers, ClassAnswers) and answers.label is not None and answers.prediction is not None:
-        true, said = answers.classes[answers.label], answers.classes[answers.prediction]
+    if (
+        isinstance(predictions, ClassPredictions)
+        and predictions.label is not None
+        and predictions.prediction is not None
+    ):
+        true, said = predictions.classes[predictions.label], predictions.classes[predictions.prediction]
         verdict = f", correctly recognized as “{true}”" if true == said else f", a “{true}” taken for “{said}”"
     body = f'<div class="raster">{"".join(lanes)}{_traces(evaluation, ticks)}<div class="axis">{time[1]}</div></div>'
     pooled_rows = any(spikes.shape[1] > RASTER_ROWS for spikes in (evaluation.raster_input, *evaluation.rasters))
@@ -234,13 +238,13 @@ def _lane(name: str, note: str, values: Shaped[np.ndarray, "T N"]) -> str:
 
 def _traces(evaluation: Evaluation, ticks: str) -> str:
     """The output over time, in the lowest panel."""
-    output, answers = evaluation.output.astype(np.float64), evaluation.answers
+    output, predictions = evaluation.output.astype(np.float64), evaluation.predictions
     x = Scale(0.0, float(len(output)))
     times = (np.arange(len(output)) + 0.5).tolist()
-    if isinstance(answers, ClassAnswers):
-        drawing, names, key, alt = _class_traces(answers, output, x, times)
+    if isinstance(predictions, ClassPredictions):
+        drawing, names, key, alt = _class_traces(predictions, output, x, times)
     else:
-        series, key = sample_traces(answers, output)
+        series, key = sample_traces(predictions, output)
         y = Scale.covering(value for one in series for value in one.values)
         drawing, names = "".join(line(times, one.values, x, y, one.style) for one in series), ""
         alt = f"{output.shape[1]} outputs over time, with their targets."
@@ -252,10 +256,10 @@ def _traces(evaluation: Evaluation, ticks: str) -> str:
 
 
 def _class_traces(
-    answers: ClassAnswers, output: Float[np.ndarray, "T outputs"], x: Scale, times: list[float]
+    predictions: ClassPredictions, output: Float[np.ndarray, "T outputs"], x: Scale, times: list[float]
 ) -> tuple[str, str, str, str]:
     """The outputs, named at the right end; the predicted and the true class stand out. Drawing, names, key, and in words."""
-    classes = answers.classes
+    classes = predictions.classes
     outputs = range(output.shape[1])
     one_each = len(outputs) == len(
         classes
@@ -265,25 +269,25 @@ def _class_traces(
     def style(k: int) -> str:
         if not one_each:
             return "faint"
-        return "c1" if k == answers.prediction else "c2" if k == answers.label else "faint"
+        return "c1" if k == predictions.prediction else "c2" if k == predictions.label else "faint"
 
     # The two that matter are drawn last, on top.
-    order = sorted(outputs, key=lambda k: (k == answers.prediction, k == answers.label))
+    order = sorted(outputs, key=lambda k: (k == predictions.prediction, k == predictions.label))
     drawing = "".join(line(times, output[:, k].tolist(), x, y, style(k)) for k in order)
     last = np.nan_to_num(output[-1], nan=y.low)
     heights = np.array([y.at(float(value)) for value in last])
-    matter = {answers.prediction, answers.label}
+    matter = {predictions.prediction, predictions.label}
     named = sorted(sorted(outputs, key=lambda k: (k not in matter, -heights[k]))[:_NAMED_TRACES]) if one_each else []
     names = "".join(
         f'<i class="trace {style(k)}" style="bottom:{100 * at:.2f}%">{escape(classes[k])}</i>'
         for k, at in zip(named, _apart([float(heights[k]) for k in named], 1 / _NAMED_TRACES), strict=True)
     )
-    said = "" if answers.prediction is None else f"; predicted: {classes[answers.prediction]}"
+    said = "" if predictions.prediction is None else f"; predicted: {classes[predictions.prediction]}"
     if not one_each:
         key = legend([("faint", f"{len(outputs)} outputs for {len(classes)} classes")])
-    elif answers.label is None:
+    elif predictions.label is None:
         key = legend([("faint", "classes")])
-    elif answers.prediction == answers.label:
+    elif predictions.prediction == predictions.label:
         key = legend([("c1", "predicted and true"), ("faint", "other classes")])
     else:
         key = legend([("c1", "predicted"), ("c2", "true"), ("faint", "other classes")])

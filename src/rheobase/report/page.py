@@ -16,7 +16,7 @@ from typing import Any
 from rheobase.diagnosis import activity_findings
 from rheobase.report import figures, targets
 from rheobase.report.figures import percent
-from rheobase.report.record import ClassAnswers, Evaluation, LayerHealth, Run, Summary
+from rheobase.report.record import ClassPredictions, Evaluation, LayerHealth, Run, Summary
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -113,11 +113,11 @@ def _section(title: str, body: str) -> str:
 
 
 def _answers(evaluation: Evaluation) -> str:
-    """The answers over the whole set."""
-    if isinstance(evaluation.answers, ClassAnswers):
-        return _section("Confusions", figures.confusion_matrix(evaluation.answers))
-    drawn = targets.scatter(evaluation.answers)
-    return _section("Targets and answers", drawn) if drawn else ""
+    """The predictions over the whole set."""
+    if isinstance(evaluation.predictions, ClassPredictions):
+        return _section("Confusions", figures.confusion_matrix(evaluation.predictions))
+    drawn = targets.scatter(evaluation.predictions)
+    return _section("Targets and predictions", drawn) if drawn else ""
 
 
 def _headline(run: Run) -> str:

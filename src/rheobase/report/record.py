@@ -130,7 +130,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class ClassAnswers:
+class ClassPredictions:
     """How samples, or steps, were classified, and the true and the predicted class of the sample shown in detail."""
 
     classes: tuple[str, ...]
@@ -146,11 +146,11 @@ class ClassAnswers:
 
 
 @dataclass(frozen=True)
-class ValueAnswers:
-    """Targets and answers of the first samples; the first is the one shown in detail."""
+class ValuePredictions:
+    """Targets and predictions of the first samples; the first is the one shown in detail."""
 
     targets: Float[np.ndarray, "m ..."]
-    answers: Float[np.ndarray, "n ..."]
+    predictions: Float[np.ndarray, "n ..."]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Evaluation:
     unit.
     """
 
-    answers: ClassAnswers | ValueAnswers
+    predictions: ClassPredictions | ValuePredictions
     layers: tuple[str, ...]
     rates: tuple[Float[np.ndarray, " _"], ...]
     rasters: tuple[UInt8[np.ndarray, "T _"] | Float[np.ndarray, "T _"], ...]
@@ -334,19 +334,19 @@ def _read_evaluation(path: Path) -> Evaluation:
         # Any spike is stored as a one: 50 million of them stay at one byte each.
         return fractions(key, steps, None) if values.dtype.kind == "f" else (values != 0).view(np.uint8)
 
-    def class_answers() -> ClassAnswers:
+    def class_predictions() -> ClassPredictions:
         classes = tuple(map(str, array("classes", "U", None)))
         confusion = array("confusion", "iu", len(classes), len(classes)).astype(np.int64)
         if (confusion < 0).any() or (confusion > 2**40).any():  # Larger ones could overflow when they are added up.
             raise RunError(f"{path}: 'confusion' should hold counts, got {confusion.min()} to {confusion.max()}")
-        at_steps = "answers" in arrays and arrays["answers"].ndim == 2
+        at_steps = "predictions" in arrays and arrays["predictions"].ndim == 2
         names = ("sample_label", "sample_prediction")
         label, prediction = (None, None) if at_steps else (index(key, len(classes)) for key in names)
-        return ClassAnswers(classes, confusion, label, prediction)
+        return ClassPredictions(classes, confusion, label, prediction)
 
-    def value_answers() -> ValueAnswers:
-        return ValueAnswers(
-            *(_finite(array(key, "f", *[None] * max(arrays[key].ndim, 1))) for key in ("targets", "answers"))
+    def value_predictions() -> ValuePredictions:
+        return ValuePredictions(
+            *(_finite(array(key, "f", *[None] * max(arrays[key].ndim, 1))) for key in ("targets", "predictions"))
         )
 
     # A network may have no spiking layer at all; an empty list has no type of its own.
@@ -356,7 +356,7 @@ def _read_evaluation(path: Path) -> Evaluation:
     rasters = tuple(raster(f"raster_{k}") for k in range(len(layers)))
     dt = float(array("dt", "f"))
     return Evaluation(
-        answers=value_answers() if {"targets", "answers"} <= arrays.keys() else class_answers(),
+        predictions=value_predictions() if {"targets", "predictions"} <= arrays.keys() else class_predictions(),
         layers=layers,
         rates=tuple(fractions(f"rates_{k}", spikes.shape[1]) for k, spikes in enumerate(rasters)),
         rasters=rasters,

@@ -1,21 +1,21 @@
-"""What a report shows of a network with regression targets: how close its answers are, over the set and in one sample."""
+"""What a report shows of a network with regression targets: how close its predictions are, over the set and in one sample."""
 
 import numpy as np
 from jaxtyping import Float
 
 from rheobase.report.charts import Scale, Series, chart, figure, legend, line, points
-from rheobase.report.record import ValueAnswers
+from rheobase.report.record import ValuePredictions
 
 _MOST_POINTS = 2_000
 _MOST_TRACES = 4
 """The number of outputs of a sample drawn with their targets; more could not be told apart."""
 
 
-def scatter(answers: ValueAnswers) -> str:
-    """Answers over targets, with the line on which they would be right; nothing if their shapes differ."""
-    if answers.targets.shape != answers.answers.shape:
+def scatter(predictions: ValuePredictions) -> str:
+    """Predictions over targets, with the line on which they would be right; nothing if their shapes differ."""
+    if predictions.targets.shape != predictions.predictions.shape:
         return ""
-    targets, found = (values.astype(np.float64) for values in (answers.targets, answers.answers))
+    targets, found = (values.astype(np.float64) for values in (predictions.targets, predictions.predictions))
     known = np.isfinite(targets) & np.isfinite(found)
     if not known.any():
         return ""
@@ -26,19 +26,19 @@ def scatter(answers: ValueAnswers) -> str:
     y = Scale.covering([*found.tolist(), x.low, x.high])
     ends = [x.low, x.high]
     drawing = points(targets[shown].tolist(), found[shown].tolist(), x, y, "c1") + line(ends, ends, x, y, "c2")
-    samples = len(answers.targets)
-    body = chart("Answer", drawing, x, y, x_name="target", alt=f"Answers over targets. {words}")
-    caption = f"Each dot is one target, of {samples:,} samples; on the line, answers are right. {words}"
+    samples = len(predictions.targets)
+    body = chart("Prediction", drawing, x, y, x_name="target", alt=f"Predictions over targets. {words}")
+    caption = f"Each dot is one target, of {samples:,} samples; on the line, predictions are right. {words}"
     return figure(body, caption)
 
 
 def in_words(targets: Float[np.ndarray, "n *K"], found: Float[np.ndarray, "n *K"]) -> str:
-    """How close answers are, in a sentence. The variance is that around the mean of each output: on the last axis, if there are
-    more axes than that of samples.
+    """How close predictions are, in a sentence. The variance is that around the mean of each output: on the last axis, if there
+    are more axes than that of samples.
 
     Args:
         targets: the targets, at least one number, NaN where there is none.
-        found: the answers.
+        found: the predictions.
 
     Example:
         >>> in_words(np.array([0.0, 2.0]), np.array([0.5, 1.5]))
@@ -55,14 +55,14 @@ def in_words(targets: Float[np.ndarray, "n *K"], found: Float[np.ndarray, "n *K"
     )
 
 
-def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"]) -> tuple[list[Series], str]:
+def sample_traces(predictions: ValuePredictions, output: Float[np.ndarray, "T outputs"]) -> tuple[list[Series], str]:
     """The first outputs over time, each with its target if known, and the key to the colours.
 
     A target of the whole sample is a level line. One at every step is a line of its own, if the output has as many steps.
     """
     steps, outputs = output.shape
     shown = range(min(outputs, _MOST_TRACES))
-    wanted = _wanted(answers, steps, outputs)
+    wanted = _wanted(predictions, steps, outputs)
     series = [Series(f"output {k}", output[:, k].tolist(), "c1") for k in shown]
     key = [("c1", "output" if outputs == len(shown) else f"the first {len(shown)} of {outputs} outputs")]
     if wanted is not None:
@@ -71,10 +71,10 @@ def sample_traces(answers: ValueAnswers, output: Float[np.ndarray, "T outputs"])
     return series, legend(key)
 
 
-def _wanted(answers: ValueAnswers, steps: int, outputs: int) -> Float[np.ndarray, "T outputs"] | None:
-    """The targets of the first sample's outputs; None if answers are not output values, such as classes."""
-    target = answers.targets[0].astype(np.float64)
-    if answers.targets.shape != answers.answers.shape:
+def _wanted(predictions: ValuePredictions, steps: int, outputs: int) -> Float[np.ndarray, "T outputs"] | None:
+    """The targets of the first sample's outputs; None if predictions are not output values, such as classes."""
+    target = predictions.targets[0].astype(np.float64)
+    if predictions.targets.shape != predictions.predictions.shape:
         return None
     if target.size == outputs:
         return np.broadcast_to(target.reshape(1, outputs), (steps, outputs))

@@ -3,23 +3,23 @@
 Theory says how to start a network if inputs are random, membrane potentials normal and steps independent. A batch says how it
 is. Both directions are solved one layer at a time, in a single pass each:
 
-- Forwards, a layer's weights become deaf to what they hear on average, see `rheobase.stability.centring`, and its biases the
-  same for all neurons, so that none is silent or saturated for what it was drawn with. The weights are then scaled until the
-  neurons fire at the wanted rate, before the next layer hears them. Where no scale gets them there, as behind a bias far below
+- Forwards, a layer's weights are made orthogonal to their mean input, see `rheobase.stability.centring`, and its biases equal
+  for all neurons, so that none is silent or saturated by the draw of its weights. The weights are then scaled until the neurons
+  fire at the wanted rate, before the next layer receives their spikes. Where no scale achieves that, as behind a bias far below
   0, or with neurons that fire at rest, the bias is moved, or the mean of recurrent weights. The recurrent weights of
-  `RecurrentLIF` are first centred, and made as loud as its input: condition II of `rheobase.stability.conditions`, measured.
+  `RecurrentLIF` are first centred, and made as strong as its input: condition II of `rheobase.stability.conditions`, measured.
 - Backwards, a random cotangent that is constant in time, as that of a loss which averages over it, starts at the outputs. The
   dampening of each layer's surrogate is set so that the gradient of its weights has the norm that the last weights' gradient
-  has, before the layer below hears of it. In a deep layer all samples look alike, above all behind convolutions, and only one
-  direction of the output or two are heard of. One random cotangent then says little about the next: with 16 samples and 20
-  outputs, norms that were even for one were apart by a factor of 1.5 to 2 for others. So the cotangents of samples are at right
-  angles, and the norm is the mean over signs of samples that makes them independent, see `rheobase.stability.walk`.
+  has, before it goes on to the layer below. In a deep layer all samples look alike, above all behind convolutions, and the
+  gradient has one or two directions of the output left. One random cotangent then says little about the next: with 16 samples
+  and 20 outputs, norms that were even for one were apart by a factor of 1.5 to 2 for others. So the cotangents of samples are
+  at right angles, and the norm is the mean over signs of samples that makes them independent, see `rheobase.stability.walk`.
 
 So one factor is found for each layer, by bisection of a quantity that rises with it. Gradients then neither vanish nor explode
 through depth. In a recurrent layer they go back through time as well, and either can be asked for:
 
 - "balanced": recurrence adds half to what the gradient is without it, see `rheobase.stability.recurrence`.
-- "even": the norm is that of all other layers. Where a layer hears little, or the output listens to what is common to all
+- "even": the norm is that of all other layers. Where a layer receives little, or the output depends on what is common to all
   steps, that takes a gradient which nearly explodes through time, and of which most is noise: networks of one and of two
   recurrent layers learned less so. Of many such layers it is what keeps the first alive, since small differences multiply.
 """
@@ -75,7 +75,7 @@ class LayerChange:
     Args:
         name: the layer's position and kind, `"1 LIF(128)"`.
         frozen: whether the weights in front of it require no gradient, and so were left as they are.
-        centred: whether the weights in front of it became deaf to the mean of what they hear, and the biases equal.
+        centred: whether the weights in front of it were made orthogonal to their mean input, and the biases equal.
         scale: what the weights and the bias in front of it were multiplied with, and its recurrent weights.
         shift: what was added to the bias in front of it, or else to its recurrent weights.
         balance: what its recurrent weights were multiplied with besides.
@@ -137,21 +137,21 @@ def stabilize(
 ) -> Calibration:
     """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
 
-    Weights, biases and surrogates are changed in place; nothing else is. Dropout is off meanwhile, and batch normalization
-    takes the statistics of the batch, as in training; delays are as wide as it begins with. The same network and batch give the
-    same result. 16 samples will do: with 8, gradients of 20 layers that were even for this batch are up to 4 times apart for
-    another, with 16 twice. Memory is that of one training step, and time that of about ten.
+    Weights, biases and surrogates are changed in place; nothing else is. Meanwhile dropout is off, batch normalization takes the
+    statistics of the batch, as in training, and delays are as wide as at the start of training. The same network and batch give
+    the same result. 16 samples are enough: gradients of 20 layers that were even for one batch are up to a factor of 2 apart for
+    another (with 8 samples, 4). Memory is that of one training step, and time that of about ten.
 
-    Weights lose what they make of the mean of their input, so that a current, averaged over the batch, is the layer's bias; and
-    biases in front of neurons become their mean, or 0 where they were drawn at random around it. Behind the last neurons, so
-    does the last layer with weights, whose biases stay. Layers with fewer than 16 weights for each unit keep their means.
-    Weights that `rheobase.standardize` computes are scaled by their deviation; frozen weights and the bias beside them are left
-    alone. A dampening is raised to 10 at most, and to 4 over the threshold where the gradient goes through the reset: where a
-    layer needs more, as one that hears little may, the gradient of its weights stays smaller than the others, and the table
-    says so.
+    Weights are made orthogonal to their mean input, so that a current, averaged over the batch, is the layer's bias; biases in
+    front of neurons become their mean, or 0 if they were drawn at random around it. The weights behind the last neurons are
+    centred, too, and their biases kept. Layers with fewer than 16 weights for each unit keep their means. Weights that
+    `rheobase.standardize` computes are scaled by their deviation; frozen weights and the bias beside them are left alone. A
+    dampening is raised to 10 at most, and to 4 over the threshold if the gradient goes through the reset: where a layer needs
+    more, as one that receives little may, the gradient of its weights stays smaller than the others, and the table says so.
 
-    A surrogate is no weight, and no `state_dict` holds it: a network that is built anew computes the same with these weights,
-    and trains otherwise. To train on, stabilize the new network, too, before they are loaded, or hand the surrogates on.
+    A surrogate is not a weight, and no `state_dict` holds it: a network that is built again computes the same with these
+    weights, but trains differently. To train on, stabilize the new network in the same way before the weights are loaded, or
+    set its layers' `surrogate`.
 
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalization layers, each of
@@ -171,10 +171,9 @@ def stabilize(
     Raises:
         TypeError: if `batch` is not a floating-point tensor.
         ValueError: if an argument is out of its range, `batch` is empty or not finite, or the network is within
-            `rheobase.masked`. And naming a layer that cannot be
-            stabilized, and why: no current reaches it, its weights are shared or
-            computed by another parametrization, or it does not run in a call of the network. What was changed up to there
-            stays so.
+            `rheobase.masked`. Or a layer cannot be stabilized; the message names it, and why: no current reaches it, its weights
+            are shared or computed by another parametrization, its spikes carry no gradient, or it does not run in a call of the
+            network. What was changed up to there stays so.
 
     Example:
         >>> import rheobase as rb

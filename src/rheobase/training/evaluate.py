@@ -14,7 +14,10 @@ from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError
 from rheobase.health import InputHealth, LayerHealth, Recorder
 from rheobase.modes import evaluating
-from rheobase.training.answers import (
+from rheobase.training.engine import Engine
+from rheobase.training.first_batch import check_batch
+from rheobase.training.lengths import check_mask_is_taken, given, mask_for, under
+from rheobase.training.predictions import (
     Decode,
     Loss,
     check_functions,
@@ -25,9 +28,6 @@ from rheobase.training.answers import (
     precise,
     sample_axis,
 )
-from rheobase.training.engine import Engine
-from rheobase.training.first_batch import check_batch
-from rheobase.training.lengths import check_mask_is_taken, given, mask_for, under
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Evaluation:
         loss: the mean loss.
         confusion: counts, `(C, C)`, rows the true class, columns the answer; C is 0 without classes. With a class at every
             step, steps are counted.
-        answers: the class found for each sample, in the order of the data set; or for each step, `(T, n)`, -100 at steps
+        predictions: the class found for each sample, in the order of the data set; or for each step, `(T, n)`, -100 at steps
             without a class; or the decoded output, `(n, *K)`, with a target at every step `(T, n, *K)`.
         layers: firing rates, dead and saturated neurons, synaptic operations of every layer of neurons.
         input: what the network received.
@@ -49,7 +49,7 @@ class Evaluation:
     accuracy: float
     loss: float
     confusion: Int[Tensor, "C C"] = field(repr=False, compare=False)
-    answers: Shaped[Tensor, "..."] = field(repr=False, compare=False)
+    predictions: Shaped[Tensor, "..."] = field(repr=False, compare=False)
     layers: list[LayerHealth]
     input: InputHealth
 
@@ -97,9 +97,9 @@ def evaluate(
         >>> import rheobase as rb
         >>> data = rb.data.ArrayDataset(torch.rand(5, 8, 3), np.arange(8) % 2)
         >>> seen = evaluate(rb.Sequential(nn.Linear(3, 2), rb.LeakyReadout(2)), data)
-        >>> seen.confusion.sum(), seen.answers.shape
+        >>> seen.confusion.sum(), seen.predictions.shape
         (tensor(8), torch.Size([8]))
-        >>> wrong = np.flatnonzero(seen.answers.numpy() != data.labels)  # the samples to look at
+        >>> wrong = np.flatnonzero(seen.predictions.numpy() != data.labels)  # the samples to look at
     """
     check_dataset(dataset, "dataset")
     check_functions(loss, decode)

@@ -26,7 +26,6 @@ from rheobase.health import neuron_layers
 from rheobase.regularizers import check_regularizers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
-from rheobase.training.answers import Decode, Loss, check_functions, decode_for, has_target_at_every_step, loss_for
 from rheobase.training.checkpoint import Position
 from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
@@ -35,6 +34,7 @@ from rheobase.training.evaluate import Evaluation
 from rheobase.training.folder import RunFolder, writing
 from rheobase.training.heap import keep_freed_memory
 from rheobase.training.lengths import check_mask_is_taken
+from rheobase.training.predictions import Decode, Loss, check_functions, decode_for, has_target_at_every_step, loss_for
 from rheobase.training.record import write_evaluation
 from rheobase.training.settings import Training
 from rheobase.training.start import check_start, start_of

@@ -6,7 +6,7 @@
         checkpoint.safetensors  the state after the last epoch
         best.safetensors        the weights of the best epoch on the validation set
         summary.json            the result, once the run has ended
-        evaluation.npz          confusion matrix, answers, firing rates, the raster of one sample
+        evaluation.npz          confusion matrix, predictions, firing rates, the raster of one sample
         report.html             all of it to look at
 
 Everything is plain JSON, safetensors or numpy without pickle.

@@ -12,22 +12,28 @@ from rheobase.data import Dataset
 from rheobase.data.lengths import lengths_of
 from rheobase.files import atomic_write
 from rheobase.health import record_spikes
-from rheobase.training.answers import Decode, has_class_at_every_step, has_target_at_every_step, precise, sample_axis
 from rheobase.training.engine import Engine
 from rheobase.training.evaluate import Evaluation
 from rheobase.training.lengths import given, mask_for, under
+from rheobase.training.predictions import (
+    Decode,
+    has_class_at_every_step,
+    has_target_at_every_step,
+    precise,
+    sample_axis,
+)
 
 
 def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Evaluation, decode: Decode) -> None:
-    """Write answers and firing rates of an evaluation, and the activity of every layer on the data set's first sample.
+    """Write predictions and firing rates of an evaluation, and the activity of every layer on the data set's first sample.
 
-    The arrays: `confusion` (C, C), `labels` and `answers` (n,) of all samples, `classes`, `layers`, and for layer k `rates_k`
-    (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`, the
-    length of a step in seconds or NaN. Without classes, `targets` and `answers`, `(m, *K)` or `(m, T, *K)`, replace what
-    concerns classes, for as many of the first samples as have at most a million numbers together; targets of padding are NaN.
-    With a class at every step, `labels` and `answers` are (n, T), and the sample has none of its own. T is the number of steps
-    of the output, without padding; what runs before a `Hold` is shown for as long as that holds it. Rasters hold ones and
-    zeros, or probabilities where neurons output those.
+    The arrays: `confusion` (C, C), `labels` and `predictions` (n,) of all samples, `classes`, `layers`, and for layer k
+    `rates_k` (N,) and `raster_k` (T, N); `raster_input` (T, N), `output` (T, C), `sample_label`, `sample_prediction`, and `dt`,
+    the length of a step in seconds or NaN. Without classes, `targets` and `predictions`, `(m, *K)` or `(m, T, *K)`, replace
+    what concerns classes, for as many of the first samples as have at most a million numbers together; targets of padding are
+    NaN. With a class at every step, `labels` and `predictions` are (n, T), and the sample has none of its own. T is the number
+    of steps of the output, without padding; what runs before a `Hold` is shown for as long as that holds it. Rasters hold ones
+    and zeros, or probabilities where neurons output those.
     """
     first = np.array([0])
     x, label = dataset.batch(first)
@@ -39,7 +45,7 @@ def write_evaluation(path: Path, network: nn.Module, dataset: Dataset, seen: Eva
     shown = slice(None if mask is None else int(mask.sum()))
     if has_class_at_every_step(dataset):
         said = {"confusion": seen.confusion.numpy(), "classes": np.array([str(k) for k in range(len(seen.confusion))])}
-        said |= {"labels": np.asarray(dataset.labels), "answers": seen.answers.movedim(1, 0).numpy()}
+        said |= {"labels": np.asarray(dataset.labels), "predictions": seen.predictions.movedim(1, 0).numpy()}
     elif dataset.classes:
         said = _of_classes(dataset, seen, label, given(decode, mask)(precise(output)))
     else:
@@ -64,7 +70,7 @@ def _of_classes(dataset: Dataset, seen: Evaluation, label: Tensor, predicted: Te
     return {
         "confusion": seen.confusion.numpy(),
         "labels": np.asarray(dataset.labels),
-        "answers": seen.answers.numpy(),
+        "predictions": seen.predictions.numpy(),
         "classes": np.array(dataset.classes),
         "sample_label": label[0].numpy(),
         "sample_prediction": predicted.argmax(1)[0].cpu().numpy(),
@@ -72,14 +78,14 @@ def _of_classes(dataset: Dataset, seen: Evaluation, label: Tensor, predicted: Te
 
 
 def _of_targets(dataset: Dataset, seen: Evaluation) -> dict[str, np.ndarray]:
-    answers = seen.answers.movedim(sample_axis(dataset), 0)
+    predictions = seen.predictions.movedim(sample_axis(dataset), 0)
     targets, lengths = np.asarray(dataset.labels), lengths_of(dataset)
-    count = max(1, _MOST_NUMBERS // max(answers[0].numel(), targets[0].size, 1))
+    count = max(1, _MOST_NUMBERS // max(predictions[0].numel(), targets[0].size, 1))
     wanted = targets[:count].astype(np.float32)
     if lengths is not None and has_target_at_every_step(dataset):
         for row, length in zip(wanted, lengths[:count], strict=True):
             row[length:] = np.nan  # padding has no target
-    return {"targets": wanted, "answers": answers[:count].float().numpy()}
+    return {"targets": wanted, "predictions": predictions[:count].float().numpy()}
 
 
 _MOST_NUMBERS = 1_000_000

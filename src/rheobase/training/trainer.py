@@ -23,7 +23,6 @@ from rheobase.errors import DivergenceError
 from rheobase.health import listening
 from rheobase.regularizers import constant, has_come_in
 from rheobase.scheduled import is_settled, set_progress
-from rheobase.training.answers import Decode, Loss, loss_on, precise, right_for, sample_axis
 from rheobase.training.clipping import clip_gradient
 from rheobase.training.display import Display
 from rheobase.training.engine import Engine
@@ -31,6 +30,7 @@ from rheobase.training.evaluate import Evaluation, evaluate
 from rheobase.training.first_batch import check_batch
 from rheobase.training.groups import parameter_groups
 from rheobase.training.lengths import Mask, given, mask_for, under, without_padding
+from rheobase.training.predictions import Decode, Loss, loss_on, precise, right_for, sample_axis
 from rheobase.training.settings import Training
 
 Regularizer = Callable[..., Tensor]
@@ -156,7 +156,7 @@ class Trainer:
         engine, settings = self.engine, self.settings
         progress = self._progress(epoch)
         set_progress(self.network, progress)
-        # Over this process's samples: loss, correct answers, and the loss with penalties.
+        # Over this process's samples: loss, correct predictions, and the loss with penalties.
         total = torch.zeros(3, device=engine.device)
         for number, step in enumerate(self._steps(epoch), start=1):
             rate = self._rate_at((epoch - 1) * self.steps + number - 1, settings.epochs * self.steps)
@@ -200,7 +200,7 @@ class Trainer:
         randomness.seed_layers(*place, engine.process + part * engine.processes, engine.device)
 
     def _add_gradient(self, part: Step, place: tuple[int, int, int], progress: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the gradient of a part of a step; returns its mean loss, the number of correct answers, and the loss with
+        """Add the gradient of a part of a step; returns its mean loss, the number of correct predictions, and the loss with
         penalties."""
         engine, mask, samples = self.engine, part.mask, part.x.shape[1]
         with engine.precision(), under(self.network, mask), self._activity() as activity:

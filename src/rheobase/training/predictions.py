@@ -1,4 +1,4 @@
-"""A network's answers to its samples, and how they are counted: classes, or regression targets.
+"""A network's predictions for its samples, and how they are counted: classes, or regression targets.
 
 Everything else in training is the same for both, so the difference is kept here: the default decoder and loss, and what is
 recorded over a whole data set.
@@ -71,7 +71,7 @@ def loss_for(dataset: Dataset, decode: Decode) -> Loss:
 
 
 def precise(output: Tensor) -> Tensor:
-    """The output in the precision in which losses and answers are computed: half precision becomes float32."""
+    """The output in the precision in which losses and predictions are computed: half precision becomes float32."""
     return output.to(state_type(output))
 
 
@@ -116,8 +116,8 @@ Right = Callable[[object, Decode, Tensor, Mask | None], Tensor]
 
 
 def right_for(dataset: Dataset) -> Right:
-    """Counts the correct answers to batches of `dataset`: NaN where there are no classes; where there is one at every step, a
-    sample counts as its share of correct steps.
+    """Counts the correct predictions for batches of `dataset`: NaN where there are no classes; with one at every step, a sample
+    counts as its share of correct steps.
 
     Raises (the function): TypeError, ValueError: as `classes_found`; for regression targets, only if the output is not `(T, B,
     ...)`.
@@ -144,10 +144,10 @@ def _asked(labels: Integer[Tensor, "T B"], mask: Mask | None) -> Bool[Tensor, "T
 
 
 def _right_shares(
-    answers: Int[Tensor, "T B"], labels: Integer[Tensor, "T B"], asked: Bool[Tensor, "T B"]
+    predictions: Int[Tensor, "T B"], labels: Integer[Tensor, "T B"], asked: Bool[Tensor, "T B"]
 ) -> Float[Tensor, " B"]:
     """The share of each sample's steps with a class that are correct; 0 for one without any."""
-    return ((answers == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
+    return ((predictions == labels) & asked).sum(0) / asked.sum(0).clamp(min=1)
 
 
 def classes_found(output: object, decode: Decode, labels: Integer[Tensor, " B"], classes: int) -> Int[Tensor, " B"]:
@@ -214,7 +214,7 @@ def _check_output(output: object, samples: int, ndim: int | None = None) -> Tens
 
 
 class ClassCount:
-    """The answers to a data set with classes, batch by batch; those of this process's samples until they are combined."""
+    """The predictions for a data set with classes, batch by batch; those of this process's samples until they are combined."""
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         self._classes = len(dataset.classes)
@@ -230,16 +230,16 @@ class ClassCount:
         _: Mask | None,
     ) -> None:
         """Count a batch."""
-        answers = classes_found(output, decode, labels, self._classes)
-        self._found[torch.from_numpy(indices).to(self._found.device)] = answers
+        predictions = classes_found(output, decode, labels, self._classes)
+        self._found[torch.from_numpy(indices).to(self._found.device)] = predictions
         size = self._classes
-        self._confusion += torch.bincount(labels.long() * size + answers, minlength=size**2).view(size, size)
+        self._confusion += torch.bincount(labels.long() * size + predictions, minlength=size**2).view(size, size)
 
     def result(self, engine: Engine) -> dict[str, Any]:
-        """Accuracy, confusion matrix and answers of all processes."""
+        """Accuracy, confusion matrix and predictions of all processes."""
         confusion = engine.sum(self._confusion).cpu()
         accuracy = confusion.diagonal().sum().item() / len(self._found)
-        return {"accuracy": accuracy, "confusion": confusion, "answers": engine.sum(self._found).cpu()}
+        return {"accuracy": accuracy, "confusion": confusion, "predictions": engine.sum(self._found).cpu()}
 
 
 class StepCount:
@@ -261,7 +261,7 @@ class StepCount:
     ) -> None:
         """Count a batch."""
         decoded, asked = values_of_classes(output, decode, labels), _asked(labels, mask)
-        answers = decoded.argmax(2)
+        predictions = decoded.argmax(2)
         size, wanted = decoded.shape[2], labels.long()[asked]
         if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < size:
             raise ValueError(
@@ -269,20 +269,24 @@ class StepCount:
                 f"{losses.NO_CLASS} where there is none, got {int(wanted.min())} to {int(wanted.max())}"
             )
         if not self._found.numel():
-            self._found = answers.new_zeros(len(answers), self._found.shape[1])  # 0 for other processes' samples
+            self._found = predictions.new_zeros(
+                len(predictions), self._found.shape[1]
+            )  # 0 for other processes' samples
             self._confusion = self._confusion.new_zeros(size, size)
-        self._found[:, torch.from_numpy(indices).to(answers.device)] = torch.where(asked, answers, losses.NO_CLASS)
-        self._right += _right_shares(answers, labels, asked).double().sum()
-        pairs = wanted * size + answers[asked]
+        self._found[:, torch.from_numpy(indices).to(predictions.device)] = torch.where(
+            asked, predictions, losses.NO_CLASS
+        )
+        self._right += _right_shares(predictions, labels, asked).double().sum()
+        pairs = wanted * size + predictions[asked]
         self._confusion += torch.bincount(pairs, minlength=size**2).view(size, size)
 
     def result(self, engine: Engine) -> dict[str, Any]:
-        """Accuracy, confusion matrix and answers of all processes; NO_CLASS at steps without a class."""
+        """Accuracy, confusion matrix and predictions of all processes; NO_CLASS at steps without a class."""
         accuracy = engine.sum(self._right).item() / self._found.shape[1]
         return {
             "accuracy": accuracy,
             "confusion": engine.sum(self._confusion).cpu(),
-            "answers": engine.sum(self._found).cpu(),
+            "predictions": engine.sum(self._found).cpu(),
         }
 
 
@@ -311,13 +315,13 @@ class ValueCount:
         self._found.index_copy_(self._axis, torch.from_numpy(indices).to(decoded.device), decoded)
 
     def result(self, engine: Engine) -> dict[str, Any]:
-        """No accuracy, an empty confusion matrix, and the answers of all processes."""
+        """No accuracy, an empty confusion matrix, and the predictions of all processes."""
         nothing = torch.zeros(0, 0, dtype=torch.int64)
-        return {"accuracy": math.nan, "confusion": nothing, "answers": engine.sum(self._found).cpu()}
+        return {"accuracy": math.nan, "confusion": nothing, "predictions": engine.sum(self._found).cpu()}
 
 
 def count_for(dataset: Dataset, device: torch.device) -> ClassCount | StepCount | ValueCount:
-    """The counter of the answers to `dataset`."""
+    """The counter of the predictions for `dataset`."""
     if dataset.classes:
         return ClassCount(dataset, device)
     return (StepCount if has_class_at_every_step(dataset) else ValueCount)(dataset, device)
