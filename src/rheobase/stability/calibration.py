@@ -137,10 +137,10 @@ def stabilize(
 ) -> Calibration:
     """Scale the weights and the surrogates of a new network, so that it fires and its gradients are even; by one batch.
 
-    Weights, biases and surrogates are changed in place; nothing else is. Meanwhile dropout is off, batch normalization takes the
-    statistics of the batch, as in training, and delays are as wide as at the start of training. The same network and batch give
-    the same result. 16 samples are enough: gradients of 20 layers that were even for one batch are up to a factor of 2 apart for
-    another (with 8 samples, 4). Memory is that of one training step, and time that of about ten.
+    Weights, biases and surrogates are changed in place; nothing else is. Meanwhile dropout is off, batch normalization takes
+    the statistics of the batch, as in training, and delays are as wide as at the start of training. The same network and batch
+    give the same result. 16 samples are enough: gradients of 20 layers that were even for one batch are up to a factor of 2
+    apart for another (with 8 samples, 4). Memory is that of one training step, and time that of about ten.
 
     Weights are made orthogonal to their mean input, so that a current, averaged over the batch, is the layer's bias; biases in
     front of neurons become their mean, or 0 if they were drawn at random around it. The weights behind the last neurons are
@@ -171,9 +171,9 @@ def stabilize(
     Raises:
         TypeError: if `batch` is not a floating-point tensor.
         ValueError: if an argument is out of its range, `batch` is empty or not finite, or the network is within
-            `rheobase.masked`. Or a layer cannot be stabilized; the message names it, and why: no current reaches it, its weights
-            are shared or computed by another parametrization, its spikes carry no gradient, or it does not run in a call of the
-            network. What was changed up to there stays so.
+            `rheobase.masked`. Or a layer cannot be stabilized; the message names it, and why: no current reaches it, its
+            weights are shared or computed by another parametrization, its spikes carry no gradient, or it does not run in a
+            call of the network. What was changed up to there stays so.
 
     Example:
         >>> import rheobase as rb
