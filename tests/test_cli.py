@@ -426,7 +426,7 @@ def test_two_processes_print_once_and_end_well(place: Path) -> None:
 
 def test_a_traceback_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RHEOBASE_TRACEBACK", "1")
-    with pytest.raises(RunError, match="there is no such folder"):
+    with pytest.raises(RunError, match="there is no such run"):
         main(["resume", str(tmp_path / "none")])
 
 

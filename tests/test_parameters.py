@@ -287,7 +287,7 @@ class TestErrors:
     @pytest.mark.parametrize("value", [torch.nn.Parameter(torch.tensor(0.9)), LIF(learn=BOTH).decay])
     def test_a_value_that_is_learned_already(self, value):
         with pytest.raises(
-            TypeError, match=r"LIF: decay must be .* without a gradient.*learn=\('decay',\).*decay.detach"
+            TypeError, match=r"LIF: decay must be .* requires no gradient.*learn=\('decay',\).*decay.detach"
         ):
             LIF(5, decay=value)
 

@@ -335,7 +335,7 @@ def test_lists_and_tensors_are_taken_for_arrays():
     [
         ({"units": np.float64([1, 0, 2])}, TypeError, r"here: units: got float64 of shape \(3,\), expected integers"),
         ({"times": ["a", "b", "c"]}, TypeError, "here: times: got <U1 of shape .*expected numbers, the seconds"),
-        ({"times": [[0.0], [0.0, 1.0]]}, TypeError, "here: times: got a list that is no array"),
+        ({"times": [[0.0], [0.0, 1.0]]}, TypeError, "here: times: got a list that is not an array"),
         ({"times": [[0.0, 0.5, 0.25]]}, TypeError, r"here: times: got float64 of shape \(1, 3\)"),
         ({"labels": [0.0, 1.0]}, TypeError, "here: labels: got float64 .*expected integers, one per recording"),
         ({"channels": 3.0}, TypeError, "here: channels: got 3.0, expected an integer"),

@@ -129,7 +129,7 @@ fine = ([0.5, 0.2], [1, 0])
             [([1], [0], [0], [-1])],
             {"sensor": (2, 3, 4)},
             DataError,
-            "polarity: got -1 at event 0, expected 0 to 1; of pol",
+            "polarity: got -1 at event 0, expected 0 to 1; for pol",
         ),
         ([([1], [True], [0], [0])], {"sensor": (2, 3, 4)}, TypeError, "recording 0: x: got bool"),
     ],

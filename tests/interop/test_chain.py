@@ -47,7 +47,7 @@ REFUSED = {
     "lead to the node 'b'": ["in a", "a b", "c b", "b out"],
     r"\['in', 'c'\] lead to the node 'a'": ["in a", "a b", "b c", "c a", "d out"],
     "has a cycle, through the node 'in'": ["in a", "a b", "b in", "c out"],
-    "comes back to it through a Affine": ["in a", "a biased", "biased a", "a out"],
+    "returns to it through a Affine": ["in a", "a biased", "biased a", "a out"],
 }
 
 

@@ -16,6 +16,7 @@ from ops.triton_kernels import DEVICE, compiling, laid_out, load, running
 from rheobase import surrogate as surrogates
 from rheobase.ops import adaptive_lif, recurrent_adaptive_lif
 from rheobase.ops.adaptive import fused, pieces, reference
+from rheobase.ops.kernels import kernels_for
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 RULES = pytest.mark.parametrize("blocks", [False, True], ids=["sequential", "blocks"])
@@ -203,7 +204,7 @@ class Bump(surrogates.Surrogate):
 @pytest.mark.parametrize("credit", ["sequential", "blocks"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtype, credit):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
 
     def results(computer: str) -> list[Tensor]:
         x = torch.linspace(-1, 2, 60).view(3, 4, 5).transpose(0, 1).to(DEVICE, dtype).requires_grad_()
@@ -226,7 +227,7 @@ def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtyp
 @pytest.mark.parametrize("credit", ["sequential", "blocks"])
 @pytest.mark.parametrize(("refractory", "detach"), [(0, True), (2, False), (9, False)])
 def test_recurrent_neurons(gpu, monkeypatch, refractory, detach, credit):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
     generator = torch.Generator().manual_seed(refractory)
 
     def random(*shape):
@@ -260,7 +261,7 @@ def test_recurrent_neurons(gpu, monkeypatch, refractory, detach, credit):
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_the_operators_know_what_the_kernels_return(gpu, monkeypatch, recurrent):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
     case = make_case(5, 6, True, 1, torch.float64)
     x, parameters, initial, *_ = case.tensors()
     recurrence = (torch.eye(3).to(x), torch.ones(2, 2, 3).to(x)) if recurrent else (None, None)
@@ -285,7 +286,7 @@ def ask(x: Tensor, *_: object) -> None:
 def test_they_are_what_computes_on_a_gpu(monkeypatch):
     with FakeTensorMode():  # no number is there, and no GPU needed
         x = torch.empty(5, 2, 3, device="cuda", dtype=torch.float16)
-        assert fused._kernels(x).__name__ == "rheobase.ops.adaptive.gpu"
+        assert kernels_for("adaptive", x).__name__ == "rheobase.ops.adaptive.gpu"
         arguments = x.view(5, 6), x.new_empty(4, 6).float(), x.new_empty(3, 6).float(), None, None
         returned = torch.ops.rheobase.adaptive_lif(*arguments, True, 3, "FastSigmoid", 1.0, 1.0, True)
         assert [tuple(tensor.shape) for tensor in returned] == [(5, 6), (3, 6), (5, 6), (1, 5, 6)]

@@ -126,7 +126,7 @@ def test_what_is_not_finite_propagates(gpu, cut, length):
 
 
 def test_the_operation_hands_over_what_the_kernels_expect(gpu, cut, monkeypatch):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
     cut(2)
 
     def results(computer: str, learn: bool) -> list[Tensor]:

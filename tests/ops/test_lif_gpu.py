@@ -162,7 +162,7 @@ def test_without_save_there_is_no_membrane(gpu):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_operation_hands_over_what_the_kernels_expect(gpu, monkeypatch, dtype):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
 
     def results(computer: str) -> list[Tensor]:
         x = torch.linspace(-1, 2, 30).view(3, 2, 5).transpose(0, 1).to(DEVICE, dtype).requires_grad_()

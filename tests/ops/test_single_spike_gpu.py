@@ -138,7 +138,7 @@ def test_the_layout_in_use():
 
 @pytest.mark.parametrize("credit", CREDITS)
 def test_the_operations_hand_over_what_the_kernels_expect(gpu, monkeypatch, credit):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
 
     def results(computer: str) -> list[Tensor]:
         x = torch.linspace(-1, 2, 30).view(3, 2, 5).transpose(0, 1).to(DEVICE).requires_grad_()

@@ -129,7 +129,7 @@ def test_without_a_gradient_nothing_is_kept(gpu, cut, length):
 
 @pytest.mark.parametrize("length", [None, 2])
 def test_the_operation_hands_over_what_the_kernels_expect(gpu, cut, monkeypatch, length):
-    monkeypatch.setattr(fused, "_kernels", lambda x: gpu)
+    monkeypatch.setattr(fused, "kernels_for", lambda operation, x: gpu)
     cut(length)
 
     def results(computer: str) -> list[Tensor]:

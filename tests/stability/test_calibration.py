@@ -488,6 +488,7 @@ def test_frozen_weights_behind_which_all_is_silent_are_named():
     network = dense(rb.LIF)
     with torch.no_grad():
         network[2].weight.zero_()
+        network[2].bias.zero_()
     network[2].requires_grad_(False)
     with pytest.raises(ValueError, match=r"3 LIF\(50\) has frozen weights, and none of its neurons fires"):
         stabilize(network, spikes(20, 4, 60))

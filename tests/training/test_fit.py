@@ -630,7 +630,7 @@ def test_where_there_is_a_run_already_or_none(tmp_path: Path) -> None:
     train(tmp_path / "a", epochs=1)
     with pytest.raises(RunError, match="already"):
         train(tmp_path / "a", epochs=1)
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError, match="there is no such run"):
         train(tmp_path / "b", resume=True)
     with pytest.raises(ValueError, match="run must name the folder to resume"):
         fit(network(), *splits(), settings(), resume=True)

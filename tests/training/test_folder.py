@@ -48,7 +48,7 @@ def test_a_new_run_takes_nobody_s_place(tmp_path: Path, folder: RunFolder) -> No
         RunFolder.create(folder.path, {"recipe": None})  # of which the command line knows no network
     assert folder.metrics()
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RunError, match="already"):
+    with pytest.raises(RunError, match="is a file"):
         RunFolder.create(tmp_path / "file", {})
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
@@ -97,13 +97,6 @@ def test_a_damaged_line_in_the_middle(folder: RunFolder, line: str) -> None:
     path.write_text("\n".join([lines[0], line, lines[2], ""]))
     with pytest.raises(RunError, match=r"metrics.jsonl: line 2 is damaged"):
         folder.metrics()
-
-
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("mine")
-    with pytest.raises(RunError, match="run: is a file, and a run needs a folder"):
-        RunFolder.create(tmp_path / "run", {})
-    assert (tmp_path / "run").read_text() == "mine"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

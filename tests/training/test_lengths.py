@@ -233,7 +233,7 @@ def no_mask(spikes: Mapping[str, Tensor], progress: float) -> Tensor:
     [
         (
             {"loss": Rude()},
-            r"loss must take mask=.* for train has samples of different lengths; got Rude, which .*cross_entropy_per",
+            r"loss must take mask=.* since train has samples of different lengths; got Rude, which .*cross_entropy_per",
         ),
         (
             {"decode": lambda output: output.mean(0)},
@@ -250,9 +250,9 @@ def test_functions_that_would_take_padding_for_steps_are_refused(functions: dict
 
 
 def test_an_evaluation_refuses_them_too_and_a_test_set() -> None:
-    with pytest.raises(TypeError, match=r"decode must take mask=.* for dataset has samples"):
+    with pytest.raises(TypeError, match=r"decode must take mask=.* since dataset has samples"):
         evaluate(network(), of_lengths(), decode=lambda output: output.mean(0))
-    with pytest.raises(TypeError, match=r"loss must take mask=.* for test has samples"):
+    with pytest.raises(TypeError, match=r"loss must take mask=.* since test has samples"):
         fit(network(), arrays(), arrays(7, 2), of_lengths(), settings(), loss=Rude(), display=QUIET)
 
 
