@@ -186,7 +186,9 @@ def delta(
         raise ValueError(f"delta: threshold must be above 0, got {threshold}")
     if off_spikes and x.ndim < 3:
         raise ValueError(f"delta: off_spikes needs x as (T, B, *features), got shape {tuple(x.shape)}")
-    for step in (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist():
+    finite = x.isfinite().flatten(1).all(1)
+    if not finite.all():
+        step = int((~finite).nonzero()[0])
         raise ValueError(
             f"delta: x must be finite, got NaN or infinity at step {step}; replace it, torch.nan_to_num(x)"
         )

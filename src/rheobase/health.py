@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from rheobase.compiled import as_written, path_without_wrappers
 from rheobase.layers.delayed_linear import DelayedLinear
+from rheobase.layers.held import is_held
 from rheobase.layers.parametrized import kind_of
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.synapses import Synapses
@@ -311,7 +312,7 @@ def _are_counts(x: Tensor) -> bool:
     """Whether these are spike counts: whole, and not below zero."""
     if not x.is_floating_point():
         return bool((x >= 0).all())
-    if x.stride(0) == 0:  # the same at every step
+    if is_held(x):
         x = x[:1]
     # In pieces that stay in the cache: without fresh memory, and of a picture the first one decides.
     pieces = x.split(max(1, _PIECE // max(x[:1].numel(), 1)))

@@ -269,13 +269,11 @@ class StepCount:
                 f"{losses.NO_CLASS} where there is none, got {int(wanted.min())} to {int(wanted.max())}"
             )
         if not self._found.numel():
-            self._found = predictions.new_zeros(
-                len(predictions), self._found.shape[1]
-            )  # 0 for other processes' samples
+            # 0 for other processes' samples.
+            self._found = predictions.new_zeros(len(predictions), self._found.shape[1])
             self._confusion = self._confusion.new_zeros(size, size)
-        self._found[:, torch.from_numpy(indices).to(predictions.device)] = torch.where(
-            asked, predictions, losses.NO_CLASS
-        )
+        at = torch.from_numpy(indices).to(predictions.device)
+        self._found[:, at] = torch.where(asked, predictions, losses.NO_CLASS)
         self._right += _right_shares(predictions, labels, asked).double().sum()
         pairs = wanted * size + predictions[asked]
         self._confusion += torch.bincount(pairs, minlength=size**2).view(size, size)
