@@ -5,10 +5,9 @@ there as well. So what enters and what leaves each layer of neurons is set to 0 
 rest, and after it they are silent. The mean and variance of a batch normalization are taken over the valid steps.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -124,92 +123,108 @@ def masked(network: nn.Module, mask: Bool[Tensor, "T B"]) -> Iterator[None]:
         >>> spikes[3:, 0].count_nonzero(), spikes[8:].count_nonzero()
         (tensor(0), tensor(0))
     """
+    with ExitStack() as stack:
+        _Masked(network, mask).install(stack)
+        stack.enter_context(in_one_piece(network))
+        stack.enter_context(as_written())
+        yield
 
-    called: set[nn.Module] = set()
-    inside = False  # a call of the network, in which its `forward` may use its `run`
 
-    def enter(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        called.add(module)
-        x = only(given[0], mask, "masked")
-        if getattr(module, "fire_by_end", False) and not bool(mask[-1].all()):
+class _Masked:
+    """A network under one mask: the hooks that set what enters and leaves its layers to 0, and see that none is missed."""
+
+    def __init__(self, network: nn.Module, mask: Tensor) -> None:
+        self._network, self._mask = network, mask
+        self._layers = {
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, Temporal) and isinstance(module, FeatureParameters)
+        }
+        """Neurons and readouts, by their names."""
+        self._called: set[nn.Module] = set()
+        self._inside = False  # a call of the network, in which its `forward` may use its `run`
+
+    def install(self, stack: ExitStack) -> None:
+        """Until the stack is left, mask every call of the network."""
+        self._mask_network(stack)
+        for name, module in self._network.named_modules():
+            if isinstance(module, _BatchNorm):
+                _set_mask(stack, module, self._mask)
+                _set_method(stack, module, "forward", partial(_normalize, module, name))
+            elif isinstance(module, Temporal) and module is not self._network and name not in self._layers:
+                # A delay, for instance, would bring the past of a padding into a sequence.
+                stack.callback(module.register_forward_pre_hook(self._enter_if_it_fits).remove)
+        for layer in self._layers.values():
+            self._mask_layer(stack, layer)
+
+    def _mask_network(self, stack: ExitStack) -> None:
+        # First of all hooks, as below, so that what is in the padding counts as no input.
+        stack.callback(self._network.register_forward_pre_hook(self._enter_network, prepend=True).remove)
+        stack.callback(self._network.register_forward_hook(self._check_all_were_called).remove)
+        stack.callback(self._network.register_forward_hook(self._leave_network, always_call=True).remove)
+        if isinstance(self._network, Temporal):
+            _set_method(stack, self._network, "run", self._run)
+
+    def _mask_layer(self, stack: ExitStack, layer: nn.Module) -> None:
+        stack.callback(layer.register_forward_pre_hook(self._enter).remove)
+        # First of all hooks, so that those who count spikes see them masked.
+        stack.callback(layer.register_forward_hook(self._leave, prepend=True).remove)
+        for part in layer.modules():  # what neurons tell one another, beginning with a bias
+            if isinstance(part, nn.Linear):
+                stack.callback(part.register_forward_hook(self._leave_if_it_fits).remove)
+        _set_mask(stack, layer, self._mask)
+
+    def _only(self, sequence: Tensor) -> Tensor:
+        return only(sequence, self._mask, "masked")
+
+    def _fits(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.shape[:2] == self._mask.shape
+
+    def _enter_network(self, network: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._inside = True
+        # Weights in front of the neurons have a gradient of what is in the padding: times 0, but NaN times 0 is NaN. (A picture
+        # that is held has no steps yet.)
+        return self._enter_if_it_fits(network, given)
+
+    def _leave_network(self, *_: object) -> None:
+        self._inside = False
+
+    def _enter(self, layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self._called.add(layer)
+        x = self._only(given[0])
+        if getattr(layer, "fire_by_end", False) and not bool(self._mask[-1].all()):
             raise ValueError(
-                f"masked: {type(module).__name__} with fire_by_end=True fires at the last step of the batch, in which not all "
+                f"masked: {type(layer).__name__} with fire_by_end=True fires at the last step of the batch, in which not all "
                 "sequences are there, got a mask that ends before; use fire_by_end=False, or sequences of one length"
             )
         return x, *given[1:]
 
-    def enter_if_it_fits(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        if not (given and isinstance(given[0], Tensor) and given[0].shape[:2] == mask.shape):
-            return given
-        return only(given[0], mask, "masked"), *given[1:]
+    def _leave(self, _layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self._only(output)
 
-    def leave_if_it_fits(_module: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
-        return only(output, mask, "masked") if output.shape[:2] == mask.shape else output
+    def _enter_if_it_fits(self, _module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._only(given[0]), *given[1:]) if given and self._fits(given[0]) else given
 
-    def enter_network(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        nonlocal inside
-        inside = True
-        # Weights in front of the neurons have a gradient of what is in the padding: times 0, but NaN times 0 is NaN. (A picture
-        # that is held has no steps yet.)
-        first = given[0]
-        return (only(first, mask, "masked") if first.shape[:2] == mask.shape else first), *given[1:]
+    def _leave_if_it_fits(self, _module: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
+        return self._only(output) if self._fits(output) else output
 
-    def leave(_module: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return only(output, mask, "masked")
-
-    def leave_network(*_: object) -> None:
-        nonlocal inside
-        inside = False
-
-    def run(module: Temporal, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        if not inside:
+    def _run(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """In the place of the network's `run`."""
+        if not self._inside:
             raise RuntimeError(
-                f"masked: {type(module).__name__}.run was called, whose pieces are not masked; call the network on the whole "
-                "sequence, network(x), or stream outside of the block"
+                f"masked: {type(self._network).__name__}.run was called, whose pieces are not masked; call the network on the "
+                "whole sequence, network(x), or stream outside of the block"
             )
-        return type(module).run(module, x, state)
+        assert isinstance(self._network, Temporal)
+        return type(self._network).run(self._network, x, state)
 
-    def check(*_: object) -> None:
-        if unseen := [f"{name} {type(module).__name__}" for name, module in masks.items() if module not in called]:
+    def _check_all_were_called(self, *_: object) -> None:
+        unseen = [f"{name} {type(layer).__name__}" for name, layer in self._layers.items() if layer not in self._called]
+        if unseen:
             raise RuntimeError(
                 f"masked: {', '.join(unseen)} did not run in a call of the network, and was not masked: the module that holds "
                 "it must call it, layer(x), in its own forward; see rheobase.Temporal"
             )
-
-    masks = {
-        name: module
-        for name, module in network.named_modules()
-        if isinstance(module, Temporal) and isinstance(module, FeatureParameters)
-    }
-    with ExitStack() as stack:
-        # First of all hooks, as below, so that what is in the padding counts as no input.
-        stack.callback(network.register_forward_pre_hook(enter_network, prepend=True).remove)
-        stack.callback(network.register_forward_hook(check).remove)
-        stack.callback(network.register_forward_hook(leave_network, always_call=True).remove)
-        if isinstance(network, Temporal):
-            stack.callback(_put_back, network, "run", vars(network).get("run"))
-            network.run = MethodType(run, network)
-        for name, module in network.named_modules():
-            if isinstance(module, _BatchNorm):
-                _set_mask(stack, module, mask)
-                stack.callback(_put_back, module, "forward", vars(module).get("forward"))
-                module.forward = partial(_normalize, module, name)  # pyright: ignore[reportAttributeAccessIssue]
-        for module in network.modules():  # a delay, for instance, would bring the past of a padding into a sequence
-            if isinstance(module, Temporal) and module is not network and module not in masks.values():
-                stack.callback(module.register_forward_pre_hook(enter_if_it_fits).remove)
-        for module in masks.values():
-            before = module.register_forward_pre_hook(enter)
-            # First of all hooks, so that those who count spikes see them masked.
-            after = module.register_forward_hook(leave, prepend=True)
-            stack.callback(before.remove)
-            stack.callback(after.remove)
-            for part in module.modules():  # what neurons tell one another, beginning with a bias
-                if isinstance(part, nn.Linear):
-                    stack.callback(part.register_forward_hook(leave_if_it_fits).remove)
-            _set_mask(stack, module, mask)
-        stack.enter_context(in_one_piece(network))
-        stack.enter_context(as_written())
-        yield
 
 
 def mask_on(layer: nn.Module) -> Bool[Tensor, "T B"] | None:
@@ -270,8 +285,11 @@ def _set_mask(stack: ExitStack, layer: nn.Module, mask: Tensor) -> None:
         stack.callback(_masks.__setitem__, layer, outer)
 
 
-def _put_back(module: nn.Module, name: str, outer: Any) -> None:
+def _set_method(stack: ExitStack, module: nn.Module, name: str, method: Callable[..., Any]) -> None:
+    """Let `module` have this method instead of its own, or of that of another such block, until the stack is left."""
+    outer = vars(module).get(name)
+    setattr(module, name, method)
     if outer is None:
-        delattr(module, name)
-    else:  # within another such block
-        setattr(module, name, outer)
+        stack.callback(delattr, module, name)
+    else:
+        stack.callback(setattr, module, name, outer)
