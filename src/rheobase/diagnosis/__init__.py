@@ -4,8 +4,9 @@ Whether a spiking network can learn shows before it is trained: neurons that nev
 gradient that is 0 in the first layer or 1e20 at the first step. The loss shows none of that, and goes down a little anyway.
 `doctor` examines all of it and says in words what is wrong, and what to do.
 
-`measure` measures, `theory` says what to expect, `judge` decides, `show` prints; `finding` has the words, `axes` the test for
-the time axis, and `divergence` names the first value that is not finite, also in training.
+`measure` measures, `measures` and `gradients` are what it knows then, `theory` says what to expect, `judge` decides, `show`
+prints; `finding` has the words, `axes` the test for the time axis, and `divergence` names the first value that is not finite,
+also in training.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,8 @@ from rheobase.diagnosis.judge import (
     judge_sight,
     judge_size,
 )
-from rheobase.diagnosis.measure import LayerMeasures, Measures, Membrane, finite_or_none, measure
+from rheobase.diagnosis.measure import measure
+from rheobase.diagnosis.measures import LayerMeasures, Measures, Membrane, finite_or_none
 from rheobase.diagnosis.rows import judge_rows
 from rheobase.diagnosis.show import picture
 from rheobase.losses import cross_entropy_per_step

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rheobase.diagnosis.axes import looks_batch_first
 from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
-from rheobase.diagnosis.measure import LayerMeasures, Measures
+from rheobase.diagnosis.measures import LayerMeasures, Measures
 from rheobase.stability.calibration import MOST_DAMPENING
 
 LARGE = 5.0

@@ -11,7 +11,7 @@ the same batch gives the same numbers.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +19,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rheobase.copies import copy_of
+from rheobase.diagnosis.gradients import early, ending, growth, memory, norm, ratio, rms, spread
+from rheobase.diagnosis.measures import LayerMeasures, Measures, Membrane
 from rheobase.diagnosis.theory import expected_gain, expected_growth
-from rheobase.health import Recorder, neuron_layers, outside_neurons
+from rheobase.health import LayerHealth, Recorder, neuron_layers, outside_neurons
 from rheobase.layers import Dropout
 from rheobase.layers.recompute import in_one_piece
 from rheobase.layers.synapses import Synapses
@@ -38,127 +40,6 @@ _ENTRIES = 1 << 22
 """Statistics of a membrane are taken over so many samples that they hold about so many numbers."""
 
 
-@dataclass(frozen=True)
-class Membrane:
-    """The membrane potentials of a layer, over neurons, samples and steps.
-
-    Args:
-        threshold: the mean threshold, without what adaptation adds.
-        drive: by how much the input current of a neuron varies, its standard deviation over samples and steps, in units of the
-            threshold; likewise the three that follow.
-        mean: the mean potential.
-        std: the standard deviation.
-        top: what one potential in a thousand is above.
-        within_reach: the share of potentials at which the surrogate's derivative is a tenth of its peak or more.
-        slope: the mean size of the surrogate's derivative, as a share of its peak: 1 would be all neurons at the threshold.
-        slopes: the mean of the derivative, and its mean square.
-    """
-
-    threshold: float
-    drive: float
-    mean: float
-    std: float
-    top: float
-    within_reach: float
-    slope: float
-    slopes: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class LayerMeasures:
-    """What was seen of one layer of neurons; NaN where it cannot be known.
-
-    Args:
-        name: position and kind, `"1 LIF(128)"`.
-        neurons: how many.
-        steps: how many the layer goes through; behind a `Hold`, more than the batch has.
-        rate: spikes per neuron and step.
-        input_density: the share of entries that are not zero in what reaches the weights in front of the neurons.
-        dead: the share of neurons without a spike in the batch.
-        saturated: the share of neurons that fire at 90 % of the steps or more.
-        gradient: the norm of the loss's gradient with respect to the weights in front of the neurons, and the recurrent ones.
-        error: the norm of the loss's gradient with respect to the input current of the neurons, in the root mean square over
-            samples and steps.
-        gain: by what factor that is larger than in the next layer.
-        expected_gain: the same by theory.
-        early: the error in the first third of the steps, as a multiple of that in the last third.
-        growth: by what factor a gradient that enters the layer at the end grows per step back in time.
-        expected_growth: the same by theory.
-        memory: how many of the `steps_before` the end of the output still depends on, by the layer's input, with 1 % of the
-            largest gradient.
-        membrane: potentials and slopes; None for neurons that have no membrane to look at.
-        surrogate: the gradient of its spikes, if it has one.
-        fires_once_in: the steps in which its neurons fire once, where they are `SingleSpike`; else None.
-        recurrent: whether its neurons hear each other.
-        differentiable: whether a gradient goes from its spikes back to what it is given.
-    """
-
-    name: str
-    neurons: int
-    steps: int
-    rate: float
-    input_density: float
-    dead: float
-    saturated: float
-    gradient: float
-    error: float
-    gain: float
-    expected_gain: float
-    early: float
-    growth: float
-    expected_growth: float
-    memory: float
-    membrane: Membrane | None
-    surrogate: Surrogate | None = field(repr=False)
-    fires_once_in: int | None = field(repr=False)
-    recurrent: bool = field(repr=False)
-    differentiable: bool = field(repr=False)
-
-    @property
-    def steps_before(self) -> int:
-        """How many steps there are before the last tenth of them: what there can be a memory of."""
-        return self.steps - _ending(self.steps)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: numbers that are not finite are None."""
-        unsaid = ("surrogate", "fires_once_in", "recurrent", "differentiable")
-        shown = {name: value for name, value in vars(self).items() if name not in unsaid}
-        values = {name: finite_or_none(value) for name, value in shown.items()}
-        if self.membrane is not None:
-            values["membrane"] = {
-                name: finite_or_none(value) for name, value in vars(self.membrane).items() if name != "slopes"
-            }
-        return values
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What was seen of a network on a batch.
-
-    Args:
-        layers: of each layer of neurons, in the order of the data.
-        steps: T of the batch; a layer behind a `Hold` has steps of its own.
-        samples: B.
-        loss: the loss of the batch.
-        readout_gradient: the norm of the loss's gradient with respect to the weights behind the last layer of neurons; NaN if
-            there are none.
-        output_spread: how much the output's mean over time differs from sample to sample, as a share of its size.
-        activity_spread: the same for the spikes of the last layer of neurons.
-        finite: whether output, loss and gradients are all finite.
-        unseen: the layers of neurons that did not run in a call of the network.
-    """
-
-    layers: tuple[LayerMeasures, ...]
-    steps: int
-    samples: int
-    loss: float
-    readout_gradient: float
-    output_spread: float
-    activity_spread: float
-    finite: bool
-    unseen: tuple[str, ...]
-
-
 @dataclass
 class _Seen:
     """One layer of neurons as it ran, and what its input came through since the layer of neurons before."""
@@ -169,10 +50,31 @@ class _Seen:
     before: list[nn.Module]
     arriving: Tensor
 
+    @property
+    def neurons(self) -> int:
+        return math.prod(self.spikes.shape[2:])
+
     def weights(self) -> list[Tensor]:
         # By its name, as a parametrized one, too, has it in the name of what is learned.
         own = (parameter for name, parameter in self.neuron.named_parameters() if "recurrent_weight" in name)
         return [*_weights(self.before), *(parameter for parameter in own if parameter.requires_grad)]
+
+
+@dataclass(frozen=True)
+class _Returned:
+    """What came back to one layer of neurons.
+
+    Args:
+        error: of the loss, with respect to the input current.
+        of_weights: of the loss, with respect to the weights in front, and the recurrent ones.
+        at_the_end: of random numbers at the last steps of the output, with respect to the input current.
+        alone: the same at the last steps of the layer's own spikes.
+    """
+
+    error: Tensor
+    of_weights: list[Tensor]
+    at_the_end: Tensor
+    alone: Tensor
 
 
 def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -> Measures:
@@ -195,69 +97,88 @@ def measure(network: nn.Module, x: Float[Tensor, "T B *features"], loss: Loss) -
         with Recorder(network) as recorder, _watching(network) as (seen, behind):
             # A leaf with a gradient, so that there is one to follow where nothing in front of the neurons learns, too.
             output = network(x.detach().clone().requires_grad_())
-        if not isinstance(output, Tensor):
-            raise TypeError(f"doctor: network must return a tensor, (T, B, *out), got a {type(output).__name__}")
-        if not seen:
-            raise ValueError(
-                "doctor: network must run layers of neurons (rheobase.Neuron) when it is called on the batch, and none ran in "
-                f"this {type(network).__name__}"
-            )
+        _check_output(network, output, seen)
         value = loss(output.float())
-        weights = [*(part.weights() for part in seen), _weights(behind)]
-        currents = [part.current for part in seen]
-        gradients = _gradients(value, [*currents, *(weight for group in weights for weight in group)], retain=True)
-        errors, rest = gradients[: len(seen)], iter(gradients[len(seen) :])
-        by_layer = [[next(rest) for _ in group] for group in weights]
-        histories = _gradients(_at_the_end(output), currents)
-        alone = [_gradient_of_layer_alone(part) for part in seen]
+        back, readout = _backwards(value, output, seen, behind)
     health = {layer.name: layer for layer in recorder.layers()}
-    sizes = [_rms(error) for error in errors]
-    layers = []
-    for index, part in enumerate(seen):
-        known = health[names[part.neuron]]
-        membrane = _membrane(part)
-        slope_square = membrane.slopes[1] if membrane else math.nan
-        gain = theory = math.nan
-        if index + 1 < len(seen):
-            gain = _ratio(sizes[index], sizes[index + 1])
-            if membrane is not None:
-                theory = expected_gain(part.neuron, membrane.slopes, seen[index + 1].before, errors[index + 1])
-                theory *= math.sqrt(known.neurons / health[names[seen[index + 1].neuron]].neurons)
-        layers.append(
-            LayerMeasures(
-                name=known.name,
-                neurons=known.neurons,
-                steps=len(part.spikes),
-                rate=known.rate,
-                input_density=part.arriving.count_nonzero().item() / max(part.arriving.numel(), 1),
-                dead=known.dead,
-                saturated=known.saturated,
-                gradient=_norm(by_layer[index]),
-                error=sizes[index],
-                gain=gain,
-                expected_gain=theory,
-                early=_early(errors[index]),
-                growth=_growth(alone[index]),
-                expected_growth=expected_growth(part.neuron, slope_square, part.spikes),
-                memory=_memory(histories[index]),
-                membrane=membrane,
-                surrogate=getattr(part.neuron, "surrogate", None),
-                fires_once_in=known.fires_once_in,
-                recurrent=hasattr(part.neuron, "recurrent_weight"),
-                differentiable=part.spikes.requires_grad or not part.current.requires_grad,
-            )
-        )
+    known = [health[names[part.neuron]] for part in seen]
+    layers = [_layer_measures(*of_one) for of_one in zip(seen, back, known, strict=True)]
+    for index in range(len(layers) - 1):
+        gain = ratio(layers[index].error, layers[index + 1].error)
+        expected = _expected_gain(seen[index], seen[index + 1], back[index + 1].error, layers[index].membrane)
+        layers[index] = replace(layers[index], gain=gain, expected_gain=expected)
+    flowing = [output, value, *readout, *(gradient for part in back for gradient in (part.error, *part.of_weights))]
     return Measures(
         layers=tuple(layers),
         steps=x.shape[0],
         samples=x.shape[1],
         loss=value.item(),
-        readout_gradient=_norm(by_layer[-1]),
-        output_spread=_spread(output),
-        activity_spread=_spread(seen[-1].spikes),
-        finite=all(bool(tensor.isfinite().all()) for tensor in (output, value, *gradients)),
+        readout_gradient=norm(readout),
+        output_spread=spread(output),
+        activity_spread=spread(seen[-1].spikes),
+        finite=all(bool(tensor.isfinite().all()) for tensor in flowing),
         unseen=tuple(recorder.unseen()),
     )
+
+
+def _check_output(network: nn.Module, output: object, seen: Sequence[_Seen]) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"doctor: network must return a tensor, (T, B, *out), got a {type(output).__name__}")
+    if not seen:
+        raise ValueError(
+            "doctor: network must run layers of neurons (rheobase.Neuron) when it is called on the batch, and none ran in "
+            f"this {type(network).__name__}"
+        )
+
+
+def _backwards(
+    value: Tensor, output: Tensor, seen: Sequence[_Seen], behind: Sequence[nn.Module]
+) -> tuple[list[_Returned], list[Tensor]]:
+    """All gradients of each layer, and those of the loss with respect to the weights behind the last."""
+    weights = [*(part.weights() for part in seen), _weights(behind)]
+    currents = [part.current for part in seen]
+    found = _gradients(value, [*currents, *(weight for group in weights for weight in group)], retain=True)
+    errors, rest = found[: len(seen)], iter(found[len(seen) :])
+    *by_layer, readout = [[next(rest) for _ in group] for group in weights]
+    histories = _gradients(_at_the_end(output), currents)
+    alone = [_gradient_of_layer_alone(part) for part in seen]
+    return [_Returned(*of_one) for of_one in zip(errors, by_layer, histories, alone, strict=True)], readout
+
+
+def _layer_measures(part: _Seen, back: _Returned, known: LayerHealth) -> LayerMeasures:
+    """All of a layer but what compares it with the next."""
+    membrane = _membrane(part)
+    slope_square = membrane.slopes[1] if membrane else math.nan
+    return LayerMeasures(
+        name=known.name,
+        neurons=known.neurons,
+        steps=len(part.spikes),
+        rate=known.rate,
+        input_density=part.arriving.count_nonzero().item() / max(part.arriving.numel(), 1),
+        dead=known.dead,
+        saturated=known.saturated,
+        gradient=norm(back.of_weights),
+        error=rms(back.error),
+        gain=math.nan,
+        expected_gain=math.nan,
+        early=early(back.error),
+        growth=growth(back.alone),
+        expected_growth=expected_growth(part.neuron, slope_square, part.spikes),
+        memory=memory(back.at_the_end),
+        membrane=membrane,
+        surrogate=getattr(part.neuron, "surrogate", None),
+        fires_once_in=known.fires_once_in,
+        recurrent=hasattr(part.neuron, "recurrent_weight"),
+        differentiable=part.spikes.requires_grad or not part.current.requires_grad,
+    )
+
+
+def _expected_gain(part: _Seen, following: _Seen, error: Tensor, membrane: Membrane | None) -> float:
+    """Of a layer with this membrane, in front of one at whose input there is this error."""
+    if membrane is None:
+        return math.nan
+    gain = expected_gain(part.neuron, membrane.slopes, following.before, error)
+    return gain * math.sqrt(part.neurons / following.neurons)
 
 
 @contextmanager
@@ -317,50 +238,15 @@ def _gradients(value: Tensor, inputs: list[Tensor], *, retain: bool = False) -> 
 
 def _at_the_end(output: Tensor) -> Tensor:
     """Random numbers times the last tenth of the steps, summed."""
-    steps = _ending(len(output))
+    steps = ending(len(output))
     end = output[len(output) - steps :].float()
     return (end * torch.randn_like(end)).sum()
-
-
-def _ending(steps: int) -> int:
-    return max(1, steps // 10)
 
 
 def _gradient_of_layer_alone(part: _Seen) -> Tensor:
     """The gradient with respect to a layer's input, of random numbers at the last steps of its spikes."""
     current = part.current.detach().requires_grad_()
     return _gradients(_at_the_end(part.neuron.forward(current)), [current])[0]
-
-
-def _by_step(gradient: Tensor) -> Float[Tensor, " T"]:
-    return gradient.detach().cpu().double().flatten(1).norm(dim=1).cpu()
-
-
-def _growth(gradient: Tensor) -> float:
-    """The factor per step back in time, from the steps before the end; by the line through the logarithms of the norms."""
-    norms = _by_step(gradient)
-    norms = norms[: len(norms) - _ending(len(norms))].flip(0)
-    if not norms.isfinite().all():
-        return math.inf
-    alive = norms > 0
-    if alive.sum() < 2:
-        return 0.0 if len(norms) > 1 else math.nan
-    lags, logs = torch.arange(len(norms), dtype=torch.float64)[alive], norms[alive].log()
-    lags, logs = lags - lags.mean(), logs - logs.mean()
-    return math.exp((lags @ logs / (lags @ lags)).item())
-
-
-def _memory(gradient: Tensor) -> float:
-    """How many steps before the ending there still is a hundredth of the largest gradient; NaN if there is none at all."""
-    norms = _by_step(gradient)
-    felt = (norms >= norms.max() / 100) & (norms > 0)
-    return float(max(0, len(norms) - _ending(len(norms)) - felt.nonzero()[0].item())) if felt.any() else math.nan
-
-
-def _early(error: Tensor) -> float:
-    """The first third of the steps against the last."""
-    third = len(error) // 3
-    return _ratio(_rms(error[:third]), _rms(error[len(error) - third :])) if third else math.nan
 
 
 @torch.no_grad()
@@ -392,34 +278,3 @@ def _membrane(part: _Seen) -> Membrane | None:
         slope=slope.item(),
         slopes=(mean.item(), square.item()),
     )
-
-
-def _spread(values: Tensor) -> float:
-    """How much samples differ: the standard deviation over the batch, as a share of the size of the values."""
-    means = values.detach().cpu().double().mean(0).flatten(1)
-    if len(means) < 2:
-        return math.nan
-    return _ratio(means.std(0).square().mean().sqrt().item(), means.square().mean().sqrt().item())
-
-
-def _norm(gradients: list[Tensor]) -> float:
-    if not gradients:
-        return math.nan
-    return torch.stack([gradient.detach().cpu().double().norm() for gradient in gradients]).norm().item()
-
-
-def _rms(gradient: Tensor) -> float:
-    """The norm of a step's gradient, in the root mean square over samples and steps.
-
-    It is this that a layer with weights of variance 1 / fan-in leaves alone, however many neurons there are on either side.
-    """
-    return (gradient.detach().cpu().double().square().sum() / math.prod(gradient.shape[:2])).sqrt().item()
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / other if other else math.nan if one == 0 else math.inf
-
-
-def finite_or_none(value: Any) -> Any:
-    """What JSON can hold: None in the place of a number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rheobase.diagnosis.finding import SHARE, Finding
-from rheobase.diagnosis.measure import LayerMeasures, Measures
+from rheobase.diagnosis.measures import LayerMeasures, Measures
 
 LEGEND = (
     "membrane: mean ± deviation, in thresholds; reach, slope: of the surrogate, and its peak. gradient: of the weights in "
