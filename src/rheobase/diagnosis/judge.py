@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rheobase.diagnosis.axes import looks_batch_first
 from rheobase.diagnosis.finding import SHARE, Finding, activity_findings, wake
 from rheobase.diagnosis.measures import LayerMeasures, Measures
-from rheobase.stability.calibration import MOST_DAMPENING
+from rheobase.stability.gradients import MOST_DAMPENING
 
 LARGE = 5.0
 """Spikes are 0 or 1, counts of them a few, normalized pixels at most 1: a batch whose root mean square is larger is too large,

@@ -1,7 +1,8 @@
 """Networks that are active from the start: initialization and surrogates from theory, and from one batch."""
 
 from rheobase.stability import conditions
-from rheobase.stability.calibration import Calibration, LayerChange, stabilize
+from rheobase.stability.calibration import stabilize
+from rheobase.stability.changes import Calibration, LayerChange
 from rheobase.stability.fluctuations import fluctuation_driven
 from rheobase.stability.single_spike import (
     Calibrated,
