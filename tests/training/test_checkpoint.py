@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,36 @@ def test_what_layers_of_ones_own_remember_is_theirs(tmp_path: Path) -> None:
 def test_what_changes_gradients_alone_may_differ(tmp_path: Path) -> None:
     path = of_a_run(tmp_path / "run")
     checkpoint.load(path, neurons(surrogate=rb.surrogate.Arctan(), reset_gradient="attached"))
+
+
+def test_surrogates_get_the_dampening_that_they_were_trained_with(tmp_path: Path) -> None:
+    def built() -> rb.Sequential:
+        arctan = rb.LIF(5, surrogate=rb.surrogate.Arctan())
+        return rb.Sequential(nn.Linear(8, 5), rb.RecurrentLIF(5), nn.Linear(5, 5), arctan, nn.Linear(5, 3))
+
+    net, found = built(), built()
+    rb.stabilize(net, (torch.rand(20, 16, 8) < 0.3).float())
+    rb.fit(net, arrays(), arrays(9), settings=rb.Training(epochs=1), run=tmp_path / "run", display=Display())
+    assert all(net[index].surrogate != found[index].surrogate for index in (1, 3))
+    checkpoint.load(tmp_path / "run" / "best.safetensors", found)
+    assert all(net[index].surrogate == found[index].surrogate for index in (1, 3))
+
+
+def test_surrogates_that_were_chosen_since_stay(tmp_path: Path) -> None:
+    path = of_a_run(tmp_path / "run", surrogate=rb.surrogate.FastSigmoid(dampening=0.3))
+    for chosen in (rb.surrogate.Arctan(), rb.surrogate.FastSigmoid(dampening=2.0, sharpness=3.0)):
+        net = neurons(surrogate=chosen)
+        checkpoint.load(path, net)
+        assert net[1].surrogate == chosen
+
+
+@pytest.mark.parametrize("number", ["nan", "-1.0", "0.0", "much"])
+def test_a_dampening_that_is_none(tmp_path: Path, number: str) -> None:
+    words = json.dumps({"1.surrogate": f"FastSigmoid(dampening={number}, sharpness=1.0)"})
+    net = neurons()
+    checkpoint.save(tmp_path / "c", net, replace(POSITION, settings=words))
+    with pytest.raises(RunError, match="damaged"):
+        checkpoint.load(tmp_path / "c", net)
 
 
 def test_weights_alone_do_not_go_on_training(tmp_path: Path) -> None:

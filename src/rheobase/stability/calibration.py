@@ -68,8 +68,8 @@ def stabilize(
     more, as one that receives little may, the gradient of its weights stays smaller than the others, and the table says so.
 
     A surrogate is not a weight, and no `state_dict` holds it: a network that is built again computes the same with these
-    weights, but trains differently. To train on, stabilize the new network in the same way before the weights are loaded, or
-    set its layers' `surrogate`.
+    weights, but trains differently. Checkpoints of `rheobase.fit` hold the dampenings, too, and
+    `rheobase.training.checkpoint.load` sets them; elsewhere, set `surrogate` of each layer.
 
     Args:
         network: any module made of this library's neurons and PyTorch's linear, convolutional and normalization layers, each of

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rheobase.compiled import original
 from rheobase.errors import RunError
 from rheobase.files import atomic_write
-from rheobase.training.described import differences
+from rheobase.training.described import differences, surrogates_of_training
 
 _WEIGHTS = "network."
 _MOMENTS = "optimizer."
@@ -86,8 +86,10 @@ def _number(optimizer: torch.optim.Optimizer, key: str, value: object) -> Tensor
 def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Position:
     """Fill `network` and, if given, `optimizer` from `path`; nothing is changed unless everything fits.
 
-    Surrogates, rules of gradients and dropout are no weights, and stay as they are in `network`. All else that layers are told
-    when they are made must be as it was in training, such as a reset: the weights would fit, and compute something else.
+    Surrogates get the dampening that they had in training, which `rheobase.stabilize` may have chosen. Surrogates of another
+    shape or sharpness, rules of gradients and dropout are no weights, and stay as they are in `network`. All else that layers
+    are told when they are made must be as it was in training, such as a reset: the weights would fit, and compute something
+    else.
 
     Returns:
         Where the run stood.
@@ -100,8 +102,13 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     tensors, position, kind = _read(path)
     weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
     _check_same_network(path, network.state_dict(), weights)
-    if different := differences(network, _words(position)):
+    words = _words(position)
+    if different := differences(network, words):
         raise RunError(f"{path}: a checkpoint of a network with other layers: {'; '.join(different[:3])}")
+    try:
+        surrogates = surrogates_of_training(network, words)
+    except ValueError as error:
+        raise RunError(f"{path}: damaged: {error}") from error
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
         _load_weights(path, network, weights)
@@ -110,6 +117,8 @@ def load(path: str | Path, network: nn.Module, optimizer: torch.optim.Optimizer 
     except RunError:
         network.load_state_dict(before)
         raise
+    for layer, surrogate in surrogates.items():
+        layer.surrogate = surrogate  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     return position
 
 

@@ -1,11 +1,12 @@
-"""What is trained, and how, in words: what a checkpoint does not restore, and a resumed run must not change.
+"""What is trained, and how, in words: what no weight says, and a resumed run must not change.
 
 Weights are numbers, and a checkpoint holds them. The shape of a surrogate, the rule of a reset, a loss function are not: a
 network rebuilt with others would take the weights and silently end elsewhere.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -79,6 +80,35 @@ def differences(network: nn.Module, words: Mapping[str, Any]) -> list[str]:
         if name not in of_training and name.rpartition(".")[2] not in _WITHOUT_EFFECT
     }
     return [f"{name} is {words[name]}, here {word}" for name, word in ours.items() if words.get(name, word) != word]
+
+
+def surrogates_of_training(network: nn.Module, words: Mapping[str, Any]) -> dict[nn.Module, Surrogate]:
+    """By layer, the surrogate of the network that `words` describe, where it is that of `network` with another dampening.
+
+    A dampening is what `rheobase.stabilize` and a new `rheobase.Sequential` choose, and what nobody writes down.
+
+    Raises:
+        ValueError: if a dampening is not positive and finite.
+
+    Example:
+        >>> import rheobase as rb
+        >>> network = nn.Sequential(rb.LIF(surrogate=rb.surrogate.Arctan()))
+        >>> word = "Arctan(dampening=0.3, sharpness=1.0)"
+        >>> list(surrogates_of_training(network, {"0.surrogate": word}).values())
+        [Arctan(dampening=0.3, sharpness=1.0)]
+        >>> surrogates_of_training(network, {"0.surrogate": word.replace("Arctan", "FastSigmoid")})
+        {}
+    """
+    found: dict[nn.Module, Surrogate] = {}
+    for name, module in network.named_modules():
+        ours, word = getattr(module, "surrogate", None), words.get(f"{name}.surrogate")
+        number = re.search(r"\bdampening=([-+.\w]+)", word) if isinstance(word, str) else None
+        if number is None or not isinstance(ours, Surrogate) or _word(ours) == word:
+            continue
+        theirs = replace(ours, dampening=float(number[1]))
+        if _word(theirs) == word:
+            found[module] = theirs
+    return found
 
 
 def _layers(network: nn.Module) -> dict[str, str]:
