@@ -171,7 +171,9 @@ class TestErrors:
         with pytest.raises(TypeError, match=f"{encode.__name__}: x must be a torch.Tensor, got ndarray"):
             encode(np.zeros((2, 3)), 5)
         for steps in (0, -1):
-            with pytest.raises(ValueError, match=f"{encode.__name__}: steps must be at least 1, got {steps}"):
+            with pytest.raises(
+                ValueError, match=f"{encode.__name__}: steps must be a whole number, at least 1, got {steps}"
+            ):
                 encode(torch.zeros(2, 3), steps)
 
     @pytest.mark.parametrize("encode", [encoding.rate, encoding.latency])

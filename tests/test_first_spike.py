@@ -340,3 +340,14 @@ class TestErrors:
     def test_no_steps(self) -> None:
         with pytest.raises(ValueError, match=r"scores: membrane has no time steps, got shape \(0, 2, 3\)"):
             decide(torch.zeros(0, 2, 3))
+
+
+def test_neurons_that_look_ahead_decide_nothing_early():
+    network = Sequential(nn.Linear(4, 6), rb.PSN(20), nn.Linear(6, 2), LeakyReadout(2))
+    with pytest.raises(TypeError, match=r"must not look ahead, got PSN, .*decide\(network\(x\)\)"):
+        decide_early(network, torch.rand(20, 3, 4))
+    masked = Sequential(nn.Linear(4, 6), rb.MaskedPSN(20, 3), nn.Linear(6, 2), LeakyReadout(2))
+    decide_early(masked, torch.rand(20, 3, 4))
+    rb.scheduled.set_progress(masked, 0.5)
+    with pytest.raises(TypeError, match="must not look ahead, got MaskedPSN"):
+        decide_early(masked, torch.rand(20, 3, 4))

@@ -455,3 +455,17 @@ def test_neurons_that_fire_once_say_in_how_many_steps():
     with Recorder(network) as recorder:
         network(torch.ones(1, 2, 2))
     assert [layer.fires_once_in for layer in recorder.layers()] == [7, None]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        record_spikes,
+        lambda network, x: rb.evaluate(network, rb.data.ArrayDataset(x, torch.zeros(len(x[0])).long().numpy())),
+    ],
+)
+def test_a_layer_of_two_widths_is_named(record):
+    shared = LIF()
+    network = rb.Sequential(nn.Linear(4, 8), shared, nn.Linear(8, 3), shared, nn.Linear(3, 2))
+    with pytest.raises(ValueError, match=r"layer 1 LIF runs with 8 and with 3 neurons.*a layer of its own for each"):
+        record(network, torch.rand(5, 2, 4))

@@ -606,3 +606,10 @@ def test_explained_is_the_variance_about_the_mean_of_each_output() -> None:
         "50.0% of the variance of targets is explained."
     )
     assert in_words(np.array([3.0, 3.0]), np.array([3.0, 4.0])) == "Root mean squared error 0.7071."
+
+
+@pytest.mark.parametrize("epochs", range(2, 41))
+def test_ticks_of_epochs_are_whole(epochs: int) -> None:
+    ticks = [float(text) for _, text in Scale(1.0, float(epochs), whole=True).ticks()]
+    assert ticks == [round(tick) for tick in ticks]
+    assert len(ticks) <= 6

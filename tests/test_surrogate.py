@@ -1,5 +1,6 @@
 import itertools
 import math
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import rheobase as rb
 from rheobase.surrogate import (
+    DEFAULT,
     Arctan,
     Custom,
     Exponential,
@@ -246,3 +249,11 @@ def test_the_base_has_no_shape():
 def test_numbers_out_of_range(kind, name, value):
     with pytest.raises(ValueError, match=f"{kind.__name__}: {name} must be positive and finite, got {value}"):
         kind(**{name: value})
+
+
+def test_a_pickled_neuron_knows_whether_a_surrogate_was_chosen():
+    found = pickle.loads(pickle.dumps(rb.LIF(4)))  # noqa: S301
+    assert found.surrogate is DEFAULT
+    chosen = pickle.loads(pickle.dumps(rb.LIF(4, surrogate=FastSigmoid())))  # noqa: S301
+    assert chosen.surrogate is not DEFAULT
+    assert chosen.surrogate == DEFAULT

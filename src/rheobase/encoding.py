@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rheobase.ops import memory
-from rheobase.ops.arguments import check_sequence, is_plain, state_type
+from rheobase.ops.arguments import as_count, check_sequence, is_plain, state_type
 
 Encoding: TypeAlias = Literal["direct", "latency", "latency_all"]
 """The names of the encodings that draw no random numbers, for settings and data sets; see `encode`."""
@@ -55,8 +55,7 @@ def _check(x: Tensor, steps: int, what: str, unit_interval: bool) -> None:
         raise TypeError(f"{what}: x must be a torch.Tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{what}: x must be floating point, got {x.dtype}; for bytes, x.float() / 255")
-    if steps < 1:
-        raise ValueError(f"{what}: steps must be at least 1, got {steps}")
+    as_count(steps, "steps", what)
     if unit_interval and x.numel() and not bool(((x >= 0) & (x <= 1)).all()):
         raise ValueError(
             f"{what}: x must lie in [0, 1], got values from {x.min().item():.4g} to {x.max().item():.4g}; rescale it"

@@ -27,7 +27,8 @@ from torch.nn import functional
 from rheobase import randomness
 from rheobase.layers import Hold, Sequential
 from rheobase.layers.order import check_order, in_order
-from rheobase.neurons import SPSN, MaskedPSN, ParaLIF, SingleSpike
+from rheobase.layers.parametrized import kind_of
+from rheobase.neurons import PSN, SPSN, MaskedPSN, ParaLIF, SingleSpike
 from rheobase.ops.arguments import check_sequence
 from rheobase.ops.single_spike import Credit, first_spikes, single_spike
 from rheobase.surrogate import Surrogate
@@ -289,7 +290,8 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
         threshold: where the output units fire.
 
     Raises:
-        TypeError: if the network ends in `LearnedWeights`, or a `Hold` is inside a module that is not a sequential container.
+        TypeError: if the network ends in `LearnedWeights`, has neurons that look ahead (`PSN`), or a `Hold` is inside a module
+            that is not a sequential container.
 
     Example:
         >>> import rheobase as rb
@@ -304,6 +306,13 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
         raise TypeError(
             "decide_early: network must end in the membrane potential of output units, got one that ends in LearnedWeights, "
             "with which the answer is known only after the last step: rheobase.decoding.sum(network(x)).argmax(1)"
+        )
+    if ahead := next(
+        (module for module in network.modules() if isinstance(module, PSN) and not _looks_back(module)), None
+    ):
+        raise TypeError(
+            f"decide_early: neurons must not look ahead, got {kind_of(ahead)}, whose first step depends on the last: "
+            "rheobase.first_spike.decide(network(x))"
         )
     compute, steps, samples = _first_steps(layers, x)
     predictions, when = torch.zeros(2, samples, dtype=torch.int64, device=x.device)
@@ -327,6 +336,11 @@ def decide_early(network: nn.Module, x: Float[Tensor, "T B *features"], threshol
             undecided = undecided[~fired]
             length *= _GROWTH
     return Decisions(predictions, when)
+
+
+def _looks_back(neurons: PSN) -> bool:
+    """Whether no step depends on later ones."""
+    return isinstance(neurons, MaskedPSN) and neurons.is_settled()
 
 
 def _first_steps(layers: Sequence[nn.Module], x: Tensor) -> tuple[Callable[[int, Tensor], Tensor], int, int]:

@@ -169,6 +169,7 @@ class Recorder:
         # to 256, and float32 up to 2**24, more than one neuron's spikes in a batch.
         exact = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
         counts = spikes.sum(0, dtype=None if exact else torch.float32)
+        _check_as_before(name, self._spikes.get(name), counts[0].numel())
         _add(self._spikes, name, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
@@ -288,7 +289,9 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     recorded: dict[str, Tensor] = {}
 
     def add(name: str, _module: nn.Module, _arguments: tuple[Any, ...], spikes: Tensor) -> None:
-        recorded[name] = torch.cat((recorded[name], spikes)) if name in recorded else spikes
+        before = recorded.get(name)
+        _check_as_before(name, None if before is None else before[0, 0], spikes[0, 0].numel())
+        recorded[name] = spikes if before is None else torch.cat((before, spikes))
 
     handles = [network.register_forward_pre_hook(lambda *_: recorded.clear())]
     handles += [module.register_forward_hook(partial(add, name)) for name, module in neuron_layers(network)]
@@ -326,6 +329,15 @@ def _spikes_in(x: Tensor, spike: float | None) -> Tensor:
     # In two steps, since PyTorch copies all of it into the wider type.
     narrow = x.is_floating_point() and x.dtype not in (torch.float32, torch.float64)
     return x.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64) / spike
+
+
+def _check_as_before(name: str, before: Tensor | None, neurons: int) -> None:
+    """Refuse a layer that runs with different numbers of neurons, none of which its name then stands for."""
+    if before is not None and before.numel() != neurons:
+        raise ValueError(
+            f"layer {name} runs with {before.numel()} and with {neurons} neurons, which cannot be told apart by its name; make "
+            "a layer of its own for each"
+        )
 
 
 def _add(counts: dict[str, Tensor], name: str, more: Tensor) -> None:

@@ -32,7 +32,7 @@ To carry a setting over from elsewhere: SuperSpike's `1 / (k |u| + 1)^2` is `Fas
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 import torch
@@ -63,6 +63,9 @@ class Surrogate:
 
     def __deepcopy__(self, memo: object) -> "Surrogate":
         return self  # it cannot change; and `DEFAULT` itself tells, also in a copy, that no surrogate was chosen
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return "DEFAULT" if self is DEFAULT else super().__reduce_ex__(protocol)
 
     def shape(self, u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The normalized bump `f(u)`: peak 1 at 0, area 1."""

@@ -131,7 +131,7 @@ def test_zero_changes_nothing():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ShiftChannels(-1), "ShiftChannels: max is -1, expected at least 0 channels"),
+        (lambda: ShiftChannels(-1), "ShiftChannels: max is -1, expected a whole number of channels, at least 0"),
         (lambda: JitterChannels(-0.5), "JitterChannels: std is -0.5, expected at least 0 channels"),
         (lambda: JitterChannels(float("nan")), "JitterChannels: std is nan"),
         (lambda: ShiftTime(-0.1), "ShiftTime: max is -0.1, expected at least 0 seconds"),
@@ -141,8 +141,11 @@ def test_zero_changes_nothing():
         (lambda: DropEvents(1.1), "DropEvents: max is 1.1, expected a probability, 0 to 1"),
         (lambda: DropEvents(-0.1), "DropEvents: max is -0.1"),
         (lambda: DropChannels(-2), "DropChannels: max is -2"),
+        (lambda: ShiftChannels(2.5), "ShiftChannels: max is 2.5, expected a whole number"),
+        (lambda: DropChannels(2.5), "DropChannels: max is 2.5, expected a whole number"),
     ],
 )
+@pytest.mark.usefixtures("as_a_user")
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

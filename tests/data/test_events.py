@@ -17,6 +17,7 @@ from rheobase.data import (
     ShiftChannels,
     ShiftTime,
     StretchTime,
+    Zoom,
     concatenate,
 )
 from rheobase.data.augment import Recording
@@ -426,3 +427,21 @@ def test_augmentation_to_times_that_there_are_not_is_refused(by, got, others):
         data.batch(np.array([0]), (0,))
     dropping = data.augmented(Move(by), lambda one, _: one.keep((one.times >= 0) & (one.times < np.inf)))
     assert dropping.batch(np.array([0]), (0,))[0].sum() == (1 if by == -0.1 else 0)
+
+
+@pytest.mark.parametrize("change", [ShiftChannels(1), JitterChannels(1.0), Zoom()])
+def test_pixels_of_a_camera_are_no_line_of_channels(camera: Events, change) -> None:
+    with pytest.raises(ValueError, match=f"augment: got {type(change).__name__}, .* these events are a camera's"):
+        EventDataset(camera, dt=0.1, steps=10, augment=(change,))
+    EventDataset(camera, dt=0.1, steps=10, augment=(ShiftTime(0.1),)).batch(np.arange(2), (0,))
+    EventDataset(replace(camera, sensor=None), dt=0.1, steps=10, augment=(change,)).batch(np.arange(2), (0,))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_augmentations_are_several() -> None:
+    with pytest.raises(
+        TypeError, match=r"expected a tuple of augmentations; a single one is \(ShiftTime\(max=0.1\),\)"
+    ):
+        EventDataset(lasting(0.2), dt=0.01, steps=3, augment=ShiftTime(0.1))
+    with pytest.raises(TypeError, match="expected functions"):
+        EventDataset(lasting(0.2), dt=0.01, steps=3, augment=(ShiftTime,))

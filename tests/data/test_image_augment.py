@@ -103,7 +103,7 @@ def test_brightness_between_pixels_is_linear():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ShiftPixels(-1), "ShiftPixels: max is -1, expected at least 0 pixels"),
+        (lambda: ShiftPixels(-1), "ShiftPixels: max is -1, expected a whole number of pixels, at least 0"),
         (lambda: Flip(1.5), "Flip: probability is 1.5, expected 0 to 1"),
         (lambda: Perspective(0.6, 0.5), "Perspective: distortion is 0.6, expected a share, 0 to 0.5"),
         (lambda: Perspective(0.5, -0.5), "Perspective: probability is -0.5"),

@@ -232,7 +232,7 @@ def test_the_fingerprint_tells_every_setting():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be a whole number, at least 1, got 0"),
         ({"steps": 1, "encoding": "rate"}, "encoding: got 'rate', expected 'direct', 'latency' or 'latency_all'"),
     ],
 )
@@ -240,3 +240,13 @@ def test_the_fingerprint_tells_every_setting():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ImageDataset(GREY, **settings)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_settings_of_another_type_are_refused():
+    with pytest.raises(ValueError, match=r"steps must be a whole number, at least 1, got 2\.5"):
+        ImageDataset(GREY, steps=2.5)
+    with pytest.raises(TypeError, match=r"expected a tuple of augmentations; a single one is \(Flip\(.*\),\)"):
+        ImageDataset(GREY, steps=2, augment=Flip())
+    with pytest.raises(ValueError, match=r"ShiftPixels: max is 2\.5, expected a whole number"):
+        ShiftPixels(2.5)

@@ -454,3 +454,13 @@ def test_networks_that_there_is_nothing_to_say_about() -> None:
 def test_one_sample_and_one_step() -> None:
     for x in (spikes(1, 16), spikes(60, 1), spikes(2, 2)):
         json.dumps(doctor(network(), x).as_dict(), allow_nan=False)
+
+
+def test_classes_at_every_step_of_a_held_picture():
+    torch.manual_seed(0)
+    held = rb.Sequential(nn.Linear(6, 20), rb.Hold(5), rb.LIF(20), nn.Linear(20, 3), rb.LeakyReadout(3))
+    x, classes = torch.rand(1, 8, 6) * 3, torch.randint(0, 3, (5, 8))
+    diagnosis = doctor(held, x, classes)
+    assert all(finding.kind != "labels do not fit" for finding in diagnosis.findings)
+    assert diagnosis.measures is not None
+    assert diagnosis.measures.loss == pytest.approx(rb.losses.cross_entropy_per_step(held(x), classes).item(), rel=1e-5)

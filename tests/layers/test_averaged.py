@@ -34,3 +34,17 @@ def test_no_draw_is_refused(as_a_user):
         rb.NoiseAveraged(rb.SPSN(), 0)
     with pytest.raises(ValueError, match=r"draws must be a whole number, at least 1, got 2\.5"):
         rb.NoiseAveraged(rb.SPSN(), 2.5)
+
+
+def test_states_of_another_number_of_draws_are_refused(as_a_user):
+    x = torch.randn(3, 2, 4)
+    _, state = rb.NoiseAveraged(rb.SPSN(4), 2).run(x)
+    with pytest.raises(
+        ValueError, match="NoiseAveraged: state must be what run returned, 3 parts, got 2; None is rest"
+    ):
+        rb.NoiseAveraged(rb.SPSN(4), 3).run(x, state)
+
+
+def test_a_layer_without_time_is_refused(as_a_user):
+    with pytest.raises(TypeError, match=r"a rheobase.Temporal, got a Linear; put it into a rheobase.Sequential"):
+        rb.NoiseAveraged(torch.nn.Linear(4, 4), 3)

@@ -91,3 +91,9 @@ def test_a_mask_of_another_batch_is_refused():
 
 def test_printing():
     assert repr(Dropout(0.3)) == "Dropout(p=0.3)"
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_state_that_is_no_mask():
+    with pytest.raises(ValueError, match=r"the mask of one time step of x, \(2, 4\), got a tuple"):
+        Dropout(0.5).run(torch.ones(3, 2, 4), (None, None))

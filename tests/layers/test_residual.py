@@ -52,3 +52,10 @@ def test_everybody_sees_the_layers_inside() -> None:
 def test_shapes_that_do_not_fit(as_a_user: None) -> None:
     with pytest.raises(ValueError, match=r"the layers return shape \(5, 2, 4\), the shortcut \(5, 2, 6\).*shortcut="):
         rb.Residual(nn.Linear(6, 4), rb.LIF(4))(torch.rand(5, 2, 6))
+
+
+def test_what_is_no_state(as_a_user: None) -> None:
+    with pytest.raises(
+        ValueError, match="Residual: state must be what run returned, 2 parts, got a Tensor; None is rest"
+    ):
+        rb.Residual(rb.LIF(6)).run(torch.rand(5, 2, 6), torch.zeros(2, 6))

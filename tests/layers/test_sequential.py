@@ -440,3 +440,23 @@ def test_another_precision_than_that_of_the_weights_is_named(layer: nn.Module) -
         RuntimeError, match=r"layer 0, .* has weights of float32 and got torch.float64: x.to\(torch.float32\)"
     ):
         network(x)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_a_state_is_a_list():
+    with pytest.raises(TypeError, match=r"Sequential: state must be a list with an entry per layer, .* got a Tensor"):
+        Sequential(LIF(4), LIF(4)).run(torch.rand(3, 5, 4), torch.zeros(2, 5, 4))
+
+
+def test_what_is_added_in_place_is_initialized_and_checked():
+    network = Sequential(nn.Linear(20, 20))
+    before = network[0].weight.clone()
+    same = network
+    network += Sequential(LIF(20))
+    assert network is same
+    assert network[0].weight.std() > 1.5 * before.std()
+    with pytest.raises(TypeError, match=r"layer 2 is .*it would not see time"):
+        network += nn.Sequential(nn.LSTM(20, 20))
+    assert len(network) == 2
+    network *= 2
+    assert list(network) == [network[0], network[1], network[0], network[1]]

@@ -217,3 +217,17 @@ class TestErrors:
 
 def test_it_says_what_it_does():
     assert "over='output', deviation=0.5, gain=True" in repr(standardize(nn.Linear(3, 2), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("layer", "over"),
+    [(nn.Linear(1, 4), "output"), (nn.Conv2d(8, 8, 1, groups=8), "output"), (nn.Linear(1, 1), "layer")],
+)
+def test_a_single_weight_is_its_own_mean(layer, over):
+    with pytest.raises(ValueError, match=f"each {over} of .* must have more than one weight"):
+        standardize(layer, 1.0, over=over)
+    assert not hasattr(layer, "parametrizations")
+
+
+def test_single_weights_may_share_a_mean():
+    assert standardize(nn.Linear(1, 4), 1.0, over="layer").weight.any()

@@ -136,3 +136,13 @@ def test_errors(arguments, error, message):
 def test_a_recurrence_of_maps_is_refused():
     with pytest.raises(ValueError, match=r"needs x to be \(T, B, features\), got shape \(3, 1, 2, 5\)"):
         ParaLIF(2, recurrent=True)(torch.zeros(3, 1, 2, 5))
+
+
+@pytest.mark.parametrize(("recurrent", "parts"), [(False, 2), (True, 5)])
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_state(recurrent: bool, parts: int) -> None:
+    neurons, x = ParaLIF(4, recurrent=recurrent), torch.rand(3, 2, 4)
+    _, other = ParaLIF(4, recurrent=not recurrent).run(x)
+    for state in (torch.zeros(2, 4), other):
+        with pytest.raises(ValueError, match=f"ParaLIF: state must be what run returned, {parts} parts, got"):
+            neurons.run(x, state)

@@ -186,3 +186,13 @@ def test_a_mask_that_is_open_takes_no_pieces():
     set_progress(layer, 0.5)
     with pytest.raises(ValueError, match=r"at progress 0\.5 neurons still look ahead"):
         layer.run(torch.ones(2, 1, 1))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_what_is_no_state():
+    neurons = MaskedPSN(8, 3)
+    _, state = neurons.run(torch.rand(4, 2, 5))
+    with pytest.raises(ValueError, match=r"MaskedPSN: state must hold steps of x, \(K, 3, 5\), got \(2, 2, 5\)"):
+        neurons.run(torch.rand(4, 3, 5), state)
+    with pytest.raises(ValueError, match="MaskedPSN: state must be what run returned, 2 parts, got a Tensor"):
+        neurons.run(torch.rand(4, 2, 5), state[0])

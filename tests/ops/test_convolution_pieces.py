@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
+import rheobase as rb
 from rheobase.ops import kernels, memory
 from rheobase.ops.convolution import pieces as op
 
@@ -75,3 +77,11 @@ def test_a_second_derivative_is_refused():
     y = op.convolution(x, weight, None, (1,), (1,), (1,), 1, 2)
     with pytest.raises(RuntimeError, match="second one"):
         torch.autograd.grad(y.square().sum(), x, create_graph=True)
+
+
+def test_a_layer_behind_it_may_write_in_place():
+    network = rb.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(inplace=True), rb.LIF(32))
+    x = torch.rand(16, 8, 1, 32, 32)
+    assert op.pieces(x.flatten(0, 1), network[0].weight, None, (1, 1)) is not None
+    network(x).sum().backward()
+    assert network[0].weight.grad.any()

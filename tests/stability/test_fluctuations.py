@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import rheobase as rb
 from rheobase.stability import fluctuation_driven
@@ -68,3 +69,16 @@ def test_what_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         fluctuation_driven(layer, rb.LIF(5), **settings)
     assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda layer: rb.standardize(layer, 0.01),
+        rb.quantize,
+        lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_computed_weights_are_refused(compute):
+    with pytest.raises(TypeError, match="weight of Linear must be a parameter, but it is computed from others"):
+        fluctuation_driven(compute(nn.Linear(50, 20)), rb.LIF(20), rate=0.05)

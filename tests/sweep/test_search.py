@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from rheobase import cli, recipes
@@ -307,3 +308,25 @@ def test_its_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("--over", "LOW..HIGH,log", "rheobase sweep spoken-digits --over", "share the work", "validation"):
         assert word in out
     assert cli.COMMANDS["sweep"].__doc__.splitlines()[0] in out
+
+
+def test_a_grid_whose_planning_was_killed_is_planned_to_its_end(
+    tmp_path: Path, imagined: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = 0
+
+    def killed(study: Any, combination: dict[str, str]) -> None:
+        nonlocal planned
+        planned += 1
+        if planned == 3:
+            raise KeyboardInterrupt
+        enqueue(study, combination)
+
+    enqueue = optuna.Study.enqueue_trial
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(plan(tmp_path), no_data)
+    found = sweep(plan(tmp_path), no_data)
+    assert settings(found) == [(a, b) for a in ("0", "0.1", "0.2") for b in ("[4]", "[6]")]
+    assert imagined == [0, 1, 2, 3, 4, 5]

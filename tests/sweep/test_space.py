@@ -77,3 +77,16 @@ def test_a_slip_in_what_is_fixed() -> None:
         fixed_settings(RECIPE, ("epochs",))
     with pytest.raises(RecipeError, match="there is no setting epohcs"):
         fixed_settings(RECIPE, ("epohcs=3",))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("learning_rate=0.00123456789..0.01", "training.learning_rate=0.00123456789..0.01"),
+        ("learning_rate=1e-4..1e-2,log", "training.learning_rate=0.0001..0.01,log"),
+        ("seed=1234567..12345678", "training.seed=1234567..12345678"),
+        ("dropout=0..0.30000000000000004", "dropout=0..0.30000000000000004"),
+    ],
+)
+def test_all_digits_of_a_range_are_written(text: str, written: str) -> None:
+    assert str(parse_axis(RECIPE, text)) == written

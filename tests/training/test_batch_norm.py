@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rheobase.training.batch_norm import SharedBatchNorm, share_statistics
+from rheobase.training.batch_norm import SharedBatchNorm, give_back_statistics, share_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,20 @@ def test_alone_it_is_batch_normalization(space: int, momentum: float | None, aff
         torch.testing.assert_close(value, expected, msg=name)
     for value, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(value.grad, expected.grad)
+
+
+def test_it_is_given_back() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.Sequential(nn.BatchNorm2d(2)))
+    calls: list[str] = []
+    network[0].register_forward_hook(lambda *_: calls.append("called"))
+    weights = [id(parameter) for parameter in network.parameters()]
+    share_statistics(network)
+    give_back_statistics(network)
+    assert [type(layer) for layer in (network[0], network[1][0])] == [nn.BatchNorm1d, nn.BatchNorm2d]
+    assert [id(parameter) for parameter in network.parameters()] == weights
+    assert "own_kind" not in vars(network[0])
+    network[0](torch.randn(4, 3))
+    assert calls == ["called"]
 
 
 def test_half_precision_is_computed_in_float32() -> None:

@@ -39,6 +39,20 @@ def test_what_is_too_large_for_a_norm_keeps_its_direction(size: float, most: flo
     torch.testing.assert_close(gradients(ours), gradients(small))
 
 
+@pytest.mark.parametrize("most", [1.0, 5.0, 1e10])
+def test_what_is_too_large_for_a_norm_gets_the_norm_it_may_have(most: float) -> None:
+    ours = parameters(1e30)
+    clip_gradient(ours, most)
+    norm = torch.stack([gradient.norm() for gradient in gradients(ours) if gradient is not None]).norm()
+    torch.testing.assert_close(norm.item(), most, rtol=1e-5, atol=0.0)
+
+
+def test_what_may_be_larger_still_is_kept() -> None:
+    ours = parameters(1e30)
+    clip_gradient(ours, 1e38)
+    torch.testing.assert_close(gradients(ours), gradients(parameters(1e30)))
+
+
 def test_without_clipping_it_is_infinite() -> None:
     ours = parameters(1e30)
     assert clip_gradient(ours, math.inf) == math.inf

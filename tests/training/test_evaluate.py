@@ -71,6 +71,11 @@ def test_every_module_keeps_its_mode_also_after_an_error() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+def test_a_batch_holds_samples() -> None:
+    with pytest.raises(ValueError, match="evaluate: batch_size must be a whole number, at least 1, got 0"):
+        evaluate(network(), DATA, batch_size=0)
+
+
 def test_evaluation_is_without_dropout_gradients_or_augmentation() -> None:
     class Strict(ArrayDataset):
         def batch(self, indices: np.ndarray, seed: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:

@@ -984,6 +984,28 @@ def test_a_regularizer_returns_a_scalar() -> None:
         fit(network(), *splits(), settings(), regularizers=[lambda *_: torch.zeros(2)], display=QUIET)
 
 
+def test_measures_are_numbers_of_any_kind(tmp_path: Path) -> None:
+    found = {"numpy": np.float32(0.5), "torch": torch.tensor(2), "whole": 3, "none": math.nan, "many": np.inf}
+    result = fit(network(), *splits(), settings(), measure=lambda *_: found, run=tmp_path / "run", display=QUIET)  # pyright: ignore
+    assert result.summary["measures"] == {"numpy": 0.5, "torch": 2.0, "whole": 3, "none": None, "many": None}
+    assert RunFolder(tmp_path / "run").summary == result.summary
+    for wrong in (0.5, {"a": "much"}, {"a": torch.zeros(2)}):
+        with pytest.raises(TypeError, match="measure: must return a number for each name"):
+            fit(network(), *splits(), settings(), measure=lambda *_, wrong=wrong: wrong, display=QUIET)  # pyright: ignore
+
+
+@pytest.mark.parametrize("left", [100.0, math.nan])
+def test_a_gradient_left_on_a_frozen_weight_changes_nothing(left: float) -> None:
+    trained = []
+    for gradient in (None, left):
+        net = network()
+        weight = next(net.parameters()).requires_grad_(False)
+        weight.grad = None if gradient is None else torch.full_like(weight, gradient)
+        fit(net, *splits(), settings(), display=QUIET)
+        trained.append(net.state_dict())
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
+
+
 def test_what_is_measured_is_measured_once_on_the_test_set_with_the_best_weights(tmp_path: Path) -> None:
     calls: list[int] = []
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import rheobase as rb
 from rheobase import GrowingSteps, Hold, LeakyReadout, Sequential, SingleSpike, first_spike, standardize
+from rheobase.errors import RunError
 from rheobase.layers import standardized
 from rheobase.scheduled import set_progress
 from rheobase.stability import change_steps, initialize_single_spike
@@ -149,7 +150,7 @@ def test_fit_trains_it_and_keeps_the_best_epoch() -> None:
     assert seen.accuracy > 0.7
 
 
-@pytest.mark.parametrize("epoch", [2, 3])
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path, epoch: int) -> None:
     whole, _ = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -157,6 +158,24 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path: Path, epoch: in
     parts, _ = train(tmp_path / "parts", resume=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[name]), name
+
+
+def test_the_best_weights_load_into_the_network_that_they_are_of_and_into_a_new_one(tmp_path: Path) -> None:
+    growing, _ = train(tmp_path / "run")
+    best = tmp_path / "run" / "best.safetensors"
+    for other in (growing, GrowingSteps(network(), (2, 4, 8))):
+        for progress in (0.0, 0.5, 1.0):
+            set_progress(other, progress)
+            rb.training.checkpoint.load(best, other)
+            assert rb.evaluate(other, task()).accuracy == rb.evaluate(growing, task()).accuracy
+
+
+def test_a_run_does_not_go_on_with_other_steps(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", Stop(2))
+    data, settings = task(), Training(epochs=6, batch_size=16, learning_rate=1e-2)
+    with pytest.raises(RunError, match=r"growing \[2, 4, 8\], not \[4, 8\]"):
+        rb.fit(GrowingSteps(network(), (4, 8)), data, data, settings=settings, run=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("steps", [(), (0, 8), (4, 2, 8), (2, 2, 8)])

@@ -67,7 +67,7 @@ class ShiftChannels:
     max: int
 
     def __post_init__(self) -> None:
-        check_setting("ShiftChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+        check_count("ShiftChannels", "max", self.max, "a whole number of channels, at least 0")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The shifted recording."""
@@ -195,7 +195,7 @@ class DropChannels:
     max: int
 
     def __post_init__(self) -> None:
-        check_setting("DropChannels", "max", self.max, self.max >= 0, "at least 0 channels")
+        check_count("DropChannels", "max", self.max, "a whole number of channels, at least 0")
 
     def __call__(self, recording: Recording, rng: np.random.Generator) -> Recording:
         """The recording without the band."""
@@ -247,6 +247,32 @@ class Zoom:
         times = (recording.times - middle) * factor + middle
         moved = _within_channels(recording._replace(times=times, units=units))
         return moved.keep(moved.times >= 0)
+
+
+ALONG_CHANNELS = (ShiftChannels, JitterChannels, Zoom)
+"""What moves events to channels beside their own; a camera's pixels have other neighbours."""
+
+
+def check_changes(augment: object) -> None:
+    """Refuse an `augment` of a data set that is not a tuple or list of functions.
+
+    Raises:
+        TypeError: saying what it is.
+    """
+    if not isinstance(augment, tuple | list):
+        raise TypeError(f"augment: got {augment!r}, expected a tuple of augmentations; a single one is ({augment!r},)")
+    if wrong := [change for change in augment if not callable(change) or isinstance(change, type)]:
+        raise TypeError(f"augment: got {wrong[0]!r} in it, expected functions, such as ShiftTime(0.02)")
+
+
+def check_count(owner: str, name: str, value: object, expected: str) -> None:
+    """Refuse a setting of an augmentation that is not a whole number, 0 or more.
+
+    Raises:
+        ValueError: naming the augmentation, the setting, its value and what was expected.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+        raise ValueError(f"{owner}: {name} is {value}, expected {expected}")
 
 
 def check_setting(owner: str, name: str, value: float | int, holds: bool, expected: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from rheobase.data.augment import Augmentation, Recording
+from rheobase.data.augment import ALONG_CHANNELS, Augmentation, Recording, check_changes
 from rheobase.data.dataset import IndexedDataset, check_seed, digest, generator, in_words
 from rheobase.data.events import Events
 from rheobase.data.lengths import check_lengths
@@ -90,6 +90,7 @@ class EventDataset(IndexedDataset):
                 raise ValueError(
                     f"{name}: got {getattr(self, name)}, but these events are no camera's: their channels have no place"
                 )
+        self._check_augmentation()
         if not isinstance(self.group, int | np.integer) or self.group < 1 or self._places % self.group:
             raise ValueError(f"group: got {self.group}, expected a divisor of the {self._places} channels")
         if self.group > 1 and not self.flatten:
@@ -99,6 +100,16 @@ class EventDataset(IndexedDataset):
         self._check_duration()
         if self.lengths is not None:
             object.__setattr__(self, "lengths", check_lengths(self.lengths, len(self), self.steps, "lengths"))
+
+    def _check_augmentation(self) -> None:
+        check_changes(self.augment)
+        along = next((change for change in self.augment if isinstance(change, ALONG_CHANNELS)), None)
+        if along is not None and self.events.sensor is not None:
+            raise ValueError(
+                f"augment: got {type(along).__name__}, which moves events along a line of channels, but these events are a "
+                "camera's, whose channels are pixels row by row: they would come to the next row. Leave it out, or move pixels "
+                "in a function of your own, (recording, rng) -> recording"
+            )
 
     def _check_duration(self) -> None:
         """Refuse steps that see nothing of any recording, or all of it at once: times or `dt` are in another unit."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from rheobase.data.augment import check_setting
+from rheobase.data.augment import check_count, check_setting
 
 Pictures: TypeAlias = Float32[np.ndarray, "B channels height width"]
 """A batch of images, brightness in 0..1."""
@@ -45,7 +45,7 @@ class ShiftPixels:
     max: int
 
     def __post_init__(self) -> None:
-        check_setting("ShiftPixels", "max", self.max, self.max >= 0, "at least 0 pixels")
+        check_count("ShiftPixels", "max", self.max, "a whole number of pixels, at least 0")
 
     def __call__(self, images: Pictures, rngs: Sequence[np.random.Generator]) -> Pictures:
         """The moved images."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int, Integer, Shaped, UInt8
 from torch import Tensor
 
+from rheobase.data.augment import check_changes
 from rheobase.data.dataset import IndexedDataset, check_labels, check_seed, digest, generator, in_words
 from rheobase.data.files import LIMIT, read_bytes
 from rheobase.data.image_augment import ImageAugmentation, Pictures
@@ -109,6 +110,7 @@ class ImageDataset(IndexedDataset):
     indices: Int[np.ndarray, " m"] | None = None
 
     def __post_init__(self) -> None:
+        check_changes(self.augment)
         encode(torch.zeros(0), self.steps, self.encoding)
 
     @property

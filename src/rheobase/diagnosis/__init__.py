@@ -142,9 +142,6 @@ def doctor(
         raise ValueError(f"doctor: batch must hold samples, got shape {tuple(batch.shape)}")
     if loss is not None and labels is None:
         raise ValueError("doctor: a loss needs labels, got None; leave both out for the gradient of random numbers")
-    at_steps = labels is not None and labels.shape == batch.shape[:2] and not labels.is_floating_point()
-    if loss is None and at_steps:
-        loss = cross_entropy_per_step
     title = f"{type(network).__name__} on {_words(batch)}"
     findings = judge_input(batch)
     if any(finding.kind == "not finite" for finding in findings):
@@ -152,15 +149,17 @@ def doctor(
     findings += judge_axes(batch, labels)
 
     def of(output: Tensor) -> Tensor:
+        at_steps = labels is not None and labels.shape == output.shape[:2] and not labels.is_floating_point()
+        judged = cross_entropy_per_step if loss is None and at_steps else loss
         fits = labels is not None and not any(finding.kind == "wrong time axis" for finding in findings)
         if labels is not None and fits:
-            wrong = judge_labels(labels, batch.shape[1], output.shape[-1] if loss is None else None)
+            wrong = judge_labels(labels, batch.shape[1], output.shape[-1] if judged is None else None)
             findings.extend(wrong)
             fits = not wrong
         if labels is None or not fits:
             mean = output.mean(0)
             return (mean * torch.randn_like(mean)).sum() / len(mean)
-        return functional.cross_entropy(output.mean(0), labels.long()) if loss is None else loss(output, labels)
+        return functional.cross_entropy(output.mean(0), labels.long()) if judged is None else judged(output, labels)
 
     measures = measure(network, batch, of)
     findings += judge_size(batch, measures) + judge_learning(network)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rheobase.ops.arguments import as_count
+from rheobase.ops.arguments import as_count, parts_of
 from rheobase.temporal import Temporal
 
 
@@ -20,6 +20,7 @@ class NoiseAveraged(Temporal):
         draws: the number of draws to average over.
 
     Raises:
+        TypeError: if `layer` is not a layer over time.
         ValueError: if `draws` is not a whole number of at least 1.
 
     Example:
@@ -31,14 +32,24 @@ class NoiseAveraged(Temporal):
 
     def __init__(self, layer: Temporal, draws: int) -> None:
         super().__init__()
+        if not isinstance(layer, Temporal):
+            raise TypeError(
+                f"NoiseAveraged: layer must be a layer over time, a rheobase.Temporal, got a {type(layer).__name__}; put it "
+                "into a rheobase.Sequential"
+            )
         self.layer = layer
         self.draws = as_count(draws, "draws", "NoiseAveraged")
 
     def run(
         self, x: Float[Tensor, "T B *features"], state: list[Any] | None = None
     ) -> tuple[Float[Tensor, "T B *out"], list[Any]]:
-        """The mean output for `x`, and the states of all draws after it, starting from `state`; None is rest."""
-        outputs, states = zip(*(self.layer.run(x, before) for before in state or [None] * self.draws), strict=True)
+        """The mean output for `x`, and the states of all draws after it, starting from `state`; None is rest.
+
+        Raises:
+            ValueError: if `state` is not that of as many draws.
+        """
+        started = parts_of(state, self.draws, "NoiseAveraged")
+        outputs, states = zip(*(self.layer.run(x, before) for before in started), strict=True)
         return torch.stack(outputs).mean(0), list(states)
 
     def forward(self, x: Float[Tensor, "T B *features"]) -> Float[Tensor, "T B *out"]:

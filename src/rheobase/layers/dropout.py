@@ -47,10 +47,9 @@ class Dropout(Temporal):
         if state is None:
             keep = 1 - self.p
             state = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(keep).div_(keep)
-        elif state.shape != x.shape[1:]:
-            raise ValueError(
-                f"Dropout: state must be the mask of one time step of x, {tuple(x.shape[1:])}, got shape {tuple(state.shape)}"
-            )
+        elif getattr(state, "shape", None) != x.shape[1:]:
+            got = f"shape {tuple(state.shape)}" if isinstance(state, Tensor) else f"a {type(state).__name__}"
+            raise ValueError(f"Dropout: state must be the mask of one time step of x, {tuple(x.shape[1:])}, got {got}")
         return x * state, state
 
     def extra_repr(self) -> str:

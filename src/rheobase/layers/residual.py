@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rheobase.layers.initialization import HIDDEN_RATE
 from rheobase.layers.sequential import Sequential
+from rheobase.ops.arguments import parts_of
 from rheobase.temporal import Temporal
 
 
@@ -44,9 +45,9 @@ class Residual(Temporal):
         """The sum at every step, and the state of the layers after the last one, starting from `state`; None is rest.
 
         Raises:
-            ValueError: if the layers and the shortcut do not return the same shape.
+            ValueError: if the layers and the shortcut do not return the same shape, or `state` is not that of such layers.
         """
-        before, passed = state or (None, None)
+        before, passed = parts_of(state, 2, "Residual")
         y, before = self.body.run(x, before)
         passing, passed = self.shortcut.run(x, passed)
         return _sum(y, passing), (before, passed)

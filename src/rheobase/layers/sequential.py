@@ -105,6 +105,22 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         """As `*`."""
         return self * other
 
+    def __iadd__(self, other: nn.Sequential) -> "Sequential":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The layers of `other` at the end, as by `append`."""
+        if not isinstance(other, nn.Sequential):
+            return NotImplemented
+        for position, layer in enumerate(other, start=len(self)):
+            _check(position, layer)
+        super().__iadd__(other)
+        self._take_in()
+        return self
+
+    def __imul__(self, other: int) -> "Sequential":
+        """The same layers, with the same weights, several times one after the other."""
+        super().__imul__(other)
+        self._take_in()
+        return self
+
     def __setitem__(self, idx: int, module: nn.Module) -> None:
         _check(idx, module)
         super().__setitem__(idx, module)
@@ -134,7 +150,8 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
         after each piece, pass `rb.detach(state)` to the next.
 
         Raises:
-            TypeError: if `x` is not a floating-point tensor, or a layer returns something other than a tensor.
+            TypeError: if `x` is not a floating-point tensor, `state` is no list, or a layer returns something other than a
+                tensor.
             ValueError: if `x` is not `(T, B, *features)`, or `state` does not belong to this network.
             RuntimeError: if a plain layer cannot process its input; the message names the layer.
         """
@@ -150,6 +167,10 @@ class Sequential(nn.Sequential, Temporal):  # pyright: ignore[reportIncompatible
             raise ValueError(
                 f"Sequential: x must be (T, B, *features), got shape {tuple(x.shape)}; "
                 "a single sample needs a batch axis, x.unsqueeze(1), a single feature needs x.unsqueeze(-1)"
+            )
+        if state is not None and not isinstance(state, list | tuple):
+            raise TypeError(
+                f"Sequential: state must be a list with an entry per layer, as run returned it, got a {type(state).__name__}"
             )
         if state is not None and len(state) != len(self):
             raise ValueError(f"Sequential: state must hold one entry per layer, {len(self)}, got {len(state)}")

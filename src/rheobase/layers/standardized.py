@@ -99,7 +99,8 @@ def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["
 
     Raises:
         TypeError: if the layer is none of these.
-        ValueError: if it is already standardized or quantized, or an argument is out of range.
+        ValueError: if it is already standardized or quantized, a single weight would be a mean of its own, or an argument is
+            out of range.
 
     Source: Che et al., arXiv 2410.23619, as others restate it; Qiao et al., "Micro-Batch Training with Batch-Channel
     Normalization and Weight Standardization", arXiv 1903.10520, for the weights without the gain.
@@ -117,6 +118,12 @@ def standardize(layer: L, variance: float, *, gain: bool = True, over: Literal["
         raise ValueError(f"standardize: {layer} is already standardized")
     if quantized(layer) is not None:
         raise ValueError(f"standardize: {layer} is already quantized; standardize first, since rounding comes last")
+    alike = layer.weight if over == "layer" else layer.weight[0]
+    if alike.numel() == 1:  # of which the mean is subtracted: 0 is left, and its gradient is 0
+        raise ValueError(
+            f"standardize: each {over} of {layer} must have more than one weight, or its weights are 0 for ever; leave the "
+            "layer as it is" + ("" if over == "layer" else ', or take over="layer"')
+        )
     rule = StandardizedWeight(len(layer.weight), variance, gain=gain, over=over)
     rule.to(device=layer.weight.device, dtype=layer.weight.dtype)
     parametrize.register_parametrization(layer, "weight", rule)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
+from rheobase.ops.arguments import parts_of
 from rheobase.ops.integrate import synaptic_integrate
 from rheobase.ops.lif import lif
 from rheobase.ops.noise import draw_seed
@@ -127,7 +128,7 @@ class ParaLIF(Neuron):
         The state holds, for each pass, the membrane potential, the synaptic current and what events remember.
         """
         self.check(x, None)
-        first, remembered, *rest = state or (None, None, None, None, None)
+        first, remembered, *rest = parts_of(state, 2 if self.feedback is None else 5, "ParaLIF")
         v, first = self._integrate(x, first)
         if self.feedback is None:
             spikes, remembered = self._fire(v, remembered)

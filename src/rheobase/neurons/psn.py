@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rheobase.neurons.neuron import Neuron
 from rheobase.ops import dense
-from rheobase.ops.arguments import as_count, state_type
+from rheobase.ops.arguments import as_count, parts_of, state_type
 from rheobase.ops.lif import lif
 from rheobase.ops.sliding import slide
 from rheobase.scheduled import Scheduled
@@ -116,6 +116,8 @@ class MaskedPSN(PSN, Scheduled):
     Training starts with the weights of all pairs of steps and fades out those outside this window: they are multiplied by `1 -
     progress`, from 1 in the first epoch to 0 in the last. (`rheobase.fit` or `set_progress` sets the progress; without either
     it is 1.) Networks of earlier epochs look ahead, however accurate they are, so `rheobase.fit` keeps that of the last epoch.
+    What scales weights by a firing rate, a new `rheobase.Sequential` or `rheobase.stabilize`, does so for the closed mask: as
+    long as it is open, more neurons fire.
 
     Args:
         steps: the number of time steps T.
@@ -166,7 +168,8 @@ class MaskedPSN(PSN, Scheduled):
 
         Raises:
             TypeError: if `x` is not a floating-point tensor.
-            ValueError: if the mask has not closed yet, or the sequence is longer than these neurons were made for.
+            ValueError: if the mask has not closed yet, the sequence is longer than these neurons were made for, or `state` does
+                not belong to such a sequence.
         """
         self.check(x, None)
         if not self.is_settled():
@@ -174,7 +177,11 @@ class MaskedPSN(PSN, Scheduled):
                 f"MaskedPSN: run(x, state) takes a sequence in pieces, but at progress {float(self.progress):g} neurons still "
                 "look ahead; set_progress(network, 1) closes the mask"
             )
-        recent, start = (x[:0], 0) if state is None else state
+        recent, start = (x[:0], 0) if state is None else parts_of(state, 2, "MaskedPSN")
+        if recent.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"MaskedPSN: state must hold steps of x, (K, {', '.join(map(str, x.shape[1:]))}), got {tuple(recent.shape)}"
+            )
         stop = start + len(x)
         if stop > self.steps:
             raise ValueError(

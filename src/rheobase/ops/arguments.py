@@ -5,6 +5,7 @@ operation checks what it can, where the user called it, and says what it expecte
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,20 @@ def as_count(value: Any, name: str, what: str, *, least: int = 1) -> int:
     if count < least:
         raise ValueError(f"{what}: {name} must be a whole number, at least {least}, got {value!r}")
     return count
+
+
+def parts_of(state: Any, count: int, what: str) -> Sequence[Any]:
+    """The parts of a state that consists of `count` of them; None, for rest, is as many None.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    if state is None:
+        return [None] * count
+    if not isinstance(state, list | tuple) or len(state) != count:
+        got = f"{len(state)}" if isinstance(state, list | tuple) else f"a {type(state).__name__}"
+        raise ValueError(f"{what}: state must be what run returned, {count} parts, got {got}; None is rest")
+    return state
 
 
 def check_sequence(x: Tensor, what: str) -> None:

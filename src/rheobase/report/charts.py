@@ -61,7 +61,8 @@ class Scale:
         least = (self.high - self.low) / most
         least = max(least, 1.0) if self.whole else least
         power = 10.0 ** math.floor(math.log10(least))
-        step = next(factor * power for factor in (1, 2, 2.5, 5, 10, 20) if factor * power >= least * (1 - 1e-9))
+        factors = (1, 2, 5, 10, 20) if self.whole and power < 10 else (1, 2, 2.5, 5, 10, 20)
+        step = next(factor * power for factor in factors if factor * power >= least * (1 - 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(self.at(n * step), self.write(n * step)) for n in range(first, last + 1)]
 

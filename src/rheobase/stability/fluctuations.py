@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rheobase.layers.initialization import kernel
+from rheobase.layers.parametrized import kind_of
 from rheobase.neurons import RecurrentAdaptiveLIF, RecurrentLIF
 from rheobase.neurons.adaptive_lif import AdaptiveNeuron
 from rheobase.neurons.neuron import IntegrateAndFire
@@ -43,6 +44,7 @@ def fluctuation_driven(
         xi: the distance of the threshold in standard deviations, above 0; the smaller, the livelier. The source takes 1 to 3.
 
     Raises:
+        TypeError: if weights are computed by a parametrization, such as `rheobase.standardize` or `rheobase.quantize`.
         ValueError: if an argument is out of range, or the mean needs weights so large that they vary too much.
 
     Source: Rossbroich, Gygax and Zenke, "Fluctuation-driven initialization for spiking neural network training",
@@ -68,6 +70,13 @@ def fluctuation_driven(
     weights: list[tuple[torch.Tensor, float]] = [(synapses.weight, 1.0)]
     if isinstance(neurons, RecurrentLIF | RecurrentAdaptiveLIF):
         weights = [(synapses.weight, 1 - RECURRENT_SHARE), (neurons.recurrent_weight, RECURRENT_SHARE)]
+    for layer, weight in ((synapses, "weight"), (neurons, "recurrent_weight")):
+        if hasattr(layer, weight) and weight not in layer._parameters:
+            raise TypeError(
+                f"fluctuation_driven: {weight} of {kind_of(layer)} must be a parameter, but it is computed from others "
+                "(rheobase.standardize, rheobase.quantize, weight_norm, pruning and the like); draw it first, and register "
+                "that afterwards"
+            )
     drawn = []
     for weight, share in weights:
         inputs = weight[0].numel() * rate

@@ -215,9 +215,9 @@ def _open(plan: Sweep, lock: FileLock) -> "Study":
             )
             if not study.user_attrs:
                 study.set_user_attr("sweep", about)
-                for combination in plan.combinations if plan.is_grid else ():
-                    study.enqueue_trial(combination)
             before = study.user_attrs.get("sweep")
+            if _is_same(plan, before, about) and plan.is_grid:
+                _enqueue_missing(plan, study)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, OSError) as error:
         raise RunError(f"{plan.storage}: not the journal of a sweep, or damaged: {error}") from error
     if not _is_same(plan, before, about):
@@ -226,6 +226,15 @@ def _open(plan: Sweep, lock: FileLock) -> "Study":
             f"{plan.storage}: holds another sweep{was}; repeat its command, or choose another file with --storage"
         )
     return study
+
+
+def _enqueue_missing(plan: Sweep, study: "Study") -> None:
+    """Plan each combination of a grid that is not planned yet: all of a new sweep, the rest where that was interrupted."""
+    trials = study.get_trials(deepcopy=False)
+    planned = [trial.params or trial.system_attrs.get("fixed_params", {}) for trial in trials]
+    for combination in plan.combinations:
+        if combination not in planned:
+            study.enqueue_trial(combination)
 
 
 def _is_same(plan: Sweep, before: object, about: Mapping[str, Any]) -> bool:

@@ -49,7 +49,12 @@ class Axis:
     def __str__(self) -> str:
         if self.choices:
             return f"{self.field}={','.join(self.choices)}"
-        return f"{self.field}={self.low:g}..{self.high:g}{',log' if self.log else ''}"
+        return f"{self.field}={_exact(self.low)}..{_exact(self.high)}{',log' if self.log else ''}"
+
+
+def _exact(end: float) -> str:
+    """As short as it can be with all the digits that it has."""
+    return next(text for digits in (6, 15, 17) if float(text := f"{end:.{digits}g}") == end)
 
 
 def parse_axis(recipe: Recipe, text: str) -> Axis:

@@ -30,6 +30,9 @@ class _Sum(torch.autograd.Function):
 class SharedBatchNorm(_BatchNorm):
     """A batch normalization, `(B, features, ...)`, whose mean and variance are those of all processes' samples together."""
 
+    own_kind: type[_BatchNorm]
+    """What it stands in for."""
+
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
             raise ValueError(f"SharedBatchNorm: x must be (B, features, ...), got shape {tuple(input.shape)}")
@@ -83,5 +86,16 @@ def share_statistics(network: nn.Module) -> None:
             if isinstance(layer, _BatchNorm) and not isinstance(layer, SharedBatchNorm | nn.SyncBatchNorm):
                 shared = SharedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
                 # Everything of the module stays (parameters, buffers, mode, hooks); only its class changes.
-                shared.__dict__.update(layer.__dict__)
+                shared.__dict__.update(layer.__dict__, own_kind=type(layer))
                 setattr(parent, name, shared)
+
+
+def give_back_statistics(network: nn.Module) -> None:
+    """Undo `share_statistics`: once no other process is there, each batch normalization is of its own kind again."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, SharedBatchNorm):
+                own = layer.own_kind.__new__(layer.own_kind)
+                own.__dict__.update(layer.__dict__)
+                del own.__dict__["own_kind"]
+                setattr(parent, name, own)

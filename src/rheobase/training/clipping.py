@@ -40,5 +40,7 @@ def clip_gradient(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
         return norm
     for gradient in gradients:
         gradient.div_(largest)
-    clip_grads_with_norm_(learned, most, get_total_norm(gradients))
+    scale = torch.minimum(most / get_total_norm(gradients), largest)  # at most to what they were
+    for gradient in gradients:
+        gradient.mul_(scale)
     return largest

@@ -15,14 +15,15 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from rheobase.layers import DelayedLinear, Dropout
+from rheobase.layers import DelayedLinear, Dropout, Hold
 from rheobase.neurons import Neuron
 from rheobase.surrogate import Surrogate
+from rheobase.training.growing_steps import GrowingSteps
 
 _ELSEWHERE = {"params", "name", "lr", "initial_lr", "weight_decay"}
 """What an optimizer group has besides its settings, and settings determined by those of training."""
 _OF_GRADIENTS = {"surrogate", "reset_gradient", "credit", "detach_recurrent", "temperature"}
-_OF_TRAINING = {"p", "momentum"}
+_OF_TRAINING = {"p", "momentum", "growing"}
 _SIZES = {"in_features", "out_features", "in_channels", "out_channels", "num_features"}
 """What weights also tell; they report a difference in their own words."""
 _WITHOUT_EFFECT = _OF_GRADIENTS | _OF_TRAINING | {"features", "inplace", "path"}
@@ -113,7 +114,15 @@ def surrogates_of_training(network: nn.Module, words: Mapping[str, Any]) -> dict
 
 def _layers(network: nn.Module) -> dict[str, str]:
     words: dict[str, str] = {}
+    growing = [module for module in network.modules() if isinstance(module, GrowingSteps)]
+    held = {
+        part for module in growing for part in module.modules() if isinstance(part, Hold)
+    }  # for as long as weights say
     for name, module in network.named_modules():
+        if isinstance(module, GrowingSteps):
+            words[f"{name}.growing"] = _word(module.steps)
+        if module in held:
+            continue
         kind = parametrize.type_before_parametrizations(module)
         holds_layers = any(child != "parametrizations" for child, _ in module.named_children())
         known = kind.__module__.startswith(("torch.", "rheobase.")) and not holds_layers

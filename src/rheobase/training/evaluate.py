@@ -14,6 +14,7 @@ from rheobase.data.dataset import check_dataset
 from rheobase.errors import DivergenceError
 from rheobase.health import InputHealth, LayerHealth, Recorder
 from rheobase.modes import evaluating
+from rheobase.ops.arguments import as_count
 from rheobase.training.engine import Engine
 from rheobase.training.first_batch import check_batch
 from rheobase.training.lengths import check_mask_is_taken, given, mask_for, under
@@ -90,7 +91,7 @@ def evaluate(
         TypeError: if `dataset` is not a data set, or its first batch has types that the network does not compute with; if it
             has lengths, and `loss` or `decode` takes no mask.
         DataError: if labels or lengths are out of range, or the first batch is not time first.
-        ValueError: if the network's output does not fit the labels.
+        ValueError: if the network's output does not fit the labels, or `batch_size` is not at least 1.
         DivergenceError: if a weight is NaN or infinite: neurons would stay silent, which looks like an answer.
 
     Example:
@@ -101,6 +102,7 @@ def evaluate(
         (tensor(8), torch.Size([8]))
         >>> wrong = np.flatnonzero(seen.predictions.numpy() != data.labels)  # the samples to look at
     """
+    batch_size = as_count(batch_size, "batch_size", "evaluate")
     check_dataset(dataset, "dataset")
     check_functions(loss, decode)
     check_mask_is_taken(dataset, "dataset", [("loss", loss), ("decode", decode)])

@@ -26,6 +26,7 @@ from rheobase.health import neuron_layers
 from rheobase.regularizers import check_regularizers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
+from rheobase.training.batch_norm import give_back_statistics
 from rheobase.training.checkpoint import Position
 from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
@@ -202,6 +203,7 @@ def fit(
             title = str((about or {}).get("recipe") or type(trainer.network).__name__)
             return _Run(trainer, validation, folder, measure, start).all(test, also_test or {}, resume, title)
     finally:
+        give_back_statistics(network)
         display.close()
 
 
@@ -397,7 +399,7 @@ class _Run:
             }
         if self.measure is not None:
             with trainer.engine.precision():
-                summary["measures"] = dict(self.measure(trainer.network, test or self.validation))
+                summary["measures"] = _numbers(self.measure(trainer.network, test or self.validation))
         if self.folder is not None and self.writes:
             file = self.folder.path / "evaluation.npz"
             with self._writing(position.epoch):
@@ -407,6 +409,14 @@ class _Run:
         return Result(position.best_epoch, validation, tested, metrics, summary)
 
 
-def _or_none(accuracy: float) -> float | None:
-    """For JSON, which has no NaN: None without classes."""
-    return None if math.isnan(accuracy) else accuracy
+def _or_none(value: float) -> float | None:
+    """For JSON, which has no NaN, as the accuracy without classes is, and no infinity: None."""
+    return value if math.isfinite(value) else None
+
+
+def _numbers(measures: Any) -> dict[str, float | None]:
+    """What `measure` returned, of whatever type, such as NumPy's, as numbers for JSON."""
+    try:
+        return {str(name): _or_none(float(value)) for name, value in measures.items()}
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"measure: must return a number for each name, {{name: number}}, got {measures!r}") from error

@@ -172,7 +172,9 @@ class Trainer:
                 samples = part.x.shape[1]
                 total += torch.stack((loss * samples, correct.to(loss.dtype), of_all * samples))
                 sums.append(of_all)
-            norm = clip_gradient(self.network.parameters(), settings.clip_gradient)
+            # A frozen weight may have a gradient left over from before.
+            learned = (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+            norm = clip_gradient(learned, settings.clip_gradient)
             if not torch.isfinite(norm):
                 failed = next((k for k, of_all in enumerate(sums) if not torch.isfinite(of_all)), 0)
                 self._seed_layers(place, failed)  # the same dropout again

@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx
 
 from rheobase.ops import kernels, memory
 from rheobase.ops.arguments import check_first_derivative
+from rheobase.ops.lanes import as_constants
 
 LARGE = 1 << 23
 """Outputs of this many bytes are computed in pieces. glibc maps blocks of 32 MiB again each time, whatever else was freed, and
@@ -72,7 +73,7 @@ class _Convolution(torch.autograd.Function):
                 out = memory.empty((len(x), *y.shape[1:]), y.dtype)
             out[start : start + len(part)] = y
         assert out is not None, "an empty batch is small"
-        return out
+        return as_constants(out)[0]
 
     @staticmethod
     def backward(ctx: Any, *on_out: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
