@@ -169,7 +169,8 @@ class Recorder:
         # to 256, and float32 up to 2**24, more than one neuron's spikes in a batch.
         exact = spikes.dtype in (torch.float32, torch.float64) or len(spikes) <= 256
         counts = spikes.sum(0, dtype=None if exact else torch.float32)
-        _check_as_before(name, self._spikes.get(name), counts[0].numel())
+        before = self._spikes.get(name)
+        _check_as_before(name, None if before is None else before.numel(), math.prod(counts.shape[1:]))
         _add(self._spikes, name, counts.float().sum(0).flatten().cpu().double())
         pairs = torch.tensor(counts.numel(), device=counts.device)
         silences = torch.stack((pairs - counts.count_nonzero(), pairs))
@@ -290,7 +291,7 @@ def listening(network: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     def add(name: str, _module: nn.Module, _arguments: tuple[Any, ...], spikes: Tensor) -> None:
         before = recorded.get(name)
-        _check_as_before(name, None if before is None else before[0, 0], spikes[0, 0].numel())
+        _check_as_before(name, None if before is None else math.prod(before.shape[2:]), math.prod(spikes.shape[2:]))
         recorded[name] = spikes if before is None else torch.cat((before, spikes))
 
     handles = [network.register_forward_pre_hook(lambda *_: recorded.clear())]
@@ -331,11 +332,11 @@ def _spikes_in(x: Tensor, spike: float | None) -> Tensor:
     return x.sum(0, dtype=torch.float32 if narrow else None).cpu().sum(dtype=torch.float64) / spike
 
 
-def _check_as_before(name: str, before: Tensor | None, neurons: int) -> None:
+def _check_as_before(name: str, before: int | None, neurons: int) -> None:
     """Refuse a layer that runs with different numbers of neurons, none of which its name then stands for."""
-    if before is not None and before.numel() != neurons:
+    if before is not None and before != neurons:
         raise ValueError(
-            f"layer {name} runs with {before.numel()} and with {neurons} neurons, which cannot be told apart by its name; make "
+            f"layer {name} runs with {before} and with {neurons} neurons, which cannot be told apart by its name; make "
             "a layer of its own for each"
         )
 
