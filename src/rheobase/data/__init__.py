@@ -14,6 +14,7 @@ from rheobase.data.augment import (
     Zoom,
 )
 from rheobase.data.batches import batches, collate, collate_padded
+from rheobase.data.camera_augment import FlipView, ShiftView
 from rheobase.data.dataset import Dataset, Splits, split
 from rheobase.data.event_datasets import EventDataset
 from rheobase.data.event_files import read_events, write_events
@@ -41,6 +42,7 @@ __all__ = [
     "EventDataset",
     "Events",
     "Flip",
+    "FlipView",
     "ImageAugmentation",
     "ImageDataset",
     "Images",
@@ -54,6 +56,7 @@ __all__ = [
     "ShiftChannels",
     "ShiftPixels",
     "ShiftTime",
+    "ShiftView",
     "Splits",
     "StretchTime",
     "TargetDataset",

@@ -22,11 +22,13 @@ class Recording(NamedTuple):
         times: (events,) seconds.
         units: (events,) the channel of each event, 0 to `channels - 1`.
         channels: the number of channels.
+        sensor: (polarities, height, width) of a camera, whose channels are `x + width * (y + height * polarity)`; else None.
     """
 
     times: Float32[np.ndarray, " events"]
     units: Int32[np.ndarray, " events"]
     channels: int
+    sensor: tuple[int, int, int] | None = None
 
     def keep(self, mask: Shaped[np.ndarray, " events"]) -> "Recording":
         """The recording of the events where `mask` is True."""
@@ -34,7 +36,7 @@ class Recording(NamedTuple):
         kept = np.flatnonzero(mask)
         if len(kept) == len(self.times):
             return self
-        return Recording(self.times[kept], self.units[kept], self.channels)
+        return self._replace(times=self.times[kept], units=self.units[kept])
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from rheobase.data.augment import ALONG_CHANNELS, Augmentation, Recording, check_changes
+from rheobase.data.camera_augment import OF_CAMERAS
 from rheobase.data.dataset import IndexedDataset, check_seed, digest, generator, in_words
 from rheobase.data.events import Events
 from rheobase.data.lengths import check_lengths
@@ -107,8 +108,13 @@ class EventDataset(IndexedDataset):
         if along is not None and self.events.sensor is not None:
             raise ValueError(
                 f"augment: got {type(along).__name__}, which moves events along a line of channels, but these events are a "
-                "camera's, whose channels are pixels row by row: they would come to the next row. Leave it out, or move pixels "
-                "in a function of your own, (recording, rng) -> recording"
+                "camera's, whose channels are pixels row by row: they would come to the next row; take ShiftView, FlipView"
+            )
+        of_camera = next((change for change in self.augment if isinstance(change, OF_CAMERAS)), None)
+        if of_camera is not None and self.events.sensor is None:
+            raise ValueError(
+                f"augment: got {type(of_camera).__name__}, but these events are no camera's: their channels have no place; "
+                "take ShiftChannels, or give the events a sensor, (polarities, height, width)"
             )
 
     def _check_duration(self) -> None:

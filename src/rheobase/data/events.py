@@ -188,7 +188,7 @@ class Events:
     def recording(self, sample: int) -> Recording:
         """The events of one sample."""
         part = slice(self.offsets[sample], self.offsets[sample + 1])
-        return Recording(self.times[part], self.units[part].astype(np.int32), self.channels)
+        return Recording(self.times[part], self.units[part].astype(np.int32), self.channels, self.sensor)
 
     @cached_property
     def span(self) -> tuple[float, float, float]:
