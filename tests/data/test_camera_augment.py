@@ -65,5 +65,5 @@ def test_what_they_take() -> None:
             change(line.recording(0), np.random.default_rng(0))
     with pytest.raises(ValueError, match="ShiftView: max is -1, expected a whole number of pixels"):
         ShiftView(-1)
-    with pytest.raises(ValueError, match="FlipView: probability is 2.0, expected a probability, 0 to 1"):
+    with pytest.raises(ValueError, match=r"FlipView: probability is 2\.0, expected a probability, 0 to 1"):
         FlipView(2.0)
