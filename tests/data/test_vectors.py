@@ -57,5 +57,5 @@ def test_bad_vectors_are_refused(values, labels, message):
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number, at least 1, got 0"):
         VectorDataset(VECTORS, steps=0)

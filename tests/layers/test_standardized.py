@@ -176,7 +176,7 @@ def test_the_variance_is_kept_of_many_inputs_and_small_weights(over, shrunk):
     torch.testing.assert_close(layer.weight, before, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("inputs", [1, 4, 300, 4608])
+@pytest.mark.parametrize("inputs", [2, 4, 300, 4608])
 @pytest.mark.parametrize("value", [0.0, 0.2, -0.7, 1e-9])
 def test_equal_weights_have_no_direction_and_learn_one(value, inputs):
     layer = standardize(nn.Linear(inputs, 2), 0.3)
@@ -186,11 +186,10 @@ def test_equal_weights_have_no_direction_and_learn_one(value, inputs):
     layer(torch.linspace(0, 1, inputs).view(1, -1)).sum().backward()
     gradient = free(layer).grad
     assert gradient.abs().max() <= 0.3**0.5
-    assert gradient.any() == (inputs > 1)
+    assert gradient.any()
     with torch.no_grad():
         free(layer).sub_(gradient)
-    if inputs > 1:
-        torch.testing.assert_close(layer.weight.var(1, unbiased=False), torch.full((2,), 0.3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(layer.weight.var(1, unbiased=False), torch.full((2,), 0.3), rtol=1e-4, atol=0)
 
 
 @pytest.mark.usefixtures("as_a_user")
