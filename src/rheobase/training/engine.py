@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rheobase.layers.held import is_held
-from rheobase.training.batch_norm import share_statistics
+from rheobase.training.batch_norm import give_back_statistics, share_statistics
 from rheobase.training.settings import Training
 
 if torch.distributed.is_available():
@@ -88,6 +88,11 @@ class Engine:
             return network
         share_statistics(network)
         return DistributedDataParallel(network)
+
+    def release(self, network: nn.Module) -> None:
+        """Give back what `prepare` has put into a network for several processes, which are gone after training."""
+        if self.processes > 1:
+            give_back_statistics(network)
 
     def precision(self) -> AbstractContextManager[object]:
         """The block in which the network runs forward."""

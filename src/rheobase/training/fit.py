@@ -26,7 +26,6 @@ from rheobase.health import neuron_layers
 from rheobase.regularizers import check_regularizers
 from rheobase.training import checkpoint
 from rheobase.training.about import about_run, peak_memory_mib
-from rheobase.training.batch_norm import give_back_statistics
 from rheobase.training.checkpoint import Position
 from rheobase.training.described import described
 from rheobase.training.display import Display, Plan, display_for
@@ -203,7 +202,7 @@ def fit(
             title = str((about or {}).get("recipe") or type(trainer.network).__name__)
             return _Run(trainer, validation, folder, measure, start).all(test, also_test or {}, resume, title)
     finally:
-        give_back_statistics(network)
+        engine.release(network)
         display.close()
 
 
